@@ -1,0 +1,346 @@
+//! How a cache is configured.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::cache::AsyncLru;
+use crate::clock::{Clock, Lifetime};
+use crate::deep_size::DeepSize;
+use crate::index::MAX_ENTRIES;
+use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
+use crate::store::{Coalescing, Measure, Store};
+
+/// Entries that a cache holds unless it is told otherwise.
+const DEFAULT_MAXSIZE: usize = 1024;
+
+/// Caches smaller than this have one shard by default, and with it one exact order.
+const SMALL: usize = 512;
+
+/// The fewest entries per shard that the default aims at.
+const SHARD_ENTRIES: usize = 64;
+
+const MAX_SHARDS: usize = 1024;
+
+/// Configures an [`AsyncLru`], or with [`wrap`](Self::wrap) a function whose answers are cached.
+///
+/// Made by [`AsyncLru::builder`]. Every setting has a default, and no value is refused: what an
+/// extreme one means is said at its setter.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::AsyncLru;
+/// use std::time::Duration;
+///
+/// let cache = AsyncLru::<String, u64>::builder()
+///     .maxsize(10_000)
+///     .ttl(Duration::from_secs(60))
+///     .deep_size()
+///     .build();
+/// assert_eq!(cache.info().maxsize, 10_000);
+/// ```
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
+    maxsize: usize,
+    ttl: Option<Duration>,
+    shards: Option<usize>,
+    clock: Option<Arc<dyn Clock>>,
+    measure: Option<Measure<K, V>>,
+    coalescing: Coalescing,
+    hasher: S,
+    extractor: X,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Builder<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            maxsize: DEFAULT_MAXSIZE,
+            ttl: None,
+            shards: None,
+            clock: None,
+            measure: None,
+            coalescing: Coalescing::On,
+            hasher: RandomState::new(),
+            extractor: ArgsAsKey,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<K, V, S, X> Builder<K, V, S, X> {
+    /// Sets the most entries that the cache holds; 1024 by default.
+    ///
+    /// With 0 nothing is kept, and callers of one moment still share a load. Memory is allocated as
+    /// entries come, so a large bound costs nothing by itself; more than 2^32 - 2 counts as that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::builder().maxsize(0).build();
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.len(), 0);
+    /// ```
+    pub fn maxsize(mut self, entries: usize) -> Self {
+        self.maxsize = entries.min(MAX_ENTRIES);
+        self
+    }
+
+    /// Sets how long an entry lives, counted from its publication; for ever by default.
+    ///
+    /// At `ttl` exactly the entry is gone. With zero nothing is kept, and callers of one moment still
+    /// share a load; a time beyond what a clock can show (584 years) is for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let ttl = Duration::from_secs(60);
+    /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
+    /// cache.insert_blocking(1, 10);
+    /// clock.advance(ttl);
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the number of shards; rounded up to a power of two, at least 1 and at most 1024.
+    ///
+    /// Each shard has locks and an order of use of its own: one shard evicts in the exact order of use,
+    /// more serve more threads at once. The bound on entries is one for all shards. By default a cache
+    /// of under 512 entries has one shard, and a larger one as many as suit its size and the machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::builder().maxsize(100_000).shards(1).build();
+    /// assert_eq!(cache.info().shards, 1);
+    /// ```
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards.clamp(1, MAX_SHARDS).next_power_of_two());
+        self
+    }
+
+    /// Sets the hasher of keys; by default one that is seeded anew for each cache, which an attacker
+    /// who chooses keys cannot foresee.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    /// use std::hash::RandomState;
+    ///
+    /// let cache = AsyncLru::<u32, u32>::builder().hasher(RandomState::new()).build();
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// ```
+    pub fn hasher<S2>(self, hasher: S2) -> Builder<K, V, S2, X> {
+        Builder {
+            maxsize: self.maxsize,
+            ttl: self.ttl,
+            shards: self.shards,
+            clock: self.clock,
+            measure: self.measure,
+            coalescing: self.coalescing,
+            hasher,
+            extractor: self.extractor,
+            types: self.types,
+        }
+    }
+
+    /// Counts what keys and values own on the heap in the estimate of the memory taken.
+    ///
+    /// Each entry is measured once, when it is published, outside every lock; a value that grows later
+    /// still counts as it did then. Without this or [`measure_with`](Self::measure_with) only the
+    /// entries themselves count. The last of the two calls wins.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, String>::builder().deep_size().build();
+    /// let empty = cache.stats().total_size_in_memory_bytes;
+    /// cache.insert_blocking(1, "x".repeat(1_000_000));
+    /// assert!(cache.stats().total_size_in_memory_bytes >= empty + 1_000_000);
+    /// ```
+    pub fn deep_size(mut self) -> Self
+    where
+        K: DeepSize,
+        V: DeepSize,
+    {
+        self.measure =
+            Some(Measure::Deep(|key, value| key.deep_size().saturating_add(value.deep_size())));
+        self
+    }
+
+    /// Counts what `measure` returns for each entry in the estimate of the memory taken: the bytes of
+    /// key and value, their own size included.
+    ///
+    /// It is called once per entry, when that is published, outside every lock; if it panics, the
+    /// entry is not cached and the cache is as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, Vec<u8>>::builder()
+    ///     .measure_with(|_key, value| 4 + 24 + value.capacity())
+    ///     .build();
+    /// let empty = cache.stats().total_size_in_memory_bytes;
+    /// cache.insert_blocking(1, vec![0; 1_000_000]);
+    /// assert!(cache.stats().total_size_in_memory_bytes >= empty + 1_000_000);
+    /// ```
+    pub fn measure_with(
+        mut self,
+        measure: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        self.measure = Some(Measure::With(Box::new(measure)));
+        self
+    }
+
+    /// Lets every caller that misses run its own load, as the Python original does by design.
+    ///
+    /// Whichever load ends last is kept. Writes still win over loads in flight.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_lite::future::{block_on, zip};
+    ///
+    /// let cache = async_lru::AsyncLru::<u32, u32>::builder().without_single_flight().build();
+    /// let load = async || {
+    ///     futures_lite::future::yield_now().await;
+    ///     10
+    /// };
+    /// block_on(zip(cache.get_or_insert_with(1, load), cache.get_or_insert_with(1, load)));
+    /// assert_eq!(cache.stats().loads, 2);
+    /// ```
+    pub fn without_single_flight(mut self) -> Self {
+        self.coalescing = Coalescing::Off;
+        self
+    }
+
+    /// Sets the clock that tells when entries expire; the operating system's by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, u32>::builder().clock(clock.clone()).build();
+    /// assert_eq!(cache.len(), 0);
+    /// ```
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Sets what of a wrapped function's arguments is the key; all of them by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let greet = AsyncLru::builder()
+    ///     .key_extractor(|(name, _request_id): &(String, u64)| name.clone())
+    ///     .wrap(async |(name, _request_id): (String, u64)| format!("hello {name}"));
+    ///
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(greet.call(("ann".to_owned(), 1)).await, "hello ann");
+    ///     assert_eq!(greet.call(("ann".to_owned(), 2)).await, "hello ann");
+    ///     assert_eq!(greet.stats().loads, 1);
+    /// });
+    /// ```
+    pub fn key_extractor<Args, X2>(self, extractor: X2) -> Builder<K, V, S, X2>
+    where
+        X2: KeyExtractor<Args, Key = K>,
+    {
+        Builder {
+            maxsize: self.maxsize,
+            ttl: self.ttl,
+            shards: self.shards,
+            clock: self.clock,
+            measure: self.measure,
+            coalescing: self.coalescing,
+            hasher: self.hasher,
+            extractor,
+            types: self.types,
+        }
+    }
+
+    /// Builds a cache and wraps `function` in it; see [`Memo`].
+    ///
+    /// The function takes its arguments as one value, a tuple if there are several.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let square = AsyncLru::<u64, u64>::builder().maxsize(10).wrap(async |n: u64| n * n);
+    /// assert_eq!(futures_lite::future::block_on(square.call(7)), 49);
+    /// ```
+    #[must_use]
+    pub fn wrap<Args, F, R>(self, function: F) -> Memo<K, V, F, X, S>
+    where
+        X: KeyExtractor<Args, Key = K>,
+        F: AsyncFn(Args) -> R,
+    {
+        let (cache, extractor) = self.into_parts();
+        Memo::new(cache, function, extractor)
+    }
+
+    fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
+        let lifetime = self.ttl.map(|ttl| Lifetime::new(ttl, self.clock));
+        let shards = self.shards.unwrap_or_else(|| default_shards(self.maxsize));
+        let store = Store::new(shards, self.maxsize, lifetime, self.measure, self.coalescing);
+        (AsyncLru::from_parts(store, self.hasher), self.extractor)
+    }
+}
+
+impl<K, V, S> Builder<K, V, S> {
+    /// Builds the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::builder().build();
+    /// assert_eq!(cache.info().maxsize, 1024);
+    /// ```
+    #[must_use]
+    pub fn build(self) -> AsyncLru<K, V, S> {
+        self.into_parts().0
+    }
+}
+
+impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("maxsize", &self.maxsize)
+            .field("ttl", &self.ttl)
+            .field("shards", &self.shards)
+            .field("coalescing", &self.coalescing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Enough shards that threads seldom meet, of enough entries that the order of use means something.
+fn default_shards(maxsize: usize) -> usize {
+    if maxsize < SMALL {
+        return 1;
+    }
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let wanted = (8 * cores).next_power_of_two().clamp(16, MAX_SHARDS);
+    let most = (maxsize / SHARD_ENTRIES).next_power_of_two();
+    wanted.min(most)
+}

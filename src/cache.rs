@@ -1,0 +1,784 @@
+//! The cache as its users see it.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use equivalent::Equivalent;
+
+use crate::builder::Builder;
+use crate::clock::Lifetime;
+use crate::counters::Event;
+use crate::fetch::{self, Borrowed, Infallible, OwnError, Owned, SharedError};
+use crate::shard::{Origin, Submission, blocking, patiently};
+use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
+use crate::store::{Purge, Store};
+
+/// An async LRU cache: one load per key, however many tasks ask for it at once.
+///
+/// A handle; a clone is another handle to the same cache. The cache holds at most
+/// [`maxsize`](Builder::maxsize) entries and evicts the least recently used. A *use* is a
+/// [`get`](Self::get) or a `get_or_insert` call that finds the entry, or an [`insert`](Self::insert).
+/// With one shard the order is exact; with several it is exact within each shard.
+///
+/// Keys may be asked for in any form `Q` that hashes and compares like `K` (`Q: Hash +
+/// Equivalent<K>`), such as `&str` for `String`. The key's `Eq` and the value's `Clone` run under a
+/// lock of the cache and must not call it. If they, or any other code of the user's, panic, the panic
+/// reaches the caller and leaves the cache valid.
+///
+/// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
+/// executor, and the futures are `Send` if what they hold is.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::AsyncLru;
+///
+/// let cache = AsyncLru::<String, usize>::new(100);
+/// futures_lite::future::block_on(async {
+///     let load = async || "some work".len();
+///     assert_eq!(cache.get_or_insert_with("key".to_owned(), load).await, 9);
+///     assert_eq!(cache.get("key"), Some(9));
+/// });
+/// ```
+pub struct AsyncLru<K, V, S = RandomState> {
+    inner: Arc<Inner<K, V, S>>,
+}
+
+struct Inner<K, V, S> {
+    hasher: S,
+    store: Store<K, V>,
+}
+
+/// Building.
+impl<K, V> AsyncLru<K, V> {
+    /// Starts the configuration of a cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    /// use std::time::Duration;
+    ///
+    /// let cache = AsyncLru::<u32, u32>::builder().maxsize(10).ttl(Duration::from_secs(1)).build();
+    /// assert_eq!(cache.info().ttl, Some(Duration::from_secs(1)));
+    /// ```
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+
+    /// Makes a cache of at most `maxsize` entries, everything else as the builder has it by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert_eq!(cache.info().maxsize, 10);
+    /// ```
+    #[must_use]
+    pub fn new(maxsize: usize) -> Self {
+        Self::builder().maxsize(maxsize).build()
+    }
+}
+
+impl<K, V, S> AsyncLru<K, V, S> {
+    pub(crate) fn from_parts(store: Store<K, V>, hasher: S) -> Self {
+        Self { inner: Arc::new(Inner { hasher, store }) }
+    }
+
+    fn store(&self) -> &Store<K, V> {
+        &self.inner.store
+    }
+}
+
+/// Reading, which never waits.
+impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.inner.hasher.hash_one(key)
+    }
+
+    /// Returns the live value of `key`; counts as a hit or a miss, and a hit as a use of the entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// cache.insert_blocking("a".to_owned(), 1);
+    /// assert_eq!(cache.get("a"), Some(1));
+    /// assert_eq!(cache.get("b"), None);
+    /// ```
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let store = self.store();
+        let value = store.get(self.hash(key), key).ok();
+        store.count(if value.is_some() { Event::Hit } else { Event::Miss });
+        value
+    }
+
+    /// Returns the live value of `key`; counts neither in the statistics nor as a use of the entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.peek(&1), Some(10));
+    /// assert_eq!(cache.stats().hits, 0);
+    /// ```
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.store().peek(self.hash(key), key, V::clone)
+    }
+
+    /// Tells whether there is a live entry of `key`; counts neither in the statistics nor as a use.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert!(cache.contains_key(&1));
+    /// assert!(!cache.contains_key(&2));
+    /// ```
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.store().peek(self.hash(key), key, |_| ()).is_some()
+    }
+}
+
+/// Reading or loading, which waits for a load and for nothing else.
+impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Returns the live value of `key`, or runs `load` and caches what it gives.
+    ///
+    /// While one call's `load` runs, other calls for the key wait for it and get its value; their own
+    /// closures are dropped unused. An [`insert`](Self::insert), [`remove`](Self::remove),
+    /// [`invalidate`](Self::invalidate) or [`clear`](Self::clear) meanwhile wins: the load's value goes
+    /// to the calls that have joined it and is not cached.
+    ///
+    /// The load runs inside this call's future. A call that is kept alive but not polled any more keeps
+    /// those that wait for it waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future at any await leaves the cache valid. If it was loading, its load is dropped
+    /// and exactly one of the waiting calls runs its own closure instead, the first to be polled.
+    ///
+    /// # Panics
+    ///
+    /// If `load` panics; calls that wait for it go on as if this one had been dropped. If `load` asks
+    /// the cache for the very key that it loads, directly or through loads of other keys within the
+    /// same task, since it would wait for itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, String>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     let name = cache.get_or_insert_with(7, async || "seven".to_owned()).await;
+    ///     assert_eq!(name, "seven");
+    ///     let again = cache.get_or_insert_with(7, async || unreachable!()).await;
+    ///     assert_eq!(again, "seven");
+    /// });
+    /// ```
+    pub fn get_or_insert_with<F, Fut>(&self, key: K, load: F) -> impl Future<Output = V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<Infallible, _, _, _, _, _>(store, hasher, Owned(key), load)
+    }
+
+    /// Like [`get_or_insert_with`](Self::get_or_insert_with), with a key that is cloned only on a miss.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, usize>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(cache.get_or_insert_with_ref("four", async || 4).await, 4);
+    ///     assert_eq!(cache.get_or_insert_with_ref("four", async || 5).await, 4);
+    /// });
+    /// ```
+    pub fn get_or_insert_with_ref<Q, F, Fut>(&self, key: &Q, load: F) -> impl Future<Output = V>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<Infallible, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+    }
+
+    /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is
+    /// cached.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of this call's own `load`. Calls that waited for it run their own closures,
+    /// one after another, until one succeeds.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     let failed = cache.try_get_or_insert_with(1, async || Err("no luck")).await;
+    ///     assert_eq!(failed, Err("no luck"));
+    ///     let loaded = cache.try_get_or_insert_with(1, async || Ok::<_, ()>(10)).await;
+    ///     assert_eq!(loaded, Ok(10));
+    /// });
+    /// ```
+    pub fn try_get_or_insert_with<E, F, Fut>(
+        &self,
+        key: K,
+        load: F,
+    ) -> impl Future<Output = Result<V, E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<OwnError<E>, _, _, _, _, _>(store, hasher, Owned(key), load)
+    }
+
+    /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), with a key that is cloned only on
+    /// a miss.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_get_or_insert_with`](Self::try_get_or_insert_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     let parsed = cache.try_get_or_insert_with_ref("12", async || "12".parse::<u32>()).await;
+    ///     assert_eq!(parsed, Ok(12));
+    /// });
+    /// ```
+    pub fn try_get_or_insert_with_ref<Q, E, F, Fut>(
+        &self,
+        key: &Q,
+        load: F,
+    ) -> impl Future<Output = Result<V, E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<OwnError<E>, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+    }
+
+    /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), but every call that waits for the
+    /// load gets its error.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the load that this call ran or waited for. A call that waited for a load
+    /// whose error is not an `E`, or was not to be shared, runs its own closure.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures_lite::future::{block_on, yield_now, zip};
+    ///
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let down = async || {
+    ///     yield_now().await;
+    ///     Err("down")
+    /// };
+    /// let calls = zip(
+    ///     cache.try_get_or_insert_shared(1, down),
+    ///     cache.try_get_or_insert_shared(1, async || unreachable!("it waits for the other")),
+    /// );
+    /// assert_eq!(block_on(calls), (Err("down"), Err("down")));
+    /// ```
+    pub fn try_get_or_insert_shared<E, F, Fut>(
+        &self,
+        key: K,
+        load: F,
+    ) -> impl Future<Output = Result<V, E>>
+    where
+        E: Clone + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<SharedError<E>, _, _, _, _, _>(store, hasher, Owned(key), load)
+    }
+
+    /// Like [`try_get_or_insert_shared`](Self::try_get_or_insert_shared), with a key that is cloned
+    /// only on a miss.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_get_or_insert_shared`](Self::try_get_or_insert_shared).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// let failed = cache.try_get_or_insert_shared_ref("a", async || Err::<u32, _>("down"));
+    /// assert_eq!(futures_lite::future::block_on(failed), Err("down"));
+    /// assert!(cache.is_empty());
+    /// ```
+    pub fn try_get_or_insert_shared_ref<Q, E, F, Fut>(
+        &self,
+        key: &Q,
+        load: F,
+    ) -> impl Future<Output = Result<V, E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Clone + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        let Inner { hasher, store } = &*self.inner;
+        fetch::fetch::<SharedError<E>, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+    }
+}
+
+/// Writing, which waits for other writers of the same shard and for nothing else.
+impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Inserts an entry as the most recently used, and returns the live value that it replaces.
+    ///
+    /// Wins over loads of the key that are in flight. In a full cache the least recently used entry
+    /// makes room, unless the key was there already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
+    /// another writer, not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(cache.insert(1, 10).await, None);
+    ///     assert_eq!(cache.insert(1, 11).await, Some(10));
+    /// });
+    /// ```
+    pub async fn insert(&self, key: K, value: V) -> Option<V> {
+        let mut submission = self.submission(key, value)?;
+        patiently(|patience| self.store().submit(&mut submission, patience)).await.replaced
+    }
+
+    /// [`insert`](Self::insert) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks the thread while another writer is at work on the shard: microseconds, or milliseconds
+    /// in a shard of a million entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// ```
+    pub fn insert_blocking(&self, key: K, value: V) -> Option<V> {
+        let mut submission = self.submission(key, value)?;
+        blocking(|patience| self.store().submit(&mut submission, patience)).replaced
+    }
+
+    /// Prepares an insertion; `None` if the cache keeps nothing, and fencing loads was all there was
+    /// to do.
+    fn submission(&self, key: K, value: V) -> Option<Submission<K, V>> {
+        let hash = self.hash(&key);
+        let store = self.store();
+        if !store.keeps_entries() {
+            store.shard(hash).fence(hash, &key);
+            return None;
+        }
+        let size = store.size(&key, &value);
+        Some(store.submission(hash, Origin::Caller(Some(key)), value, size))
+    }
+}
+
+/// Removing, which waits for other writers of the same shard and for nothing else.
+impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Removes the entry of `key` and returns its live value; wins over loads of the key in flight.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid; the entry is removed or, if the call had to wait
+    /// for another writer, not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert("a".to_owned(), 1).await;
+    ///     assert_eq!(cache.remove("a").await, Some(1));
+    ///     assert_eq!(cache.remove("a").await, None);
+    /// });
+    /// ```
+    pub async fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, now) = (self.hash(key), self.store().now());
+        patiently(|patience| self.store().remove(hash, key, now, patience)).await.into_value()
+    }
+
+    /// [`remove`](Self::remove) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`insert_blocking`](Self::insert_blocking).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.remove_blocking(&1), Some(10));
+    /// ```
+    pub fn remove_blocking<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, now) = (self.hash(key), self.store().now());
+        blocking(|patience| self.store().remove(hash, key, now, patience)).into_value()
+    }
+
+    /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
+    /// cached. Says whether there was either.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`remove`](Self::remove).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     assert!(cache.invalidate(&1).await);
+    ///     assert!(!cache.invalidate(&1).await);
+    /// });
+    /// ```
+    pub async fn invalidate<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, now) = (self.hash(key), self.store().now());
+        patiently(|patience| self.store().remove(hash, key, now, patience)).await.found_any()
+    }
+
+    /// [`invalidate`](Self::invalidate) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`insert_blocking`](Self::insert_blocking).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert!(cache.invalidate_blocking(&1));
+    /// ```
+    pub fn invalidate_blocking<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, now) = (self.hash(key), self.store().now());
+        blocking(|patience| self.store().remove(hash, key, now, patience)).found_any()
+    }
+}
+
+/// All entries at once.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Removes all entries and resets the statistics; wins over all loads in flight.
+    ///
+    /// Entries that other tasks insert meanwhile may stay.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with some shards emptied or none or all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     cache.clear().await;
+    ///     assert!(cache.is_empty());
+    /// });
+    /// ```
+    pub async fn clear(&self) {
+        let store = self.store();
+        // Dropped together at the end: the user's `Drop` does not keep a shard from being emptied.
+        let mut cleared = Vec::new();
+        for shard in store.shards() {
+            cleared.push(patiently(|patience| store.clear(shard, patience)).await);
+        }
+        self.reset_stats();
+    }
+
+    /// [`clear`](Self::clear) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`insert_blocking`](Self::insert_blocking), once for each shard.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// cache.clear_blocking();
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
+    pub fn clear_blocking(&self) {
+        let store = self.store();
+        let clear = |shard| blocking(|patience| store.clear(shard, patience));
+        let _cleared: Vec<_> = store.shards().iter().map(clear).collect();
+        self.reset_stats();
+    }
+
+    /// Frees the entries whose time is over, and returns how many.
+    ///
+    /// Writes free a few on their way, so this is for caches that are seldom written to.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with fewer entries freed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let ttl = Duration::from_secs(1);
+    /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     assert_eq!(cache.purge_expired().await, 0);
+    ///     clock.advance(ttl);
+    ///     assert_eq!(cache.purge_expired().await, 1);
+    /// });
+    /// ```
+    pub async fn purge_expired(&self) -> usize {
+        let Some(mut purge) = Purge::start(self.store()) else { return 0 };
+        while patiently(|patience| purge.step(patience)).await {}
+        purge.freed()
+    }
+
+    /// [`purge_expired`](Self::purge_expired) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`insert_blocking`](Self::insert_blocking), for each shard.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert_eq!(cache.purge_expired_blocking(), 0);
+    /// ```
+    pub fn purge_expired_blocking(&self) -> usize {
+        let Some(mut purge) = Purge::start(self.store()) else { return 0 };
+        while blocking(|patience| purge.step(patience)) {}
+        purge.freed()
+    }
+}
+
+/// Looking at the cache as a whole.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Returns the number of entries. One that has expired counts until a write or a purge frees it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store().ledger.len()
+    }
+
+    /// Tells whether there is no entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(async_lru::AsyncLru::<u32, u32>::new(10).is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the live keys, least recently used first; with several shards, shard by shard.
+    ///
+    /// `K: Clone` runs under a shared lock and must not call the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// for key in 1..=3 {
+    ///     cache.insert_blocking(key, 0);
+    /// }
+    /// cache.get(&1);
+    /// assert_eq!(cache.keys(), [2, 3, 1]);
+    /// ```
+    #[must_use]
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let store = self.store();
+        let now = store.now();
+        let mut keys = Vec::with_capacity(self.len());
+        for shard in store.shards() {
+            shard.keys_into(&mut keys, now);
+        }
+        keys
+    }
+
+    /// Returns the configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(async_lru::AsyncLru::<u32, u32>::new(10).info().shards, 1);
+    /// ```
+    #[must_use]
+    pub fn info(&self) -> CacheInfo {
+        let store = self.store();
+        CacheInfo {
+            maxsize: store.ledger.maxsize(),
+            ttl: store.lifetime().map(Lifetime::ttl),
+            shards: store.shards().len(),
+        }
+    }
+
+    /// Returns the statistics, at a cost that grows with the number of shards and not of entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.get(&1);
+    /// assert_eq!(cache.stats().misses, 1);
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let store = self.store();
+        let CacheInfo { maxsize, ttl, .. } = self.info();
+        let totals = store.ledger.counters.totals();
+        let bytes = store.total_size() + size_of::<Inner<K, V, S>>() as u64;
+        CacheStats {
+            current_size: self.len(),
+            max_size: maxsize,
+            ttl,
+            hits: totals.of(Event::Hit),
+            misses: totals.of(Event::Miss),
+            coalesced: totals.of(Event::Coalesced),
+            loads: totals.of(Event::Load),
+            load_failures: totals.of(Event::LoadFailure),
+            evictions: totals.of(Event::Eviction),
+            expirations: totals.of(Event::Expiration),
+            total_size_in_memory_bytes: bytes,
+            total_size_in_memory_pretty: pretty_bytes(bytes),
+        }
+    }
+
+    /// Starts counting from zero; entries stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.get(&1);
+    /// cache.reset_stats();
+    /// assert_eq!(cache.stats().misses, 0);
+    /// ```
+    pub fn reset_stats(&self) {
+        self.store().ledger.counters.reset();
+    }
+}
+
+impl<K, V, S> Clone for AsyncLru<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+/// Shows sizes and settings, no keys and no values, and never waits for a lock.
+impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CacheInfo { maxsize, ttl, shards } = self.info();
+        f.debug_struct("AsyncLru")
+            .field("len", &self.len())
+            .field("maxsize", &maxsize)
+            .field("ttl", &ttl)
+            .field("shards", &shards)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! Event counters that cost a hit a load and a store.
+//!
+//! A shared counter is a read-modify-write that drags its cache line from core to core. Here every
+//! thread has a stripe of its own in each cache, so plain loads and stores count exactly, and reading
+//! adds the stripes up. A thread's number goes back to the pool when the thread ends; the mutex of
+//! the pool orders the last count of one owner before the first of the next. Threads beyond
+//! [`OWNED_STRIPES`] share one stripe and pay for atomic additions.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Hit,
+    Miss,
+    Coalesced,
+    Load,
+    LoadFailure,
+    Eviction,
+    Expiration,
+}
+
+const EVENTS: usize = 7;
+const OWNED_STRIPES: u32 = 64;
+
+/// Counts of one owner, on cache lines of their own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe([AtomicU64; EVENTS]);
+
+/// A snapshot of all counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals([u64; EVENTS]);
+
+impl Totals {
+    pub(crate) fn of(&self, event: Event) -> u64 {
+        self.0[event as usize]
+    }
+}
+
+/// The counters of one cache.
+pub(crate) struct Counters {
+    owned: Box<[OnceLock<Box<Stripe>>]>,
+    shared: Stripe,
+    /// The totals at the last reset. Owners alone may write their stripes, so a reset moves the zero
+    /// point and leaves the stripes as they are.
+    zero: Mutex<Totals>,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            owned: (0..OWNED_STRIPES).map(|_| OnceLock::new()).collect(),
+            shared: Stripe::default(),
+            zero: Mutex::default(),
+        }
+    }
+
+    /// Counts one `event`.
+    #[inline]
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    /// Counts `n` times `event`.
+    #[inline]
+    pub(crate) fn add(&self, event: Event, n: u64) {
+        match self.owned.get(thread_number() as usize) {
+            Some(stripe) => {
+                // This thread alone writes here, so nothing is lost between the load and the store.
+                let counter = &stripe.get_or_init(Box::default).0[event as usize];
+                counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+            }
+            None => {
+                self.shared.0[event as usize].fetch_add(n, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Reads the totals since the last reset.
+    pub(crate) fn totals(&self) -> Totals {
+        let zero = *self.zero.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = self.sum();
+        for (total, zero) in totals.0.iter_mut().zip(zero.0) {
+            // A reset on another thread may have seen a count that this one does not see yet.
+            *total = total.saturating_sub(zero);
+        }
+        totals
+    }
+
+    /// Starts counting from zero again.
+    pub(crate) fn reset(&self) {
+        let mut zero = self.zero.lock().unwrap_or_else(PoisonError::into_inner);
+        *zero = self.sum();
+    }
+
+    /// Bytes that the stripes take on the heap.
+    pub(crate) fn heap_size(&self) -> usize {
+        let stripes = self.owned.iter().filter(|stripe| stripe.get().is_some()).count();
+        size_of_val(&*self.owned) + stripes * size_of::<Stripe>()
+    }
+
+    fn sum(&self) -> Totals {
+        let mut totals = Totals::default();
+        let owned = self.owned.iter().filter_map(|stripe| Some(&**stripe.get()?));
+        for stripe in owned.chain([&self.shared]) {
+            for (total, counter) in totals.0.iter_mut().zip(&stripe.0) {
+                *total = total.wrapping_add(counter.load(Ordering::Relaxed));
+            }
+        }
+        totals
+    }
+}
+
+const UNASSIGNED: u32 = u32::MAX;
+/// The number of every thread that owns no stripe.
+const SHARED: u32 = OWNED_STRIPES;
+
+/// The numbers that no living thread has.
+static FREE_NUMBERS: Mutex<Option<Vec<u32>>> = Mutex::new(None);
+
+thread_local! {
+    /// Has no destructor, so that it can be read at any time, by other destructors too.
+    static NUMBER: Cell<u32> = const { Cell::new(UNASSIGNED) };
+    static RETURN_NUMBER: ReturnNumber = const { ReturnNumber };
+}
+
+/// Puts the thread's number back when the thread ends.
+struct ReturnNumber;
+
+impl Drop for ReturnNumber {
+    fn drop(&mut self) {
+        let number = NUMBER.replace(SHARED);
+        if number < OWNED_STRIPES {
+            let mut free = FREE_NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+            free.get_or_insert_default().push(number);
+        }
+    }
+}
+
+#[inline]
+fn thread_number() -> u32 {
+    match NUMBER.get() {
+        UNASSIGNED => assign_number(),
+        number => number,
+    }
+}
+
+#[cold]
+fn assign_number() -> u32 {
+    // Touched first, to have its destructor registered; a thread already past it owns nothing.
+    let number = if RETURN_NUMBER.try_with(|_| ()).is_ok() {
+        let mut free = FREE_NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+        free.get_or_insert_with(|| (0..OWNED_STRIPES).rev().collect()).pop().unwrap_or(SHARED)
+    } else {
+        SHARED
+    };
+    NUMBER.set(number);
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::thread;
+
+    #[test]
+    fn more_threads_than_stripes_lose_no_count() {
+        let counters = Counters::new();
+        let threads = OWNED_STRIPES as usize + 16;
+        let barrier = Barrier::new(threads);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    barrier.wait();
+                    for _ in 0..1_000 {
+                        counters.count(Event::Hit);
+                    }
+                    // All alive at once: some had to share.
+                    barrier.wait();
+                });
+            }
+        });
+        assert_eq!(counters.totals().of(Event::Hit), threads as u64 * 1_000);
+    }
+
+    #[test]
+    fn threads_one_after_another_lose_no_count() {
+        let counters = Counters::new();
+        for _ in 0..3 * OWNED_STRIPES {
+            thread::scope(|scope| {
+                scope.spawn(|| counters.add(Event::Miss, 2));
+            });
+        }
+        assert_eq!(counters.totals().of(Event::Miss), 6 * u64::from(OWNED_STRIPES));
+    }
+
+    #[test]
+    fn a_reset_starts_from_zero() {
+        let counters = Counters::new();
+        counters.add(Event::Load, 5);
+        counters.reset();
+        counters.count(Event::Load);
+        assert_eq!(counters.totals().of(Event::Load), 1);
+    }
+}

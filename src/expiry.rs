@@ -1,0 +1,89 @@
+//! Who expires next: the slots of a shard in the order of their publication.
+//!
+//! With one time to live for all entries and a time that does not step back, that is the order of
+//! their deadlines too. The slots are linked, so that one which leaves early, evicted or removed,
+//! leaves no trace behind.
+
+use crate::index::Slot;
+
+const NONE: Slot = Slot::MAX;
+
+#[derive(Clone, Copy)]
+struct Link {
+    previous: Slot,
+    next: Slot,
+}
+
+/// A doubly linked list over slots, soonest deadline first. Takes no room until it is used.
+pub(crate) struct ExpiryOrder {
+    links: Vec<Link>,
+    first: Slot,
+    last: Slot,
+}
+
+impl ExpiryOrder {
+    pub(crate) fn new() -> Self {
+        Self { links: Vec::new(), first: NONE, last: NONE }
+    }
+
+    /// The slot that expires before all others.
+    pub(crate) fn first(&self) -> Option<Slot> {
+        (self.first != NONE).then_some(self.first)
+    }
+
+    /// Appends a slot that is not in the list.
+    pub(crate) fn push(&mut self, slot: Slot) {
+        let link = Link { previous: self.last, next: NONE };
+        if slot as usize == self.links.len() {
+            self.links.push(link);
+        } else {
+            self.links[slot as usize] = link;
+        }
+        match self.last {
+            NONE => self.first = slot,
+            last => self.links[last as usize].next = slot,
+        }
+        self.last = slot;
+    }
+
+    /// Takes out a slot that is in the list.
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        let Link { previous, next } = self.links[slot as usize];
+        match previous {
+            NONE => self.first = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        match next {
+            NONE => self.last = previous,
+            next => self.links[next as usize].previous = previous,
+        }
+    }
+
+    /// Bytes that the list has allocated.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.links.capacity() * size_of::<Link>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_leave_in_the_order_of_their_arrival_and_from_the_middle() {
+        let mut order = ExpiryOrder::new();
+        for slot in 0..5 {
+            order.push(slot);
+        }
+        order.remove(2);
+        order.remove(0);
+        order.remove(4);
+        order.push(2);
+        let mut left = Vec::new();
+        while let Some(slot) = order.first() {
+            order.remove(slot);
+            left.push(slot);
+        }
+        assert_eq!(left, [1, 3, 2]);
+    }
+}

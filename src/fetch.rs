@@ -1,0 +1,321 @@
+//! The way of one `get_or_insert` call: a hit, or a flight that it leads or waits for.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+
+use crate::counters::Event;
+use crate::flight::{Arrival, Boarding, FlightKey, FlightName, Outcome, Polling, Ticket};
+use crate::shard::{Departed, Origin, patiently};
+use crate::store::Store;
+
+/// A key as the caller has it: owned, or borrowed and made owned when it has to be.
+pub(crate) trait KeySource<K> {
+    type Query: Hash + Equivalent<K> + ?Sized;
+    fn query(&self) -> &Self::Query;
+    fn into_key(self) -> K;
+}
+
+pub(crate) struct Owned<K>(pub(crate) K);
+
+impl<K: Hash + Eq> KeySource<K> for Owned<K> {
+    type Query = K;
+
+    fn query(&self) -> &K {
+        &self.0
+    }
+
+    fn into_key(self) -> K {
+        self.0
+    }
+}
+
+pub(crate) struct Borrowed<'a, Q: ?Sized>(pub(crate) &'a Q);
+
+impl<K, Q> KeySource<K> for Borrowed<'_, Q>
+where
+    Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+{
+    type Query = Q;
+
+    fn query(&self) -> &Q {
+        self.0
+    }
+
+    fn into_key(self) -> K {
+        self.0.to_owned()
+    }
+}
+
+/// What a loader answers, and what of it is cached and shared with waiters.
+pub(crate) trait Protocol<V> {
+    type Answer;
+    /// The answer of a call that found `value`.
+    fn found(value: V) -> Self::Answer;
+    /// The value to be cached.
+    fn value(answer: &Self::Answer) -> Option<&V>;
+    /// What waiters get of an answer without a value.
+    fn failure(answer: &Self::Answer) -> Outcome<V>;
+    /// The answer of a waiter, unless it has to run its own closure.
+    fn shared(failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer>;
+}
+
+/// Loaders that always give a value.
+pub(crate) struct Infallible;
+
+impl<V> Protocol<V> for Infallible {
+    type Answer = V;
+
+    fn found(value: V) -> V {
+        value
+    }
+
+    fn value(answer: &V) -> Option<&V> {
+        Some(answer)
+    }
+
+    fn failure(_: &V) -> Outcome<V> {
+        Outcome::Abandoned
+    }
+
+    fn shared(_: &(dyn Any + Send + Sync)) -> Option<V> {
+        None
+    }
+}
+
+/// Loaders whose error is for their own caller.
+pub(crate) struct OwnError<E>(PhantomData<E>);
+
+impl<V, E> Protocol<V> for OwnError<E> {
+    type Answer = Result<V, E>;
+
+    fn found(value: V) -> Self::Answer {
+        Ok(value)
+    }
+
+    fn value(answer: &Self::Answer) -> Option<&V> {
+        answer.as_ref().ok()
+    }
+
+    fn failure(_: &Self::Answer) -> Outcome<V> {
+        Outcome::Abandoned
+    }
+
+    fn shared(_: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
+        None
+    }
+}
+
+/// Loaders whose error is for all callers of the flight.
+pub(crate) struct SharedError<E>(PhantomData<E>);
+
+impl<V, E: Clone + Send + Sync + 'static> Protocol<V> for SharedError<E> {
+    type Answer = Result<V, E>;
+
+    fn found(value: V) -> Self::Answer {
+        Ok(value)
+    }
+
+    fn value(answer: &Self::Answer) -> Option<&V> {
+        answer.as_ref().ok()
+    }
+
+    fn failure(answer: &Self::Answer) -> Outcome<V> {
+        match answer {
+            Ok(_) => Outcome::Abandoned,
+            Err(error) => Outcome::Failure(Box::new(error.clone())),
+        }
+    }
+
+    fn shared(failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
+        // Another call of the same flight may use another type of error.
+        failure.downcast_ref::<E>().map(|error| Err(error.clone()))
+    }
+}
+
+/// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
+pub(crate) async fn fetch<P, K, V, S, F, Fut>(
+    store: &Store<K, V>,
+    hasher: &S,
+    key: impl KeySource<K>,
+    load: F,
+) -> P::Answer
+where
+    P: Protocol<V>,
+    K: Hash + Eq,
+    V: Clone,
+    S: BuildHasher,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = P::Answer>,
+{
+    let hash = hasher.hash_one(key.query());
+    let epoch = match store.get(hash, key.query()) {
+        Ok(value) => {
+            store.count(Event::Hit);
+            return P::found(value);
+        }
+        Err(epoch) => epoch,
+    };
+    let mut leader = match board::<P, K, V>(store, hash, key.into_key(), epoch).await {
+        Boarded::Lead(leader) => leader,
+        Boarded::Answer(answer) => return answer,
+    };
+    let answer = {
+        let mut load = pin!(leader.start(load));
+        poll_fn(|cx| {
+            let _polling = Polling::enter(leader.flight());
+            load.as_mut().poll(cx)
+        })
+        .await
+    };
+    match P::value(&answer) {
+        Some(value) => {
+            let kept = store.keeps_entries().then(|| value.clone());
+            let landed = leader.publish(kept).await;
+            landed.arrival.land(|| Outcome::Value(value.clone()));
+        }
+        None => leader.fail(|| P::failure(&answer)),
+    }
+    answer
+}
+
+/// How a call that found no value goes on.
+enum Boarded<'a, K, V, A> {
+    Lead(Leader<'a, K, V>),
+    Answer(A),
+}
+
+/// Leads a flight, or waits for those of others until one has an answer.
+///
+/// After a flight that was abandoned all its waiters come back here at once. The first to be polled
+/// leads and the others join it, so one that is not polled any more holds up nobody.
+async fn board<P, K, V>(
+    store: &Store<K, V>,
+    hash: u64,
+    key: K,
+    mut epoch: u64,
+) -> Boarded<'_, K, V, P::Answer>
+where
+    P: Protocol<V>,
+    K: Eq,
+    V: Clone,
+{
+    let shard = store.shard(hash);
+    let (key, measured_key) = FlightKey::new(key, store.measures());
+    if !store.coalesces() {
+        store.count(Event::Miss);
+        let ticket = Some(shard.fly_alone(hash, key));
+        return Boarded::Lead(Leader { store, hash, ticket, measured_key });
+    }
+    let mut key = Some(key);
+    let mut outcome = Event::Miss;
+    let ticket = loop {
+        match shard.board(hash, &mut key, epoch) {
+            Some(Boarding::Lead(ticket)) => break ticket,
+            Some(Boarding::Join(landing, ticket)) => {
+                if outcome == Event::Miss {
+                    outcome = Event::Coalesced;
+                    store.count(outcome);
+                }
+                match landing.wait((shard.address(), ticket)).await {
+                    Outcome::Value(value) => return Boarded::Answer(P::found(value.clone())),
+                    Outcome::Failure(failure) => {
+                        if let Some(answer) = P::shared(&**failure) {
+                            return Boarded::Answer(answer);
+                        }
+                    }
+                    Outcome::Abandoned => {}
+                }
+            }
+            None => {}
+        }
+        let wanted = key.as_ref().expect("the key goes into the flight that ends the loop");
+        match store.get(hash, wanted.get()) {
+            Ok(value) => {
+                if outcome == Event::Miss {
+                    store.count(Event::Hit);
+                }
+                return Boarded::Answer(P::found(value));
+            }
+            Err(newer) => epoch = newer,
+        }
+    };
+    if outcome == Event::Miss {
+        store.count(outcome);
+    }
+    Boarded::Lead(Leader { store, hash, ticket: Some(ticket), measured_key })
+}
+
+/// The duty to end a flight. Dropped early, by a cancelled call, a panic or on the way out of an
+/// error, it lets the waiters try for themselves.
+struct Leader<'a, K, V> {
+    store: &'a Store<K, V>,
+    hash: u64,
+    /// `None` once the flight has ended.
+    ticket: Option<Ticket>,
+    /// In a cache that measures its entries, the key of the flight.
+    measured_key: Option<Arc<K>>,
+}
+
+/// A flight that has published its value, or was kept from it by a later write.
+struct Landed<K, V> {
+    /// Told before anything is dropped, so that a panic of the user's `Drop` keeps nobody waiting.
+    arrival: Arrival<V>,
+    _departed: Option<Departed<K, V>>,
+}
+
+impl<K, V> Leader<'_, K, V> {
+    /// The name of the flight, while it lasts.
+    fn flight(&self) -> Option<FlightName> {
+        Some((self.store.shard(self.hash).address(), self.ticket?))
+    }
+
+    /// Calls the user's closure.
+    fn start<Fut>(&self, load: impl FnOnce() -> Fut) -> Fut {
+        self.store.count(Event::Load);
+        let _polling = Polling::enter(self.flight());
+        load()
+    }
+
+    /// Ends the flight with a value; caches it if it is given one to keep.
+    async fn publish(&mut self, kept: Option<V>) -> Landed<K, V>
+    where
+        K: Eq,
+    {
+        let store = self.store;
+        let Some(ticket) = self.ticket else { unreachable!("a flight ends once") };
+        let Some(value) = kept else {
+            self.ticket = None;
+            let (_key, arrival) = store.shard(self.hash).end_flight(self.hash, ticket);
+            return Landed { arrival, _departed: None };
+        };
+        // The flight gets its key back before it needs it.
+        let size = self.measured_key.take().and_then(|key| store.size(&key, &value));
+        let mut submission = store.submission(self.hash, Origin::Flight(ticket), value, size);
+        let submitted = patiently(|patience| store.submit(&mut submission, patience)).await;
+        self.ticket = None;
+        let arrival = submitted.arrival.unwrap_or_default();
+        Landed { arrival, _departed: Some(submitted.departed) }
+    }
+
+    /// Ends the flight without a value.
+    fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+        if let Some(ticket) = self.ticket.take() {
+            self.store.count(Event::LoadFailure);
+            // Dropped last: the waiters come before the user's `Drop`.
+            let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, ticket);
+            arrival.land(outcome);
+        }
+    }
+}
+
+impl<K, V> Drop for Leader<'_, K, V> {
+    fn drop(&mut self) {
+        self.fail(|| Outcome::Abandoned);
+    }
+}

@@ -1,0 +1,365 @@
+//! Single flight: the loads in progress, who leads each, and who waits for it.
+//!
+//! A [`Flight`] stands in the shard's [`Flights`] from the moment its leader starts until its value is
+//! published or its leader gives up. Waiters share a [`Landing`] with it, made by the first of them,
+//! so that a load nobody waits for allocates nothing. The landing is closed exactly once, by the
+//! [`Arrival`] guard, whatever becomes of the leader.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use equivalent::Equivalent;
+use hashbrown::HashTable;
+use slab::Slab;
+
+/// Tells the flights of one shard apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+/// Whom a flight still concerns besides its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Callers may join; the value will be cached.
+    Open,
+    /// Nobody may join, since the cache was built without single flight; the value will be cached.
+    Private,
+    /// A later write has won: nobody may join any more, and the value will not be cached.
+    Fenced,
+}
+
+/// The key of a flight.
+pub(crate) enum FlightKey<K> {
+    /// Moves on into the entry when the value is published.
+    Owned(K),
+    /// Shared with the leader until it has measured the entry, outside every lock.
+    Shared(Arc<K>),
+}
+
+impl<K> FlightKey<K> {
+    /// Makes the key of a flight, and the leader's share of it if the entry will be measured.
+    pub(crate) fn new(key: K, measured: bool) -> (Self, Option<Arc<K>>) {
+        if measured {
+            let key = Arc::new(key);
+            (Self::Shared(Arc::clone(&key)), Some(key))
+        } else {
+            (Self::Owned(key), None)
+        }
+    }
+
+    pub(crate) fn get(&self) -> &K {
+        match self {
+            Self::Owned(key) => key,
+            Self::Shared(key) => key,
+        }
+    }
+
+    /// Takes the key, which the leader does not share any more.
+    pub(crate) fn into_inner(self) -> K {
+        match self {
+            Self::Owned(key) => key,
+            Self::Shared(key) => Arc::into_inner(key).expect("the leader has let go of the key"),
+        }
+    }
+}
+
+/// A load in progress.
+pub(crate) struct Flight<K, V> {
+    hash: u64,
+    ticket: Ticket,
+    standing: Standing,
+    key: FlightKey<K>,
+    landing: Option<Arc<Landing<V>>>,
+}
+
+impl<K, V> Flight<K, V> {
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.standing == Standing::Fenced
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        self.key.get()
+    }
+
+    /// Ends the flight: its key, and the duty to tell the waiters if there are any.
+    pub(crate) fn end(self) -> (FlightKey<K>, Arrival<V>) {
+        (self.key, Arrival { landing: self.landing })
+    }
+}
+
+/// The loads in progress in one shard.
+pub(crate) struct Flights<K, V> {
+    table: HashTable<Flight<K, V>>,
+    next_ticket: u64,
+}
+
+/// What a caller is to do about a key that is not cached.
+pub(crate) enum Boarding<V> {
+    Lead(Ticket),
+    Join(Arc<Landing<V>>, Ticket),
+}
+
+impl<K, V> Flights<K, V> {
+    /// A table that held more than this in a burst gives its memory back when it is empty.
+    const KEPT_CAPACITY: usize = 256;
+
+    pub(crate) fn new() -> Self {
+        Self { table: HashTable::new(), next_ticket: 0 }
+    }
+
+    /// Joins the flight that is open for `key`.
+    pub(crate) fn join(&mut self, hash: u64, key: &K) -> Option<(Arc<Landing<V>>, Ticket)>
+    where
+        K: Eq,
+    {
+        let is_open =
+            |flight: &Flight<K, V>| flight.standing == Standing::Open && flight.key() == key;
+        let flight = self.table.find_mut(hash, is_open)?;
+        let landing = flight.landing.get_or_insert_with(Arc::default);
+        Some((Arc::clone(landing), flight.ticket))
+    }
+
+    /// Starts a flight that others may join.
+    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>) -> Ticket {
+        self.start(hash, key, Standing::Open)
+    }
+
+    /// Starts a flight for the caller alone.
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>) -> Ticket {
+        self.start(hash, key, Standing::Private)
+    }
+
+    fn start(&mut self, hash: u64, key: FlightKey<K>, standing: Standing) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let flight = Flight { hash, ticket, standing, key, landing: None };
+        self.table.insert_unique(hash, flight, |flight| flight.hash);
+        ticket
+    }
+
+    /// The flight of `ticket`, which its leader has not ended.
+    pub(crate) fn of(&self, hash: u64, ticket: Ticket) -> &Flight<K, V> {
+        self.table
+            .find(hash, |flight| flight.ticket == ticket)
+            .expect("a flight stays in the table until its leader ends it")
+    }
+
+    /// Takes out the flight of `ticket`, which its leader has not ended before.
+    pub(crate) fn remove(&mut self, hash: u64, ticket: Ticket) -> Flight<K, V> {
+        let (flight, _) = self
+            .table
+            .find_entry(hash, |flight| flight.ticket == ticket)
+            .unwrap_or_else(|_| {
+                unreachable!("a flight stays in the table until its leader ends it")
+            })
+            .remove();
+        if self.table.is_empty() && self.table.capacity() > Self::KEPT_CAPACITY {
+            self.table = HashTable::new();
+        }
+        flight
+    }
+
+    /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
+    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut found = false;
+        for flight in self.table.iter_hash_mut(hash) {
+            if flight.hash == hash && !flight.is_fenced() && key.equivalent(flight.key()) {
+                flight.standing = Standing::Fenced;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Keeps the values of all flights out of the cache.
+    pub(crate) fn fence_all(&mut self) {
+        for flight in &mut self.table {
+            flight.standing = Standing::Fenced;
+        }
+    }
+
+    /// Bytes that the table has allocated.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.table.allocation_size()
+    }
+}
+
+/// What the waiters of a flight get.
+pub(crate) enum Outcome<V> {
+    Value(V),
+    /// An error that the leader shares; of the type that its own call returns.
+    Failure(Box<dyn Any + Send + Sync>),
+    /// Nothing: the load failed, panicked or was dropped, and the waiters are on their own.
+    Abandoned,
+}
+
+/// Where a flight and its waiters meet.
+pub(crate) struct Landing<V> {
+    outcome: OnceLock<Outcome<V>>,
+    /// Who to wake; `None` once the flight has ended.
+    ///
+    /// Taken out as a whole and woken after unlocking. An event that wakes under its own lock would
+    /// deadlock on a waker whose last clone drops the task it wakes, and with it another waiter.
+    waiting: Mutex<Option<Slab<Waker>>>,
+}
+
+impl<V> Default for Landing<V> {
+    fn default() -> Self {
+        Self { outcome: OnceLock::new(), waiting: Mutex::new(Some(Slab::new())) }
+    }
+}
+
+impl<V> Landing<V> {
+    fn waiting(&self) -> MutexGuard<'_, Option<Slab<Waker>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of `flight`, whose landing this is.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled by the load of that very flight.
+    pub(crate) fn wait(&self, flight: FlightName) -> Wait<'_, V> {
+        Wait { landing: self, flight, place: None }
+    }
+}
+
+/// The future of a waiter. Dropping it takes the waiter off the list; nobody depends on it.
+pub(crate) struct Wait<'a, V> {
+    landing: &'a Landing<V>,
+    flight: FlightName,
+    /// Where this waiter's waker is kept.
+    place: Option<usize>,
+}
+
+impl<'a, V> Future for Wait<'a, V> {
+    type Output = &'a Outcome<V>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let landing = self.landing;
+        assert_not_within(self.flight);
+        let mut fresh = None;
+        loop {
+            // Declared before the lock is taken, so dropped after it is released.
+            let _stale: Option<Waker>;
+            let mut waiting = landing.waiting();
+            let Some(wakers) = waiting.as_mut() else { break };
+            match self.place {
+                Some(place) if wakers[place].will_wake(cx.waker()) => return Poll::Pending,
+                _ => {}
+            }
+            let Some(waker) = fresh.take() else {
+                // Cloning runs the executor's code, so not under the lock; then look again.
+                drop(waiting);
+                fresh = Some(cx.waker().clone());
+                continue;
+            };
+            match self.place {
+                Some(place) => _stale = Some(std::mem::replace(&mut wakers[place], waker)),
+                None => self.place = Some(wakers.insert(waker)),
+            }
+            return Poll::Pending;
+        }
+        self.place = None;
+        Poll::Ready(landing.outcome.get().unwrap_or(&Outcome::Abandoned))
+    }
+}
+
+impl<V> Drop for Wait<'_, V> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            let _waker = self.landing.waiting().as_mut().map(|wakers| wakers.remove(place));
+        }
+    }
+}
+
+/// The duty to tell the waiters of an ended flight. Without [`land`](Self::land) it was abandoned.
+#[must_use]
+pub(crate) struct Arrival<V> {
+    landing: Option<Arc<Landing<V>>>,
+}
+
+/// Nobody waits.
+impl<V> Default for Arrival<V> {
+    fn default() -> Self {
+        Self { landing: None }
+    }
+}
+
+impl<V> Arrival<V> {
+    /// Gives the waiters, if there are any, what `outcome` makes.
+    pub(crate) fn land(self, outcome: impl FnOnce() -> Outcome<V>) {
+        if let Some(landing) = &self.landing {
+            // Empty until now: only the one arrival of the flight sets it.
+            let _ = landing.outcome.set(outcome());
+        }
+    }
+}
+
+impl<V> Drop for Arrival<V> {
+    fn drop(&mut self) {
+        if let Some(landing) = self.landing.take() {
+            let wakers = landing.waiting().take();
+            wake_all(wakers.into_iter().flatten().map(|(_, waker)| waker));
+        }
+    }
+}
+
+/// Wakes everybody, even if a waker panics; then the first panic goes on.
+fn wake_all(wakers: impl Iterator<Item = Waker>) {
+    let mut first_panic = None;
+    for waker in wakers {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            first_panic.get_or_insert(payload);
+        }
+    }
+    if let Some(payload) = first_panic {
+        // A second panic while one unwinds would abort the process.
+        if !thread::panicking() {
+            panic::resume_unwind(payload);
+        }
+    }
+}
+
+/// A flight, named for the whole process: the address of its shard and its ticket.
+pub(crate) type FlightName = (usize, Ticket);
+
+thread_local! {
+    /// The flights whose loads are being polled on this thread right now, innermost last.
+    static POLLING: RefCell<Vec<FlightName>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Panics if the caller runs inside the load of `flight`, which would then wait for itself.
+fn assert_not_within(flight: FlightName) {
+    let within = POLLING.try_with(|polling| polling.borrow().contains(&flight)).unwrap_or(false);
+    assert!(
+        !within,
+        "recursive load: a loader asked the cache for the key that it is loading itself, \
+         directly or through the loads of other keys, and would wait for itself for ever"
+    );
+}
+
+/// Marks a flight as one whose load is being polled, for as long as the mark lives.
+pub(crate) struct Polling;
+
+impl Polling {
+    pub(crate) fn enter(flight: Option<FlightName>) -> Option<Self> {
+        let flight = flight?;
+        // Without its thread-local a dying thread merely loses the check.
+        POLLING.try_with(|polling| polling.borrow_mut().push(flight)).ok().map(|()| Self)
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let _ = POLLING.try_with(|polling| polling.borrow_mut().pop());
+    }
+}

@@ -1,0 +1,92 @@
+//! A runtime-agnostic async LRU cache: an expensive async call runs once per key, however many tasks
+//! ask for its answer at once.
+//!
+//! ```
+//! use async_lru::AsyncLru;
+//! use std::time::Duration;
+//!
+//! let squares = AsyncLru::<u64, u64>::builder()
+//!     .maxsize(1024)
+//!     .ttl(Duration::from_secs(60))
+//!     .build();
+//!
+//! futures_lite::future::block_on(async {
+//!     let square = squares.get_or_insert_with(7, async || 7 * 7).await;
+//!     assert_eq!(square, 49);
+//!     assert_eq!(squares.get(&7), Some(49));
+//! });
+//! ```
+//!
+//! # What is where
+//!
+//! - [`AsyncLru`] is the cache, [`Builder`] its configuration.
+//! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers. A [`KeyExtractor`]
+//!   says what of the arguments tells calls apart.
+//! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
+//!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
+//! - [`Clock`] is where time comes from; [`ManualClock`] is one for tests.
+//!
+//! # What it promises
+//!
+//! - **Bounded**: never more than `maxsize` entries, and nothing is evicted while there are fewer.
+//! - **Exact**: the victim is the least recently used entry, of the cache if it has one shard (by
+//!   default under 512 entries), else of a shard. Reads by different threads with no write between
+//!   them count as simultaneous.
+//! - **One load per key at a time**; all callers that arrive meanwhile get its value.
+//! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
+//!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled
+//!   any more holds up nobody, unless it is the one that loads.
+//! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that
+//!   started before them.
+//! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
+//! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
+//!
+//! # How it works
+//!
+//! A hit takes a shard's lock shared and stores one number, the entry's *stamp*. Stamps order all uses,
+//! so the least recently used entry can be found when it is needed instead of being kept track of all
+//! the time: from time to time an eviction makes one pass over the stamps and collects the oldest,
+//! while hits go on.
+//!
+//! A miss registers a *flight*, whose leader runs the load inside its own future and publishes the
+//! value before the flight ends. Whatever ends a load early runs the `Drop` of one guard, which wakes
+//! the waiters; the first to be polled leads the next flight.
+//!
+//! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
+//! the way of one call; `store` is all shards together, `shard` one of them with its locks; under the
+//! locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry) and
+//! `flight` (loads in progress), of which none knows a lock but that of a landing.
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod cache;
+mod clock;
+mod counters;
+mod deep_size;
+mod expiry;
+mod fetch;
+mod flight;
+mod index;
+mod ledger;
+mod list;
+mod memo;
+mod shard;
+mod stamp;
+mod stats;
+mod store;
+
+pub use builder::Builder;
+pub use cache::AsyncLru;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use deep_size::DeepSize;
+/// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
+#[doc(inline)]
+pub use equivalent::Equivalent;
+pub use memo::{ArgsAsKey, KeyExtractor, Memo};
+pub use stats::{CacheInfo, CacheStats};
+
+/// The README's examples, run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

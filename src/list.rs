@@ -1,0 +1,172 @@
+//! Who goes next: the order of eviction, found from the stamps of a shard; knows no key and no lock.
+//!
+//! Entries are not linked in the order of their use, for then every hit would have to relink one. The
+//! list holds only the oldest *run* of slots, in the order of their stamps. A slot at its end whose
+//! stamp is still the recorded one is the least recently used of all: when the run was made, every
+//! entry outside it had a later stamp than every entry inside, and stamps only grow. A slot whose
+//! stamp has moved was used since, and is skipped. When the run is used up, one pass over the stamps
+//! makes the next, so an eviction costs a few sequential loads and a share of a sort.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::index::Slot;
+use crate::stamp::{self, Stamp};
+
+/// A pass collects about one slot in this many.
+const RUN_SHARE: usize = 8;
+
+/// How many stamps are looked at to guess where the oldest `1 / RUN_SHARE` ends. A shard of no more
+/// slots than this is sorted whole.
+const SAMPLE: usize = 128;
+
+/// How many used candidates one call of [`LruList::pop`] skips: it runs under the exclusive lock.
+const MAX_SKIPS: usize = 16;
+
+/// A slot that was among the oldest, with the stamp that it had then.
+#[derive(Clone, Copy)]
+struct Candidate {
+    stamp: Stamp,
+    slot: Slot,
+}
+
+impl Candidate {
+    /// Whether the entry has not been used, removed or replaced since it was collected.
+    fn is_unused(&self, stamps: &[AtomicU64]) -> bool {
+        stamps[self.slot as usize].load(Ordering::Relaxed) == self.stamp
+    }
+}
+
+/// The oldest entries of a shard, least recently used last.
+#[derive(Default)]
+pub(crate) struct LruList {
+    run: Vec<Candidate>,
+}
+
+impl LruList {
+    /// Takes the least recently used slot; `None` if [`search`](Self::search) has to run first.
+    ///
+    /// The answer is exact if no stamp moves meanwhile, so callers hold the exclusive lock.
+    pub(crate) fn pop(&mut self, stamps: &[AtomicU64]) -> Option<Slot> {
+        for _ in 0..MAX_SKIPS {
+            let candidate = self.run.pop()?;
+            if candidate.is_unused(stamps) {
+                return Some(candidate.slot);
+            }
+        }
+        None
+    }
+
+    /// Makes the next [`pop`](Self::pop) likely to succeed; certain if no stamp moves meanwhile.
+    ///
+    /// Takes time in proportion to the number of slots now and then, so callers let readers go on.
+    pub(crate) fn search(&mut self, stamps: &[AtomicU64]) {
+        while let Some(candidate) = self.run.last() {
+            if candidate.is_unused(stamps) {
+                return;
+            }
+            self.run.pop();
+        }
+        self.collect(stamps);
+    }
+
+    /// Whether a [`search`](Self::search) is due for certain.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.run.is_empty()
+    }
+
+    /// Bytes that the list has allocated.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.run.capacity() * size_of::<Candidate>()
+    }
+
+    fn collect(&mut self, stamps: &[AtomicU64]) {
+        let newest = threshold(stamps);
+        for (slot, stamp) in stamps.iter().enumerate() {
+            let stamp = stamp.load(Ordering::Relaxed);
+            if stamp <= newest {
+                self.run.push(Candidate { stamp, slot: slot as Slot });
+            }
+        }
+        self.run.sort_unstable_by(|a, b| b.stamp.cmp(&a.stamp));
+    }
+}
+
+/// The stamp up to which slots belong to the next run. At least one occupied slot does, as long as no
+/// stamp moves.
+fn threshold(stamps: &[AtomicU64]) -> Stamp {
+    const NEWEST: Stamp = stamp::VACANT - 1;
+    if stamps.len() <= SAMPLE {
+        return NEWEST;
+    }
+    // Neighbours were often inserted together, so the sample is spread over the whole array.
+    let step = stamps.len().div_ceil(SAMPLE);
+    let sampled = stamps.iter().step_by(step).map(|stamp| stamp.load(Ordering::Relaxed));
+    let mut sample: Vec<Stamp> = sampled.filter(|stamp| *stamp != stamp::VACANT).collect();
+    if sample.is_empty() {
+        return NEWEST;
+    }
+    let rank = sample.len() / RUN_SHARE;
+    *sample.select_nth_unstable(rank).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamps(of: impl IntoIterator<Item = Stamp>) -> Vec<AtomicU64> {
+        of.into_iter().map(AtomicU64::new).collect()
+    }
+
+    /// Evicts everything, returning the slots in order.
+    fn drain(list: &mut LruList, stamps: &[AtomicU64]) -> Vec<Slot> {
+        let mut order = Vec::new();
+        loop {
+            list.search(stamps);
+            let Some(slot) = list.pop(stamps) else { return order };
+            stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
+            order.push(slot);
+        }
+    }
+
+    #[test]
+    fn slots_leave_in_the_order_of_their_stamps_whatever_the_size() {
+        for len in [1, 2, 127, 128, 129, 1_000, 5_000] {
+            // A permutation of 1..=len: the multiplier is prime and divides no len here.
+            let of: Vec<Stamp> = (0..len).map(|slot| slot * 7_919 % len + 1).collect();
+            let order = drain(&mut LruList::default(), &stamps(of.iter().copied()));
+            let mut expected: Vec<Slot> = (0..len as Slot).collect();
+            expected.sort_by_key(|slot| of[*slot as usize]);
+            assert_eq!(order, expected, "{len} slots");
+        }
+    }
+
+    #[test]
+    fn an_entry_used_after_the_search_is_passed_over() {
+        let stamps = stamps([1, 2, 3]);
+        let mut list = LruList::default();
+        list.search(&stamps);
+        stamps[0].store(4, Ordering::Relaxed);
+        assert_eq!(list.pop(&stamps), Some(1));
+    }
+
+    #[test]
+    fn many_used_candidates_ask_for_a_search_instead_of_a_long_walk() {
+        let stamps = stamps(1..=100);
+        let mut list = LruList::default();
+        list.search(&stamps);
+        for stamp in &stamps[..50] {
+            stamp.fetch_add(1_000, Ordering::Relaxed);
+        }
+        assert_eq!(list.pop(&stamps), None);
+        list.search(&stamps);
+        assert_eq!(list.pop(&stamps), Some(50));
+    }
+
+    #[test]
+    fn vacant_slots_are_never_victims() {
+        let stamps = stamps([stamp::VACANT; 300]);
+        let mut list = LruList::default();
+        list.search(&stamps);
+        assert_eq!(list.pop(&stamps), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! What a cache tells about itself.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The configuration of a cache.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::AsyncLru;
+///
+/// let info = AsyncLru::<u32, u32>::new(100).info();
+/// assert_eq!(info.maxsize, 100);
+/// assert_eq!(info.to_string(), "at most 100 entries in 1 shard, no time to live");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct CacheInfo {
+    /// The most entries that the cache holds.
+    pub maxsize: usize,
+    /// How long an entry lives after its publication; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// The number of shards.
+    pub shards: usize,
+}
+
+impl fmt::Display for CacheInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.shards == 1 { "" } else { "s" };
+        write!(f, "at most {} entries in {} shard{plural}, ", self.maxsize, self.shards)?;
+        match self.ttl {
+            Some(ttl) => write!(f, "each for {ttl:?}"),
+            None => f.write_str("no time to live"),
+        }
+    }
+}
+
+/// What happened in a cache since it was built, cleared, or had its statistics reset, and what it
+/// holds now.
+///
+/// Every call of `get` and of a `get_or_insert` form counts once as a hit, a miss or coalesced, when
+/// the cache is first looked at. Counts are exact: one that another thread has made before it
+/// synchronised with the reader is there.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::AsyncLru;
+///
+/// let cache = AsyncLru::<u32, u32>::new(100);
+/// cache.insert_blocking(1, 10);
+/// cache.get(&1);
+/// cache.get(&2);
+///
+/// let stats = cache.stats();
+/// assert_eq!((stats.hits, stats.misses, stats.current_size), (1, 1, 1));
+/// assert_eq!(stats.hit_rate(), 0.5);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Entries in the cache. One that has expired counts until a write or a purge frees it.
+    pub current_size: usize,
+    /// The most entries that the cache holds.
+    pub max_size: usize,
+    /// How long an entry lives after its publication; `None` for ever.
+    pub ttl: Option<Duration>,
+    /// Calls that found a live value.
+    pub hits: u64,
+    /// Calls that found neither a value nor a load to join.
+    pub misses: u64,
+    /// Calls that joined a load in flight; also those that had to load after all, because it failed.
+    pub coalesced: u64,
+    /// Loader closures started.
+    pub loads: u64,
+    /// Loads that ended without a value: by an error, a panic, or because their call was dropped.
+    pub load_failures: u64,
+    /// Entries that made room for others while they were alive.
+    pub evictions: u64,
+    /// Entries that were freed because their time was over.
+    pub expirations: u64,
+    /// Estimate of the bytes that the cache takes: its own share, and keys and values as far as the
+    /// builder was told to measure them, else without what they own on the heap.
+    pub total_size_in_memory_bytes: u64,
+    /// The same for people, such as `1.23 MB` (a kilobyte is 1,024 bytes).
+    pub total_size_in_memory_pretty: String,
+}
+
+impl CacheStats {
+    /// Returns the share of calls that were hits, from 0 to 1; 0 before the first call.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        let calls = self.hits + self.misses + self.coalesced;
+        if calls == 0 { 0.0 } else { self.hits as f64 / calls as f64 }
+    }
+}
+
+impl fmt::Display for CacheStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} entries, {}; {} hits, {} misses, {} coalesced ({:.2} % hits); {} loads, \
+             {} failed; {} evicted, {} expired",
+            self.current_size,
+            self.max_size,
+            self.total_size_in_memory_pretty,
+            self.hits,
+            self.misses,
+            self.coalesced,
+            self.hit_rate() * 100.0,
+            self.loads,
+            self.load_failures,
+            self.evictions,
+            self.expirations,
+        )
+    }
+}
+
+/// Writes a number of bytes with two decimals and the largest unit, up to TB, that fits it.
+pub(crate) fn pretty_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KB", "MB", "GB"];
+    let mut size = bytes as f64;
+    for unit in UNITS {
+        // What would be rounded up to 1024.00 belongs to the next unit.
+        if size < 1023.995 {
+            return format!("{size:.2} {unit}");
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.2} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_pretty_at_every_unit_and_border() {
+        let cases = [
+            (0, "0.00 B"),
+            (1_023, "1023.00 B"),
+            (1_024, "1.00 KB"),
+            (1_289_749, "1.23 MB"),
+            (1_048_575, "1.00 MB"),
+            (5 << 30, "5.00 GB"),
+            (7 << 40, "7.00 TB"),
+            (u64::MAX, "16777216.00 TB"),
+        ];
+        for (bytes, pretty) in cases {
+            assert_eq!(pretty_bytes(bytes), pretty);
+        }
+    }
+}

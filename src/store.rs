@@ -1,0 +1,330 @@
+//! All shards together: which shard a key lives in, and what takes more than one of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use equivalent::Equivalent;
+
+use crate::clock::{Lifetime, NEVER, Nanos};
+use crate::counters::Event;
+use crate::flight::Arrival;
+use crate::index::{Incoming, Index};
+use crate::ledger::{Ledger, Room};
+use crate::shard::{Departed, Origin, Patience, Removed, Shard, Submission, Writer, Written};
+
+/// How the bytes of a key and its value are told.
+pub(crate) enum Measure<K, V> {
+    Deep(fn(&K, &V) -> usize),
+    With(Box<dyn Fn(&K, &V) -> usize + Send + Sync>),
+}
+
+impl<K, V> Measure<K, V> {
+    fn size(&self, key: &K, value: &V) -> usize {
+        match self {
+            Self::Deep(size) => size(key, value),
+            Self::With(size) => size(key, value),
+        }
+    }
+}
+
+/// Whether callers that miss the same key share a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coalescing {
+    On,
+    Off,
+}
+
+/// The entries of a cache, and the rules by which they come and go.
+///
+/// Every operation that writes is one *attempt*, which gives up if another writer stands in its way;
+/// `patiently` and `blocking` repeat it.
+pub(crate) struct Store<K, V> {
+    shards: Box<[Shard<K, V>]>,
+    pub(crate) ledger: Ledger,
+    lifetime: Option<Lifetime>,
+    measure: Option<Measure<K, V>>,
+    coalescing: Coalescing,
+    /// No entry of any shard expires before this time. Spares a full cache the search for an expired
+    /// entry in all shards before every eviction.
+    soonest: AtomicU64,
+}
+
+/// How a submission ended.
+pub(crate) struct Submitted<K, V> {
+    /// The live value that was there before.
+    pub(crate) replaced: Option<V>,
+    /// The waiters to be told, if the value was a flight's.
+    pub(crate) arrival: Option<Arrival<V>>,
+    /// To be dropped last, since a panic of the user's `Drop` ends the operation.
+    pub(crate) departed: Departed<K, V>,
+}
+
+impl<K, V> Store<K, V> {
+    /// Makes a store of `shards` shards, a power of two.
+    pub(crate) fn new(
+        shards: usize,
+        maxsize: usize,
+        lifetime: Option<Lifetime>,
+        measure: Option<Measure<K, V>>,
+        coalescing: Coalescing,
+    ) -> Self {
+        debug_assert!(shards.is_power_of_two());
+        Self {
+            shards: (0..shards).map(|_| Shard::new()).collect(),
+            ledger: Ledger::new(maxsize),
+            lifetime,
+            measure,
+            coalescing,
+            soonest: AtomicU64::new(NEVER),
+        }
+    }
+
+    pub(crate) fn shards(&self) -> &[Shard<K, V>] {
+        &self.shards
+    }
+
+    /// The shard of a key with this hash.
+    #[inline]
+    pub(crate) fn shard(&self, hash: u64) -> &Shard<K, V> {
+        &self.shards[self.number(hash)]
+    }
+
+    #[inline]
+    fn number(&self, hash: u64) -> usize {
+        // The table within the shard uses the lowest and the highest bits, and a user's hasher may
+        // leave any of them constant; the product's middle bits depend on all below them.
+        let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        mixed as usize & (self.shards.len() - 1)
+    }
+
+    pub(crate) fn lifetime(&self) -> Option<&Lifetime> {
+        self.lifetime.as_ref()
+    }
+
+    /// Whether anything is ever cached; otherwise calls of one moment still share a load.
+    pub(crate) fn keeps_entries(&self) -> bool {
+        self.ledger.maxsize() > 0 && self.lifetime.as_ref().is_none_or(|life| !life.ttl().is_zero())
+    }
+
+    /// Whether callers that miss the same key share a load.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.coalescing == Coalescing::On
+    }
+
+    /// Whether publishing an entry takes a look at its key outside the locks.
+    pub(crate) fn measures(&self) -> bool {
+        self.measure.is_some()
+    }
+
+    /// Measures a key and its value, if the cache was told to. Calls user code: never under a lock.
+    pub(crate) fn size(&self, key: &K, value: &V) -> Option<usize> {
+        self.measure.as_ref().map(|measure| measure.size(key, value))
+    }
+
+    /// Reads the clock, if the cache uses time. Calls user code: never under a lock.
+    #[inline]
+    pub(crate) fn now(&self) -> Option<Nanos> {
+        self.lifetime.as_ref().map(Lifetime::now)
+    }
+
+    /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
+    #[inline]
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, u64>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.shard(hash).get(hash, key, self.now())
+    }
+
+    /// Lets `look` at the live value of `key`, without counting that as a use.
+    pub(crate) fn peek<Q, R>(&self, hash: u64, key: &Q, look: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.shard(hash).peek(hash, key, self.now(), look)
+    }
+
+    /// Counts an event.
+    #[inline]
+    pub(crate) fn count(&self, event: Event) {
+        self.ledger.counters.count(event);
+    }
+
+    /// Prepares an entry for publication as of now.
+    pub(crate) fn submission(
+        &self,
+        hash: u64,
+        origin: Origin<K>,
+        value: V,
+        size: Option<usize>,
+    ) -> Submission<K, V> {
+        let now = self.now();
+        let deadline = self.lifetime.as_ref().zip(now).map(|(life, now)| life.deadline(now));
+        let new = Incoming { value, deadline, size };
+        Submission { hash, origin, new: Some(new), now }
+    }
+
+    /// Attempts to publish an entry.
+    pub(crate) fn submit(
+        &self,
+        submission: &mut Submission<K, V>,
+        patience: Patience,
+    ) -> Option<Submitted<K, V>>
+    where
+        K: Eq,
+    {
+        // Outlives the writer, so that nothing is dropped under its lock.
+        let mut departed = Departed::new();
+        let own = self.number(submission.hash);
+        let deadline = submission.new.as_ref().and_then(|new| new.deadline);
+        let mut writer = self.shards[own].writer(patience)?;
+        let mut room = self.expire_elsewhere(own, &writer, submission.now, &mut departed);
+        let written = loop {
+            match writer.write(submission, &self.ledger, room.take(), &mut departed) {
+                // Rooms may also be held by entries on their way in; then the attempt has to wait.
+                Written::NeedsRoom => room = Some(self.evict_elsewhere(own, &mut departed)?),
+                written => break written,
+            }
+        };
+        drop(writer);
+        if let Some(deadline) = deadline {
+            if deadline < self.soonest.load(Ordering::Relaxed) {
+                self.soonest.fetch_min(deadline, Ordering::Relaxed);
+            }
+        }
+        let (replaced, arrival) = match written {
+            Written::In { replaced, arrival } => (replaced, arrival),
+            Written::Fenced(arrival) => (None, Some(arrival)),
+            Written::NeedsRoom => unreachable!("the loop ends with an entry that found room"),
+        };
+        Some(Submitted { replaced, arrival, departed })
+    }
+
+    /// Attempts to remove the entry of `key`, fencing its loads.
+    pub(crate) fn remove<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        now: Option<Nanos>,
+        patience: Patience,
+    ) -> Option<Removed<K, V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut departed = Departed::new();
+        let removed =
+            self.shard(hash).writer(patience)?.remove(hash, key, now, &self.ledger, &mut departed);
+        Some(removed)
+    }
+
+    /// Attempts to empty one shard, fencing its loads; what was in it is the caller's to drop.
+    pub(crate) fn clear(&self, shard: &Shard<K, V>, patience: Patience) -> Option<Index<K, V>> {
+        Some(shard.writer(patience)?.clear(&self.ledger))
+    }
+
+    /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
+    fn expire_elsewhere(
+        &self,
+        own: usize,
+        writer: &Writer<'_, K, V>,
+        now: Option<Nanos>,
+        departed: &mut Departed<K, V>,
+    ) -> Option<Room<'_>> {
+        let now = now?;
+        if now < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
+            return None;
+        }
+        // An expired entry in the shard at hand goes by itself.
+        let mut soonest = writer.soonest_deadline();
+        if soonest <= now {
+            return None;
+        }
+        for other in self.others(own) {
+            // Whoever holds a shard never blocks on another. What a busy shard holds stays unknown.
+            let Some(mut writer) = other.writer(Patience::Try) else {
+                soonest = now;
+                continue;
+            };
+            if let Some(entry) = writer.expire_one(now, &self.ledger) {
+                departed.expired.push(entry);
+                return Some(self.ledger.inherit());
+            }
+            soonest = soonest.min(writer.soonest_deadline());
+        }
+        self.soonest.store(soonest, Ordering::Relaxed);
+        None
+    }
+
+    /// Takes the least recently used entry out of another shard.
+    fn evict_elsewhere(&self, own: usize, departed: &mut Departed<K, V>) -> Option<Room<'_>> {
+        for other in self.others(own) {
+            let Some(mut writer) = other.writer(Patience::Try) else { continue };
+            if let Some(entry) = writer.evict(&self.ledger) {
+                departed.evicted = Some(entry);
+                return Some(self.ledger.inherit());
+            }
+        }
+        None
+    }
+
+    /// All shards but one, starting after it, so that not always the same one gives.
+    fn others(&self, own: usize) -> impl Iterator<Item = &Shard<K, V>> {
+        let (before, from) = self.shards.split_at(own);
+        from[1..].iter().chain(before)
+    }
+
+    /// Entries, measured bytes and allocated bytes of all shards.
+    pub(crate) fn total_size(&self) -> u64 {
+        let mut len = 0;
+        let mut measured = 0;
+        let mut allocated = size_of_val(&*self.shards) + self.ledger.counters.heap_size();
+        for shard in &self.shards {
+            let size = shard.size();
+            len += size.entries;
+            measured += size.measured;
+            allocated += size.allocated;
+        }
+        if self.measures() {
+            // Keys and values themselves lie in the index, and are part of what was measured.
+            allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
+        }
+        u64::try_from(measured + allocated as u128).unwrap_or(u64::MAX)
+    }
+}
+
+/// The freeing of all expired entries, step by step so that other writers get through in between.
+pub(crate) struct Purge<'a, K, V> {
+    ledger: &'a Ledger,
+    now: Nanos,
+    /// Shards that may still hold expired entries.
+    shards: std::slice::Iter<'a, Shard<K, V>>,
+    freed: usize,
+}
+
+impl<'a, K, V> Purge<'a, K, V> {
+    /// Entries taken out in one step.
+    const BATCH: usize = 64;
+
+    /// Starts a purge, unless the cache does not use time.
+    pub(crate) fn start(store: &'a Store<K, V>) -> Option<Self> {
+        let now = store.now()?;
+        Some(Self { ledger: &store.ledger, now, shards: store.shards.iter(), freed: 0 })
+    }
+
+    /// Attempts one step; tells whether there may be more to do.
+    pub(crate) fn step(&mut self, patience: Patience) -> Option<bool> {
+        let Some(shard) = self.shards.as_slice().first() else { return Some(false) };
+        let mut departed = Departed::new();
+        shard.writer(patience)?.purge(self.now, Self::BATCH, self.ledger, &mut departed);
+        self.freed += departed.expired.len();
+        if departed.expired.len() < Self::BATCH {
+            self.shards.next();
+        }
+        Some(true)
+    }
+
+    /// Entries freed so far.
+    pub(crate) fn freed(&self) -> usize {
+        self.freed
+    }
+}
