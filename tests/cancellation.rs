@@ -1,0 +1,356 @@
+//! Calls that are dropped, leaked, or kept and not polled any more.
+
+mod common;
+
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+
+use async_lru::AsyncLru;
+use common::{Hand, hand, join_all, now, poll};
+use futures_lite::future::{or, pending, yield_now};
+
+type Cache = AsyncLru<u32, u32>;
+
+/// A loader that yields `yields` times, counting loads that run at the same time.
+async fn load(running: &AtomicUsize, yields: usize, value: u32) -> u32 {
+    struct Running<'a>(&'a AtomicUsize);
+    impl Drop for Running<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    assert_eq!(running.fetch_add(1, Ordering::Relaxed), 0, "a second load of a live key");
+    let _running = Running(running);
+    for _ in 0..yields {
+        yield_now().await;
+    }
+    value
+}
+
+/// Polls futures in turn until all are done.
+fn drive(futures: Vec<Hand<'_, u32>>) -> Vec<u32> {
+    futures_lite::future::block_on(join_all(futures))
+}
+
+#[test]
+fn a_leader_dropped_at_any_poll_is_followed_by_exactly_one_waiter() {
+    const YIELDS: usize = 4;
+    for maxsize in [0, 10] {
+        for waiters in 0..=3 {
+            for polls in 0..=YIELDS {
+                let cache = Cache::new(maxsize);
+                let running = AtomicUsize::new(0);
+                let running = &running;
+                let call =
+                    |value| hand(cache.get_or_insert_with(1, move || load(running, 2, value)));
+                let mut leader = hand(cache.get_or_insert_with(1, || load(running, YIELDS, 0)));
+                let mut others: Vec<_> = (1..=waiters).map(call).collect();
+                for _ in 0..polls {
+                    assert!(poll(&mut leader).is_pending());
+                }
+                for other in &mut others {
+                    assert!(poll(other).is_pending());
+                }
+                drop(leader);
+                let values = drive(others);
+                if let Some(first) = values.first() {
+                    assert!(values.iter().all(|value| value == first), "{values:?}");
+                }
+                let loads = u64::from(polls > 0) + u64::from(waiters > 0);
+                assert_eq!(cache.stats().loads, loads);
+                assert_eq!(running.load(Ordering::Relaxed), 0);
+                assert_eq!(now(cache.get_or_insert_with(2, async || 5)), 5);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_waiter_that_was_woken_and_is_not_polled_any_more_holds_up_nobody() {
+    for gone in ["dropped", "kept", "leaked"] {
+        for unlucky in 0..3 {
+            let cache = Cache::new(10);
+            let running = &AtomicUsize::new(0);
+            let mut leader = hand(cache.get_or_insert_with(1, || load(running, 2, 0)));
+            assert!(poll(&mut leader).is_pending());
+            let mut waiters: Vec<_> = (1..=3)
+                .map(|value| hand(cache.get_or_insert_with(1, move || load(running, 2, value))))
+                .collect();
+            for waiter in &mut waiters {
+                assert!(poll(waiter).is_pending());
+            }
+            // All three are woken; one of them never runs.
+            drop(leader);
+            let lost = waiters.remove(unlucky);
+            let kept = match gone {
+                "dropped" => None,
+                "leaked" => {
+                    std::mem::forget(lost);
+                    None
+                }
+                _ => Some(lost),
+            };
+            let values = drive(waiters);
+            assert_eq!(values[0], values[1]);
+            drop(kept);
+            assert_eq!(cache.stats().loads, 2);
+        }
+    }
+}
+
+#[test]
+fn a_waiter_dropped_before_the_value_comes_changes_nothing() {
+    let cache = Cache::new(10);
+    let running = AtomicUsize::new(0);
+    let mut leader = hand(cache.get_or_insert_with(1, || load(&running, 2, 7)));
+    assert!(poll(&mut leader).is_pending());
+    for _ in 0..100 {
+        let mut waiter = hand(cache.get_or_insert_with(1, async || unreachable!()));
+        assert!(poll(&mut waiter).is_pending());
+    }
+    assert_eq!(drive(vec![leader]), [7]);
+    assert_eq!(cache.stats().coalesced, 100);
+}
+
+#[test]
+fn ten_thousand_aborted_leaders_are_no_limit() {
+    let cache = Cache::new(10);
+    let running = AtomicUsize::new(0);
+    let mut waiter = hand(cache.get_or_insert_with(1, || load(&running, 0, 7)));
+    let mut first = hand(cache.get_or_insert_with(1, || load(&running, 1, 0)));
+    assert!(poll(&mut first).is_pending());
+    assert!(poll(&mut waiter).is_pending());
+    let mut leader = first;
+    for _ in 0..10_000 {
+        drop(leader);
+        // Another caller is faster than the waiter every time.
+        leader = hand(cache.get_or_insert_with(1, || load(&running, 1, 0)));
+        assert!(poll(&mut leader).is_pending());
+        assert!(poll(&mut waiter).is_pending());
+    }
+    drop(leader);
+    assert_eq!(poll(&mut waiter), Poll::Ready(7));
+    assert_eq!(cache.stats().load_failures, 10_001);
+}
+
+#[test]
+fn a_leader_that_is_leaked_keeps_its_waiters_waiting_until_a_write_frees_the_key() {
+    // The documented limit: the load runs in the leader's future.
+    let cache = Cache::new(10);
+    let mut leader = Box::pin(cache.get_or_insert_with(1, pending::<u32>));
+    assert!(poll(&mut leader).is_pending());
+    std::mem::forget(leader);
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 2));
+    assert!(poll(&mut waiter).is_pending());
+    assert!(now(cache.invalidate(&1)));
+    assert_eq!(now(cache.get_or_insert_with(1, async || 3)), 3);
+    assert!(poll(&mut waiter).is_pending());
+}
+
+#[test]
+fn the_latest_waker_is_woken() {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let cache = Cache::new(10);
+    let mut leader = hand(cache.get_or_insert_with(1, pending::<u32>));
+    assert!(poll(&mut leader).is_pending());
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 2));
+    let flags: Vec<_> = (0..3).map(|_| Arc::new(Flag(AtomicBool::new(false)))).collect();
+    for flag in &flags {
+        let waker = Waker::from(Arc::clone(flag));
+        // Twice: a poll with the waker that is known already changes nothing.
+        for _ in 0..2 {
+            assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+    }
+    drop(leader);
+    let woken: Vec<bool> = flags.iter().map(|flag| flag.0.load(Ordering::Relaxed)).collect();
+    assert_eq!(woken, [false, false, true]);
+}
+
+#[test]
+fn a_waker_that_drops_another_waiter_when_it_is_woken_does_not_deadlock() {
+    /// Owns a task, and drops it when it is woken.
+    struct DropTask(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+    impl Wake for DropTask {
+        fn wake(self: Arc<Self>) {
+            if let Some(drop_task) = self.0.lock().unwrap().take() {
+                drop_task();
+            }
+        }
+    }
+    let cache = Cache::new(10);
+    let mut leader = Box::pin(cache.get_or_insert_with(1, pending::<u32>));
+    assert!(poll(&mut leader).is_pending());
+    let of_victim = cache.clone();
+    let mut victim = Box::pin(async move { of_victim.get_or_insert_with(1, async || 2).await });
+    assert!(poll(&mut victim).is_pending());
+
+    let waker = Waker::from(Arc::new(DropTask(Mutex::new(Some(Box::new(move || drop(victim)))))));
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 3));
+    assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(leader);
+    assert_eq!(poll(&mut waiter), Poll::Ready(3));
+}
+
+/// A key whose comparison can be made to wait, and with it the writer that compares.
+#[derive(Clone)]
+struct SlowKey(u32, Arc<Mutex<Option<Pause>>>);
+
+/// Tells that a comparison has begun, and waits until it may end.
+type Pause = (mpsc::Sender<()>, mpsc::Receiver<()>);
+
+impl PartialEq for SlowKey {
+    fn eq(&self, other: &Self) -> bool {
+        if let Some((began, may_end)) = self.1.lock().unwrap().take() {
+            began.send(()).unwrap();
+            may_end.recv().unwrap();
+        }
+        self.0 == other.0
+    }
+}
+
+impl Eq for SlowKey {}
+
+impl Hash for SlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+#[test]
+fn a_writer_that_had_to_wait_and_is_not_polled_any_more_holds_up_nobody() {
+    let cache = AsyncLru::<SlowKey, u32>::new(10);
+    let pause = Arc::new(Mutex::new(None));
+    let key = |number| SlowKey(number, Arc::clone(&pause));
+    cache.insert_blocking(key(1), 10);
+    std::thread::scope(|scope| {
+        let (began, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel();
+        *pause.lock().unwrap() = Some((began, may_end));
+        let slow = scope.spawn(|| cache.insert_blocking(key(1), 11));
+        has_begun.recv().unwrap();
+
+        // The shard is locked by a thread that is in the middle of a write.
+        let mut insert = hand(cache.insert(key(2), 20));
+        let mut remove_key = key(1);
+        remove_key.1 = Arc::default();
+        let mut remove = hand(cache.remove(&remove_key));
+        let mut clear = hand(cache.clear());
+        assert!(poll(&mut insert).is_pending());
+        assert!(poll(&mut remove).is_pending());
+        assert!(poll(&mut clear).is_pending());
+        end.send(()).unwrap();
+        assert_eq!(slow.join().unwrap(), Some(10));
+
+        // The three are alive, were woken, and nobody polls them.
+        assert_eq!(now(cache.insert(key(3), 30)), None);
+        assert_eq!(cache.insert_blocking(key(4), 40), None);
+        assert_eq!(cache.len(), 3);
+
+        drop(remove);
+        drop(clear);
+        assert_eq!(poll(&mut insert), Poll::Ready(None));
+        assert_eq!(cache.len(), 4);
+    });
+}
+
+#[test]
+fn a_leader_dropped_while_it_waits_to_publish_lets_a_waiter_load() {
+    let cache = AsyncLru::<SlowKey, u32>::new(10);
+    let pause = Arc::new(Mutex::new(None));
+    let loud = |number| SlowKey(number, Arc::clone(&pause));
+    let quiet = |number| SlowKey(number, Arc::default());
+    cache.insert_blocking(quiet(1), 10);
+    std::thread::scope(|scope| {
+        let mut leader = hand(cache.get_or_insert_with(quiet(2), async || {
+            yield_now().await;
+            20
+        }));
+        assert!(poll(&mut leader).is_pending());
+        let mut waiter = hand(cache.get_or_insert_with(quiet(2), async || 21));
+        assert!(poll(&mut waiter).is_pending());
+
+        let (began, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel();
+        *pause.lock().unwrap() = Some((began, may_end));
+        let slow = scope.spawn(|| cache.insert_blocking(loud(1), 11));
+        has_begun.recv().unwrap();
+        assert!(poll(&mut leader).is_pending(), "another writer is at work");
+        end.send(()).unwrap();
+        assert_eq!(slow.join().unwrap(), Some(10));
+
+        drop(leader);
+        assert_eq!(poll(&mut waiter), Poll::Ready(21));
+        assert_eq!(cache.stats().loads, 2);
+    });
+}
+
+executors! {
+    async fn a_call_cancelled_by_a_select_leaves_the_key_free() {
+        let cache = Cache::new(10);
+        for round in 0..100 {
+            let cancelled = or(
+                cache.get_or_insert_with(1, pending::<u32>),
+                async {
+                    yield_now().await;
+                    round
+                },
+            );
+            assert_eq!(cancelled.await, round);
+        }
+        assert_eq!(cache.get_or_insert_with(1, async || 7).await, 7);
+        assert_eq!(cache.stats().loads, 101);
+    }
+
+    async fn waiters_of_a_cancelled_leader_agree_on_the_value_of_one_of_them() {
+        let cache = Cache::new(10);
+        let leader = or(cache.get_or_insert_with(1, pending::<u32>), async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+            0
+        });
+        let waiters = (1..=5).map(|value| {
+            let cache = cache.clone();
+            async move {
+                cache
+                    .get_or_insert_with(1, async || {
+                        yield_now().await;
+                        value
+                    })
+                    .await
+            }
+        });
+        let (cancelled, values) = futures_lite::future::zip(leader, join_all(waiters)).await;
+        assert_eq!(cancelled, 0);
+        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+        assert_eq!(cache.stats().loads, 2);
+    }
+}
+
+#[test]
+fn a_runtime_that_shuts_down_in_the_middle_of_a_load_frees_the_key() {
+    let cache = Cache::new(10);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let (started, has_started) = mpsc::channel();
+    let in_task = cache.clone();
+    runtime.spawn(async move {
+        let stuck = in_task.get_or_insert_with(1, || {
+            started.send(()).unwrap();
+            pending::<u32>()
+        });
+        stuck.await
+    });
+    has_started.recv().unwrap();
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 2));
+    assert!(poll(&mut waiter).is_pending());
+    drop(runtime);
+    assert_eq!(poll(&mut waiter), Poll::Ready(2));
+}
