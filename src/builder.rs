@@ -1,6 +1,7 @@
 //! How a cache is configured.
 
 use std::fmt;
+use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::thread;
@@ -280,7 +281,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Builds a cache and wraps `function` in it; see [`Memo`].
     ///
-    /// The function takes its arguments as one value, a tuple if there are several.
+    /// The function takes its arguments as one value, a tuple if there are several. If it returns a
+    /// `Result`, use [`Memo::try_call`], which caches only `Ok`; [`Memo::call`] would cache errors too.
     ///
     /// # Examples
     ///
@@ -293,6 +295,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     #[must_use]
     pub fn wrap<Args, F, R>(self, function: F) -> Memo<K, V, F, X, S>
     where
+        K: Hash + Eq,
         X: KeyExtractor<Args, Key = K>,
         F: AsyncFn(Args) -> R,
     {

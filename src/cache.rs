@@ -414,7 +414,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// ```
     pub async fn insert(&self, key: K, value: V) -> Option<V> {
         let mut submission = self.submission(key, value)?;
-        patiently(|patience| self.store().submit(&mut submission, patience)).await.replaced
+        patiently(|patience| self.store().submit(&mut submission, patience)).await.into_replaced()
     }
 
     /// [`insert`](Self::insert) for synchronous code.
@@ -433,7 +433,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// ```
     pub fn insert_blocking(&self, key: K, value: V) -> Option<V> {
         let mut submission = self.submission(key, value)?;
-        blocking(|patience| self.store().submit(&mut submission, patience)).replaced
+        blocking(|patience| self.store().submit(&mut submission, patience)).into_replaced()
     }
 
     /// Prepares an insertion; `None` if the cache keeps nothing, and fencing loads was all there was

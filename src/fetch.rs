@@ -10,9 +10,9 @@ use std::sync::Arc;
 use equivalent::Equivalent;
 
 use crate::counters::Event;
-use crate::flight::{Arrival, Boarding, FlightKey, FlightName, Outcome, Polling, Ticket};
+use crate::flight::{Boarding, FlightKey, FlightName, Outcome, Polling, Ticket};
 use crate::shard::{Departed, Origin, patiently};
-use crate::store::Store;
+use crate::store::{Store, Submitted};
 
 /// A key as the caller has it: owned, or borrowed and made owned when it has to be.
 pub(crate) trait KeySource<K> {
@@ -157,13 +157,20 @@ where
     let epoch = match store.get(hash, key.query()) {
         Ok(value) => {
             store.count(Event::Hit);
+            // What the call does not need goes first: a value that is on its way to the caller would
+            // be leaked by a `Drop` that panics after it. So below, too.
+            drop(key);
+            drop(load);
             return P::found(value);
         }
         Err(epoch) => epoch,
     };
     let mut leader = match board::<P, K, V>(store, hash, key.into_key(), epoch).await {
         Boarded::Lead(leader) => leader,
-        Boarded::Answer(answer) => return answer,
+        Boarded::Answer(answer) => {
+            drop(load);
+            return answer;
+        }
     };
     let answer = {
         let mut load = pin!(leader.start(load));
@@ -176,11 +183,14 @@ where
     match P::value(&answer) {
         Some(value) => {
             let kept = store.keeps_entries().then(|| value.clone());
-            let landed = leader.publish(kept).await;
-            landed.arrival.land(|| Outcome::Value(value.clone()));
+            let mut submitted = leader.publish(kept).await;
+            // Waiters come before what has to be dropped, whose `Drop` may panic.
+            let arrival = submitted.arrival.take();
+            arrival.unwrap_or_default().land(|| Outcome::Value(value.clone()));
         }
         None => leader.fail(|| P::failure(&answer)),
     }
+    drop(leader);
     answer
 }
 
@@ -213,42 +223,46 @@ where
         return Boarded::Lead(Leader { store, hash, ticket, measured_key });
     }
     let mut key = Some(key);
-    let mut outcome = Event::Miss;
-    let ticket = loop {
+    // A call counts once, as what it met first.
+    let mut counted = None;
+    let mut count = |event| {
+        if counted.is_none() {
+            counted = Some(event);
+            store.count(event);
+        }
+    };
+    let answer = loop {
         match shard.board(hash, &mut key, epoch) {
-            Some(Boarding::Lead(ticket)) => break ticket,
+            Some(Boarding::Lead(ticket)) => {
+                count(Event::Miss);
+                return Boarded::Lead(Leader { store, hash, ticket: Some(ticket), measured_key });
+            }
             Some(Boarding::Join(landing, ticket)) => {
-                if outcome == Event::Miss {
-                    outcome = Event::Coalesced;
-                    store.count(outcome);
-                }
-                match landing.wait((shard.address(), ticket)).await {
-                    Outcome::Value(value) => return Boarded::Answer(P::found(value.clone())),
-                    Outcome::Failure(failure) => {
-                        if let Some(answer) = P::shared(&**failure) {
-                            return Boarded::Answer(answer);
-                        }
-                    }
-                    Outcome::Abandoned => {}
+                count(Event::Coalesced);
+                let answer = match landing.wait((shard.address(), ticket)).await {
+                    Outcome::Value(value) => Some(P::found(value.clone())),
+                    Outcome::Failure(failure) => P::shared(&**failure),
+                    Outcome::Abandoned => None,
+                };
+                drop(landing);
+                if let Some(answer) = answer {
+                    break answer;
                 }
             }
             None => {}
         }
-        let wanted = key.as_ref().expect("the key goes into the flight that ends the loop");
+        let wanted = key.as_ref().expect("the key leaves only with the flight that ends the loop");
         match store.get(hash, wanted.get()) {
             Ok(value) => {
-                if outcome == Event::Miss {
-                    store.count(Event::Hit);
-                }
-                return Boarded::Answer(P::found(value));
+                count(Event::Hit);
+                break P::found(value);
             }
             Err(newer) => epoch = newer,
         }
     };
-    if outcome == Event::Miss {
-        store.count(outcome);
-    }
-    Boarded::Lead(Leader { store, hash, ticket: Some(ticket), measured_key })
+    drop(key);
+    drop(measured_key);
+    Boarded::Answer(answer)
 }
 
 /// The duty to end a flight. Dropped early, by a cancelled call, a panic or on the way out of an
@@ -260,13 +274,6 @@ struct Leader<'a, K, V> {
     ticket: Option<Ticket>,
     /// In a cache that measures its entries, the key of the flight.
     measured_key: Option<Arc<K>>,
-}
-
-/// A flight that has published its value, or was kept from it by a later write.
-struct Landed<K, V> {
-    /// Told before anything is dropped, so that a panic of the user's `Drop` keeps nobody waiting.
-    arrival: Arrival<V>,
-    _departed: Option<Departed<K, V>>,
 }
 
 impl<K, V> Leader<'_, K, V> {
@@ -283,7 +290,7 @@ impl<K, V> Leader<'_, K, V> {
     }
 
     /// Ends the flight with a value; caches it if it is given one to keep.
-    async fn publish(&mut self, kept: Option<V>) -> Landed<K, V>
+    async fn publish(&mut self, kept: Option<V>) -> Submitted<K, V>
     where
         K: Eq,
     {
@@ -291,16 +298,16 @@ impl<K, V> Leader<'_, K, V> {
         let Some(ticket) = self.ticket else { unreachable!("a flight ends once") };
         let Some(value) = kept else {
             self.ticket = None;
-            let (_key, arrival) = store.shard(self.hash).end_flight(self.hash, ticket);
-            return Landed { arrival, _departed: None };
+            let (key, arrival) = store.shard(self.hash).end_flight(self.hash, ticket);
+            let departed = Departed::flight_key(key);
+            return Submitted { replaced: None, arrival: Some(arrival), departed };
         };
         // The flight gets its key back before it needs it.
         let size = self.measured_key.take().and_then(|key| store.size(&key, &value));
         let mut submission = store.submission(self.hash, Origin::Flight(ticket), value, size);
         let submitted = patiently(|patience| store.submit(&mut submission, patience)).await;
         self.ticket = None;
-        let arrival = submitted.arrival.unwrap_or_default();
-        Landed { arrival, _departed: Some(submitted.departed) }
+        submitted
     }
 
     /// Ends the flight without a value.

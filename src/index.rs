@@ -23,6 +23,15 @@ pub(crate) struct Entry<K, V> {
     hash: u64,
 }
 
+impl<K, V> Entry<K, V> {
+    pub(crate) fn into_value(self) -> V {
+        let Self { key, value, .. } = self;
+        // Before the value is on its way out, where a `Drop` that panics would leak it.
+        drop(key);
+        value
+    }
+}
+
 /// What an entry brings along besides its key.
 pub(crate) struct Incoming<V> {
     pub(crate) value: V,

@@ -7,6 +7,7 @@
 //! stamp has moved was used since, and is skipped. When the run is used up, one pass over the stamps
 //! makes the next, so an eviction costs a few sequential loads and a share of a sort.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::index::Slot;
@@ -87,7 +88,7 @@ impl LruList {
                 self.run.push(Candidate { stamp, slot: slot as Slot });
             }
         }
-        self.run.sort_unstable_by(|a, b| b.stamp.cmp(&a.stamp));
+        self.run.sort_unstable_by_key(|candidate| Reverse(candidate.stamp));
     }
 }
 

@@ -194,6 +194,8 @@ impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
     /// Returns the answer for `args`: the cached one, or the function's, which runs once however many
     /// callers ask at once.
     ///
+    /// Whatever the function returns is cached, an `Err` too; see [`try_call`](Self::try_call).
+    ///
     /// # Cancel safety
     ///
     /// As for [`AsyncLru::get_or_insert_with`].

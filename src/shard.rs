@@ -116,21 +116,27 @@ pub(crate) fn blocking<R>(mut attempt: impl FnMut(Patience) -> Option<R>) -> R {
     }
 }
 
-/// What an operation took out of a shard, to be dropped once all locks are released.
+/// What an operation took out of a shard, to be dropped once all locks are released and nothing else
+/// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
     pub(crate) evicted: Option<Entry<K, V>>,
     pub(crate) expired: Vec<Entry<K, V>>,
-    /// An expired value that was replaced in its place.
-    pub(crate) stale: Option<V>,
+    /// An expired value that was replaced in its place, or one that a fence kept out.
+    value: Option<V>,
     /// A key that was there already.
     key: Option<K>,
-    /// The key of a flight that was fenced.
+    /// The key of a flight whose value is not cached.
     flight_key: Option<FlightKey<K>>,
 }
 
 impl<K, V> Departed<K, V> {
     pub(crate) fn new() -> Self {
-        Self { evicted: None, expired: Vec::new(), stale: None, key: None, flight_key: None }
+        Self { evicted: None, expired: Vec::new(), value: None, key: None, flight_key: None }
+    }
+
+    /// The key of a flight whose value is not cached.
+    pub(crate) fn flight_key(key: FlightKey<K>) -> Self {
+        Self { flight_key: Some(key), ..Self::new() }
     }
 }
 
@@ -192,7 +198,7 @@ pub(crate) struct Removed<K, V> {
 
 impl<K, V> Removed<K, V> {
     pub(crate) fn into_value(self) -> Option<V> {
-        self.entry.map(|entry| entry.value)
+        self.entry.map(Entry::into_value)
     }
 
     /// Whether there was anything to remove.
@@ -440,6 +446,7 @@ impl<K, V> Writer<'_, K, V> {
                     if flight.is_fenced() {
                         let (key, arrival) = flights.remove(hash, *ticket).end();
                         departed.flight_key = Some(key);
+                        departed.value = submission.new.take().map(|new| new.value);
                         return Written::Fenced(arrival);
                     }
                     index.find(hash, flight.key())
@@ -477,7 +484,7 @@ impl<K, V> Writer<'_, K, V> {
                     let expired = now.is_some_and(|now| index.is_expired(slot, now));
                     let value = index.replace(slot, new, stamp);
                     if expired {
-                        departed.stale = Some(value);
+                        departed.value = Some(value);
                         ledger.counters.count(Event::Expiration);
                     } else {
                         replaced = Some(value);
@@ -489,7 +496,9 @@ impl<K, V> Writer<'_, K, V> {
                 }
                 None => {
                     let slot = index.insert(hash, key, new, stamp);
-                    room.map(Room::fill);
+                    if let Some(room) = room {
+                        room.fill();
+                    }
                     slot
                 }
             };
@@ -632,5 +641,36 @@ impl<K, V> Writer<'_, K, V> {
             self.order.expiry.remove(slot);
         }
         index.remove(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hit_goes_on_while_another_thread_searches_a_victim() {
+        let shard = Shard::<u32, u32>::new();
+        let ledger = Ledger::new(10);
+        let mut submission = Submission {
+            hash: 1,
+            origin: Origin::Caller(Some(1)),
+            new: Some(Incoming { value: 10, deadline: None, size: None }),
+            now: None,
+        };
+        let mut departed = Departed::new();
+        let mut writer = shard.writer(Patience::Block).unwrap();
+        writer.write(&mut submission, &ledger, None, &mut departed);
+
+        // What a search holds: the order, and the index shared.
+        let _searched = shard.read();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert_eq!(shard.get(1, &1, None), Ok(10));
+                assert_eq!(shard.get(2, &2, None), Err(1));
+                assert!(shard.board(2, &mut Some(FlightKey::Owned(2)), 1).is_some());
+                assert!(shard.writer(Patience::Try).is_none());
+            });
+        });
     }
 }

@@ -90,11 +90,19 @@ pub struct CacheStats {
 }
 
 impl CacheStats {
+    /// Returns the number of calls: hits, misses and coalesced.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.hits + self.misses + self.coalesced
+    }
+
     /// Returns the share of calls that were hits, from 0 to 1; 0 before the first call.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
-        let calls = self.hits + self.misses + self.coalesced;
-        if calls == 0 { 0.0 } else { self.hits as f64 / calls as f64 }
+        match self.calls() {
+            0 => 0.0,
+            calls => self.hits as f64 / calls as f64,
+        }
     }
 }
 

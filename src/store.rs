@@ -11,10 +11,13 @@ use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
 use crate::shard::{Departed, Origin, Patience, Removed, Shard, Submission, Writer, Written};
 
+/// A user's way to tell the bytes of a key and its value.
+type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
+
 /// How the bytes of a key and its value are told.
 pub(crate) enum Measure<K, V> {
     Deep(fn(&K, &V) -> usize),
-    With(Box<dyn Fn(&K, &V) -> usize + Send + Sync>),
+    With(Box<MeasureFn<K, V>>),
 }
 
 impl<K, V> Measure<K, V> {
@@ -56,6 +59,17 @@ pub(crate) struct Submitted<K, V> {
     pub(crate) arrival: Option<Arrival<V>>,
     /// To be dropped last, since a panic of the user's `Drop` ends the operation.
     pub(crate) departed: Departed<K, V>,
+}
+
+impl<K, V> Submitted<K, V> {
+    /// The value that was there before, once everything else is dropped: a value that is on its way to
+    /// the caller would be leaked by a `Drop` that panics after it.
+    pub(crate) fn into_replaced(self) -> Option<V> {
+        let Self { replaced, arrival, departed } = self;
+        drop(arrival);
+        drop(departed);
+        replaced
+    }
 }
 
 impl<K, V> Store<K, V> {
@@ -214,6 +228,7 @@ impl<K, V> Store<K, V> {
         let mut departed = Departed::new();
         let removed =
             self.shard(hash).writer(patience)?.remove(hash, key, now, &self.ledger, &mut departed);
+        drop(departed);
         Some(removed)
     }
 
