@@ -413,8 +413,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn insert(&self, key: K, value: V) -> Option<V> {
-        let mut submission = self.submission(key, value)?;
-        patiently(|patience| self.store().submit(&mut submission, patience)).await.into_replaced()
+        match self.store().submit_now(self.submission(key, value)?) {
+            Ok(done) => done.into_replaced(),
+            Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
+        }
     }
 
     /// [`insert`](Self::insert) for synchronous code.
@@ -433,7 +435,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// ```
     pub fn insert_blocking(&self, key: K, value: V) -> Option<V> {
         let mut submission = self.submission(key, value)?;
-        blocking(|patience| self.store().submit(&mut submission, patience)).into_replaced()
+        blocking(|patience| self.store().try_submit(&mut submission, patience));
+        submission.into_replaced()
     }
 
     /// Prepares an insertion; `None` if the cache keeps nothing, and fencing loads was all there was

@@ -11,8 +11,8 @@ use equivalent::Equivalent;
 
 use crate::counters::Event;
 use crate::flight::{Boarding, FlightKey, FlightName, Outcome, Polling, Ticket};
-use crate::shard::{Departed, Origin, patiently};
-use crate::store::{Store, Submitted};
+use crate::shard::{Origin, Submission};
+use crate::store::Store;
 
 /// A key as the caller has it: owned, or borrowed and made owned when it has to be.
 pub(crate) trait KeySource<K> {
@@ -181,13 +181,10 @@ where
         .await
     };
     match P::value(&answer) {
-        Some(value) => {
-            let kept = store.keeps_entries().then(|| value.clone());
-            let mut submitted = leader.publish(kept).await;
-            // Waiters come before what has to be dropped, whose `Drop` may panic.
-            let arrival = submitted.arrival.take();
-            arrival.unwrap_or_default().land(|| Outcome::Value(value.clone()));
+        Some(value) if store.keeps_entries() => {
+            leader.publish(value.clone(), || Outcome::Value(value.clone())).await;
         }
+        Some(value) => leader.end(|| Outcome::Value(value.clone())),
         None => leader.fail(|| P::failure(&answer)),
     }
     drop(leader);
@@ -219,8 +216,8 @@ where
     let (key, measured_key) = FlightKey::new(key, store.measures());
     if !store.coalesces() {
         store.count(Event::Miss);
-        let ticket = Some(shard.fly_alone(hash, key));
-        return Boarded::Lead(Leader { store, hash, ticket, measured_key });
+        let ticket = shard.fly_alone(hash, key);
+        return Boarded::Lead(Leader::new(store, hash, ticket, measured_key));
     }
     let mut key = Some(key);
     // A call counts once, as what it met first.
@@ -235,7 +232,7 @@ where
         match shard.board(hash, &mut key, epoch) {
             Some(Boarding::Lead(ticket)) => {
                 count(Event::Miss);
-                return Boarded::Lead(Leader { store, hash, ticket: Some(ticket), measured_key });
+                return Boarded::Lead(Leader::new(store, hash, ticket, measured_key));
             }
             Some(Boarding::Join(landing, ticket)) => {
                 count(Event::Coalesced);
@@ -270,16 +267,24 @@ where
 struct Leader<'a, K, V> {
     store: &'a Store<K, V>,
     hash: u64,
-    /// `None` once the flight has ended.
-    ticket: Option<Ticket>,
+    ticket: Ticket,
+    has_ended: bool,
     /// In a cache that measures its entries, the key of the flight.
     measured_key: Option<Arc<K>>,
 }
 
-impl<K, V> Leader<'_, K, V> {
-    /// The name of the flight, while it lasts.
-    fn flight(&self) -> Option<FlightName> {
-        Some((self.store.shard(self.hash).address(), self.ticket?))
+impl<'a, K, V> Leader<'a, K, V> {
+    fn new(
+        store: &'a Store<K, V>,
+        hash: u64,
+        ticket: Ticket,
+        measured_key: Option<Arc<K>>,
+    ) -> Self {
+        Self { store, hash, ticket, has_ended: false, measured_key }
+    }
+
+    fn flight(&self) -> FlightName {
+        (self.store.shard(self.hash).address(), self.ticket)
     }
 
     /// Calls the user's closure.
@@ -289,40 +294,60 @@ impl<K, V> Leader<'_, K, V> {
         load()
     }
 
-    /// Ends the flight with a value; caches it if it is given one to keep.
-    async fn publish(&mut self, kept: Option<V>) -> Submitted<K, V>
+    /// Caches the value of the flight, unless a later write has won, and ends the flight.
+    async fn publish(&mut self, value: V, outcome: impl Fn() -> Outcome<V>)
     where
         K: Eq,
     {
-        let store = self.store;
-        let Some(ticket) = self.ticket else { unreachable!("a flight ends once") };
-        let Some(value) = kept else {
-            self.ticket = None;
-            let (key, arrival) = store.shard(self.hash).end_flight(self.hash, ticket);
-            let departed = Departed::flight_key(key);
-            return Submitted { replaced: None, arrival: Some(arrival), departed };
-        };
+        if let Err(waiting) = self.publish_now(value, &outcome) {
+            let submission = self.store.submit_later(waiting).await;
+            self.land(*submission, &outcome);
+        }
+    }
+
+    /// Does the same if no other writer is at work.
+    fn publish_now(
+        &mut self,
+        value: V,
+        outcome: impl Fn() -> Outcome<V>,
+    ) -> Result<(), Box<Submission<K, V>>>
+    where
+        K: Eq,
+    {
         // The flight gets its key back before it needs it.
-        let size = self.measured_key.take().and_then(|key| store.size(&key, &value));
-        let mut submission = store.submission(self.hash, Origin::Flight(ticket), value, size);
-        let submitted = patiently(|patience| store.submit(&mut submission, patience)).await;
-        self.ticket = None;
-        submitted
+        let size = self.measured_key.take().and_then(|key| self.store.size(&key, &value));
+        let origin = Origin::Flight(self.ticket);
+        let submission = self.store.submission(self.hash, origin, value, size);
+        let submission = self.store.submit_now(submission)?;
+        self.land(submission, outcome);
+        Ok(())
+    }
+
+    /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
+    fn land(&mut self, mut submission: Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
+        self.has_ended = true;
+        submission.take_arrival().land(outcome);
+    }
+
+    /// Ends the flight with a value that is not to be cached, or with none.
+    fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+        self.has_ended = true;
+        // The key is dropped last: the waiters come before the user's `Drop`.
+        let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
+        arrival.land(outcome);
     }
 
     /// Ends the flight without a value.
     fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
-        if let Some(ticket) = self.ticket.take() {
-            self.store.count(Event::LoadFailure);
-            // Dropped last: the waiters come before the user's `Drop`.
-            let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, ticket);
-            arrival.land(outcome);
-        }
+        self.store.count(Event::LoadFailure);
+        self.end(outcome);
     }
 }
 
 impl<K, V> Drop for Leader<'_, K, V> {
     fn drop(&mut self) {
-        self.fail(|| Outcome::Abandoned);
+        if !self.has_ended {
+            self.fail(|| Outcome::Abandoned);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! [`Arrival`] guard, whatever becomes of the leader.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -78,6 +78,12 @@ pub(crate) struct Flight<K, V> {
 }
 
 impl<K, V> Flight<K, V> {
+    /// Whether callers may join.
+    pub(crate) fn is_open(&self) -> bool {
+        self.standing == Standing::Open
+    }
+
+    /// Whether a later write has won.
     pub(crate) fn is_fenced(&self) -> bool {
         self.standing == Standing::Fenced
     }
@@ -117,8 +123,7 @@ impl<K, V> Flights<K, V> {
     where
         K: Eq,
     {
-        let is_open =
-            |flight: &Flight<K, V>| flight.standing == Standing::Open && flight.key() == key;
+        let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
         let flight = self.table.find_mut(hash, is_open)?;
         let landing = flight.landing.get_or_insert_with(Arc::default);
         Some((Arc::clone(landing), flight.ticket))
@@ -332,34 +337,75 @@ fn wake_all(wakers: impl Iterator<Item = Waker>) {
 /// A flight, named for the whole process: the address of its shard and its ticket.
 pub(crate) type FlightName = (usize, Ticket);
 
-thread_local! {
-    /// The flights whose loads are being polled on this thread right now, innermost last.
-    static POLLING: RefCell<Vec<FlightName>> = const { RefCell::new(Vec::new()) };
+/// How many flights within one another are kept track of without an allocation.
+const SHALLOW: usize = 8;
+
+/// The flights whose loads are being polled on a thread right now, outermost first.
+///
+/// Most loads are polled within no other, so the first few have a place in the thread-local itself,
+/// which needs no destructor and is there at any time.
+struct PollingStack {
+    depth: Cell<usize>,
+    shallow: [Cell<FlightName>; SHALLOW],
 }
 
-/// Panics if the caller runs inside the load of `flight`, which would then wait for itself.
-fn assert_not_within(flight: FlightName) {
-    let within = POLLING.try_with(|polling| polling.borrow().contains(&flight)).unwrap_or(false);
-    assert!(
-        !within,
-        "recursive load: a loader asked the cache for the key that it is loading itself, \
-         directly or through the loads of other keys, and would wait for itself for ever"
-    );
+thread_local! {
+    static POLLING: PollingStack = const {
+        PollingStack {
+            depth: Cell::new(0),
+            shallow: [const { Cell::new((0, Ticket(0))) }; SHALLOW],
+        }
+    };
+    /// The flights beyond the first few.
+    static DEEP_POLLING: RefCell<Vec<FlightName>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Marks a flight as one whose load is being polled, for as long as the mark lives.
 pub(crate) struct Polling;
 
 impl Polling {
-    pub(crate) fn enter(flight: Option<FlightName>) -> Option<Self> {
-        let flight = flight?;
-        // Without its thread-local a dying thread merely loses the check.
-        POLLING.try_with(|polling| polling.borrow_mut().push(flight)).ok().map(|()| Self)
+    pub(crate) fn enter(flight: FlightName) -> Self {
+        POLLING.with(|polling| {
+            let depth = polling.depth.get();
+            match polling.shallow.get(depth) {
+                Some(place) => place.set(flight),
+                None => with_deep_polling(|deep| deep.push(flight)),
+            }
+            polling.depth.set(depth + 1);
+        });
+        Self
     }
 }
 
 impl Drop for Polling {
     fn drop(&mut self) {
-        let _ = POLLING.try_with(|polling| polling.borrow_mut().pop());
+        POLLING.with(|polling| {
+            let depth = polling.depth.get() - 1;
+            polling.depth.set(depth);
+            if depth >= SHALLOW {
+                with_deep_polling(|deep| deep.truncate(depth - SHALLOW));
+            }
+        });
     }
+}
+
+/// Does `what` to the flights beyond the first few. A dying thread may have lost them, and with them
+/// merely the check.
+fn with_deep_polling(what: impl FnOnce(&mut Vec<FlightName>)) {
+    let _ = DEEP_POLLING.try_with(|deep| what(&mut deep.borrow_mut()));
+}
+
+/// Panics if the caller runs inside the load of `flight`, which would then wait for itself.
+fn assert_not_within(flight: FlightName) {
+    let within_shallow = POLLING.with(|polling| {
+        let depth = polling.depth.get().min(SHALLOW);
+        polling.shallow[..depth].iter().any(|place| place.get() == flight)
+    });
+    let mut within_deep = false;
+    with_deep_polling(|deep| within_deep = deep.contains(&flight));
+    assert!(
+        !within_shallow && !within_deep,
+        "recursive load: a loader asked the cache for the key that it is loading itself, \
+         directly or through the loads of other keys, and would wait for itself for ever"
+    );
 }

@@ -129,14 +129,9 @@ pub(crate) struct Departed<K, V> {
     flight_key: Option<FlightKey<K>>,
 }
 
-impl<K, V> Departed<K, V> {
-    pub(crate) fn new() -> Self {
+impl<K, V> Default for Departed<K, V> {
+    fn default() -> Self {
         Self { evicted: None, expired: Vec::new(), value: None, key: None, flight_key: None }
-    }
-
-    /// The key of a flight whose value is not cached.
-    pub(crate) fn flight_key(key: FlightKey<K>) -> Self {
-        Self { flight_key: Some(key), ..Self::new() }
     }
 }
 
@@ -148,25 +143,75 @@ pub(crate) enum Origin<K> {
     Flight(Ticket),
 }
 
-/// An entry on its way in, kept together over as many attempts as it takes.
+/// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
 pub(crate) struct Submission<K, V> {
-    pub(crate) hash: u64,
-    pub(crate) origin: Origin<K>,
-    /// `None` once the entry is in.
-    pub(crate) new: Option<Incoming<V>>,
+    hash: u64,
+    origin: Origin<K>,
+    /// `None` once the entry is in, or kept out by a fence.
+    new: Option<Incoming<V>>,
     /// The time of publication, from which the new entry's deadline was computed.
-    pub(crate) now: Option<Nanos>,
+    now: Option<Nanos>,
+    /// The live value that was there before.
+    replaced: Option<V>,
+    /// The waiters to be told, if the value was a flight's.
+    arrival: Option<Arrival<V>>,
+    departed: Departed<K, V>,
 }
 
 impl<K, V> Submission<K, V> {
-    fn take_key(&mut self, flights: &mut Flights<K, V>) -> (K, Option<Arrival<V>>) {
+    pub(crate) fn new(hash: u64, origin: Origin<K>, new: Incoming<V>, now: Option<Nanos>) -> Self {
+        let departed = Departed::default();
+        Self { hash, origin, new: Some(new), now, replaced: None, arrival: None, departed }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn now(&self) -> Option<Nanos> {
+        self.now
+    }
+
+    /// When the entry expires, or somewhat earlier.
+    pub(crate) fn deadline(&self) -> Option<Nanos> {
+        self.new.as_ref().and_then(|new| new.deadline)
+    }
+
+    /// Where to put what makes room for the entry.
+    pub(crate) fn departed(&mut self) -> &mut Departed<K, V> {
+        &mut self.departed
+    }
+
+    /// The value that was there before, once everything else is dropped: a value that is on its way to
+    /// the caller would be leaked by a `Drop` that panics after it.
+    pub(crate) fn into_replaced(self) -> Option<V> {
+        let Self { replaced, departed, .. } = self;
+        drop(departed);
+        replaced
+    }
+
+    /// The waiters of the flight whose value it was. They come before what has to be dropped.
+    pub(crate) fn take_arrival(&mut self) -> Arrival<V> {
+        self.arrival.take().unwrap_or_default()
+    }
+
+    fn take_key(&mut self, flights: &mut Flights<K, V>) -> K {
         match &mut self.origin {
-            Origin::Caller(key) => (key.take().expect("an entry goes in once"), None),
+            Origin::Caller(key) => key.take().expect("an entry goes in once"),
             Origin::Flight(ticket) => {
                 let (key, arrival) = flights.remove(self.hash, *ticket).end();
-                (key.into_inner(), Some(arrival))
+                self.arrival = Some(arrival);
+                key.into_inner()
             }
         }
+    }
+
+    /// Ends the flight of a value that a later write keeps out.
+    fn turn_away(&mut self, flights: &mut Flights<K, V>, ticket: Ticket) {
+        let (key, arrival) = flights.remove(self.hash, ticket).end();
+        self.arrival = Some(arrival);
+        self.departed.flight_key = Some(key);
+        self.departed.value = self.new.take().map(|new| new.value);
     }
 
     /// Takes the value; `now` is the time of publication as the shard knows it.
@@ -179,11 +224,9 @@ impl<K, V> Submission<K, V> {
 }
 
 /// How an attempt to write an entry ended.
-pub(crate) enum Written<V> {
-    /// The entry is in; this live value was there before, and these waiters are to be told.
-    In { replaced: Option<V>, arrival: Option<Arrival<V>> },
-    /// A later write has fenced the flight.
-    Fenced(Arrival<V>),
+pub(crate) enum Written {
+    /// The entry is in, or kept out by a fence.
+    Done,
     /// There is room for it only in place of an entry of another shard.
     NeedsRoom,
 }
@@ -417,8 +460,7 @@ impl<K, V> Writer<'_, K, V> {
         submission: &mut Submission<K, V>,
         ledger: &'r Ledger,
         mut room: Option<Room<'r>>,
-        departed: &mut Departed<K, V>,
-    ) -> Written<V>
+    ) -> Written
     where
         K: Eq,
     {
@@ -432,6 +474,7 @@ impl<K, V> Writer<'_, K, V> {
         loop {
             let mut index = shard.index_mut();
             let mut flights = shard.flights();
+            let departed = &mut submission.departed;
             self.free_expired(&mut index, now, PURGED_PER_WRITE, ledger, departed);
 
             // What the user's `Eq` has to say comes before anything that must be whole.
@@ -444,12 +487,15 @@ impl<K, V> Writer<'_, K, V> {
                 Origin::Flight(ticket) => {
                     let flight = flights.of(hash, *ticket);
                     if flight.is_fenced() {
-                        let (key, arrival) = flights.remove(hash, *ticket).end();
-                        departed.flight_key = Some(key);
-                        departed.value = submission.new.take().map(|new| new.value);
-                        return Written::Fenced(arrival);
+                        submission.turn_away(&mut flights, *ticket);
+                        return Written::Done;
                     }
-                    index.find(hash, flight.key())
+                    if flight.is_open() && !index.has_deadlines() {
+                        // Whoever else publishes the key fences the flight.
+                        None
+                    } else {
+                        index.find(hash, flight.key())
+                    }
                 }
             };
             if existing.is_none() {
@@ -470,24 +516,23 @@ impl<K, V> Writer<'_, K, V> {
             };
 
             let stamp = shard.raise_epoch();
-            let (key, arrival) = submission.take_key(&mut flights);
+            let key = submission.take_key(&mut flights);
             let new = submission.take_value(now);
             let deadline = new.deadline;
             if let Some(victim) = victim {
-                departed.evicted = Some(self.detach(&mut index, victim));
+                submission.departed.evicted = Some(self.detach(&mut index, victim));
                 ledger.counters.count(Event::Eviction);
             }
-            let mut replaced = None;
             let slot = match existing {
                 Some(slot) => {
-                    departed.key = Some(key);
+                    submission.departed.key = Some(key);
                     let expired = now.is_some_and(|now| index.is_expired(slot, now));
                     let value = index.replace(slot, new, stamp);
                     if expired {
-                        departed.value = Some(value);
+                        submission.departed.value = Some(value);
                         ledger.counters.count(Event::Expiration);
                     } else {
-                        replaced = Some(value);
+                        submission.replaced = Some(value);
                     }
                     if deadline.is_some() {
                         self.order.expiry.remove(slot);
@@ -508,7 +553,7 @@ impl<K, V> Writer<'_, K, V> {
             if let Some(now) = now {
                 shard.latest.fetch_max(now, Ordering::Relaxed);
             }
-            return Written::In { replaced, arrival };
+            return Written::Done;
         }
     }
 
@@ -652,15 +697,10 @@ mod tests {
     fn a_hit_goes_on_while_another_thread_searches_a_victim() {
         let shard = Shard::<u32, u32>::new();
         let ledger = Ledger::new(10);
-        let mut submission = Submission {
-            hash: 1,
-            origin: Origin::Caller(Some(1)),
-            new: Some(Incoming { value: 10, deadline: None, size: None }),
-            now: None,
-        };
-        let mut departed = Departed::new();
+        let new = Incoming { value: 10, deadline: None, size: None };
+        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
         let mut writer = shard.writer(Patience::Block).unwrap();
-        writer.write(&mut submission, &ledger, None, &mut departed);
+        writer.write(&mut submission, &ledger, None);
 
         // What a search holds: the order, and the index shared.
         let _searched = shard.read();

@@ -6,10 +6,11 @@ use equivalent::Equivalent;
 
 use crate::clock::{Lifetime, NEVER, Nanos};
 use crate::counters::Event;
-use crate::flight::Arrival;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
-use crate::shard::{Departed, Origin, Patience, Removed, Shard, Submission, Writer, Written};
+use crate::shard::{
+    Departed, Origin, Patience, Removed, Shard, Submission, Writer, Written, patiently,
+};
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -49,27 +50,6 @@ pub(crate) struct Store<K, V> {
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
     /// entry in all shards before every eviction.
     soonest: AtomicU64,
-}
-
-/// How a submission ended.
-pub(crate) struct Submitted<K, V> {
-    /// The live value that was there before.
-    pub(crate) replaced: Option<V>,
-    /// The waiters to be told, if the value was a flight's.
-    pub(crate) arrival: Option<Arrival<V>>,
-    /// To be dropped last, since a panic of the user's `Drop` ends the operation.
-    pub(crate) departed: Departed<K, V>,
-}
-
-impl<K, V> Submitted<K, V> {
-    /// The value that was there before, once everything else is dropped: a value that is on its way to
-    /// the caller would be leaked by a `Drop` that panics after it.
-    pub(crate) fn into_replaced(self) -> Option<V> {
-        let Self { replaced, arrival, departed } = self;
-        drop(arrival);
-        drop(departed);
-        replaced
-    }
 }
 
 impl<K, V> Store<K, V> {
@@ -174,44 +154,59 @@ impl<K, V> Store<K, V> {
     ) -> Submission<K, V> {
         let now = self.now();
         let deadline = self.lifetime.as_ref().zip(now).map(|(life, now)| life.deadline(now));
-        let new = Incoming { value, deadline, size };
-        Submission { hash, origin, new: Some(new), now }
+        Submission::new(hash, origin, Incoming { value, deadline, size }, now)
     }
 
-    /// Attempts to publish an entry.
-    pub(crate) fn submit(
+    /// Publishes an entry if no other writer is at work.
+    ///
+    /// If one is, the submission goes into a box, so that the futures of all calls need no room for
+    /// what few of them wait with.
+    pub(crate) fn submit_now(
         &self,
-        submission: &mut Submission<K, V>,
-        patience: Patience,
-    ) -> Option<Submitted<K, V>>
+        mut submission: Submission<K, V>,
+    ) -> Result<Submission<K, V>, Box<Submission<K, V>>>
     where
         K: Eq,
     {
-        // Outlives the writer, so that nothing is dropped under its lock.
-        let mut departed = Departed::new();
-        let own = self.number(submission.hash);
-        let deadline = submission.new.as_ref().and_then(|new| new.deadline);
-        let mut writer = self.shards[own].writer(patience)?;
-        let mut room = self.expire_elsewhere(own, &writer, submission.now, &mut departed);
-        let written = loop {
-            match writer.write(submission, &self.ledger, room.take(), &mut departed) {
-                // Rooms may also be held by entries on their way in; then the attempt has to wait.
-                Written::NeedsRoom => room = Some(self.evict_elsewhere(own, &mut departed)?),
-                written => break written,
-            }
-        };
-        drop(writer);
-        if let Some(deadline) = deadline {
-            if deadline < self.soonest.load(Ordering::Relaxed) {
-                self.soonest.fetch_min(deadline, Ordering::Relaxed);
-            }
+        match self.try_submit(&mut submission, Patience::Try) {
+            Some(()) => Ok(submission),
+            None => Err(Box::new(submission)),
         }
-        let (replaced, arrival) = match written {
-            Written::In { replaced, arrival } => (replaced, arrival),
-            Written::Fenced(arrival) => (None, Some(arrival)),
-            Written::NeedsRoom => unreachable!("the loop ends with an entry that found room"),
-        };
-        Some(Submitted { replaced, arrival, departed })
+    }
+
+    /// Publishes an entry once no other writer is at work, leaving the thread to other tasks.
+    pub(crate) async fn submit_later(
+        &self,
+        mut submission: Box<Submission<K, V>>,
+    ) -> Box<Submission<K, V>>
+    where
+        K: Eq,
+    {
+        patiently(|patience| self.try_submit(&mut submission, patience)).await;
+        submission
+    }
+
+    /// Attempts to publish an entry; what comes of it is in the submission.
+    pub(crate) fn try_submit(
+        &self,
+        submission: &mut Submission<K, V>,
+        patience: Patience,
+    ) -> Option<()>
+    where
+        K: Eq,
+    {
+        let own = self.number(submission.hash());
+        let deadline = submission.deadline().unwrap_or(NEVER);
+        let mut writer = self.shards[own].writer(patience)?;
+        let mut room = self.expire_elsewhere(own, &writer, submission);
+        while let Written::NeedsRoom = writer.write(submission, &self.ledger, room.take()) {
+            // Rooms may also be held by entries on their way in; then the attempt has to wait.
+            room = Some(self.evict_elsewhere(own, submission)?);
+        }
+        if deadline < self.soonest.load(Ordering::Relaxed) {
+            self.soonest.fetch_min(deadline, Ordering::Relaxed);
+        }
+        Some(())
     }
 
     /// Attempts to remove the entry of `key`, fencing its loads.
@@ -225,7 +220,7 @@ impl<K, V> Store<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut departed = Departed::new();
+        let mut departed = Departed::default();
         let removed =
             self.shard(hash).writer(patience)?.remove(hash, key, now, &self.ledger, &mut departed);
         drop(departed);
@@ -242,10 +237,9 @@ impl<K, V> Store<K, V> {
         &self,
         own: usize,
         writer: &Writer<'_, K, V>,
-        now: Option<Nanos>,
-        departed: &mut Departed<K, V>,
+        submission: &mut Submission<K, V>,
     ) -> Option<Room<'_>> {
-        let now = now?;
+        let now = submission.now()?;
         if now < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
             return None;
         }
@@ -261,7 +255,7 @@ impl<K, V> Store<K, V> {
                 continue;
             };
             if let Some(entry) = writer.expire_one(now, &self.ledger) {
-                departed.expired.push(entry);
+                submission.departed().expired.push(entry);
                 return Some(self.ledger.inherit());
             }
             soonest = soonest.min(writer.soonest_deadline());
@@ -271,11 +265,11 @@ impl<K, V> Store<K, V> {
     }
 
     /// Takes the least recently used entry out of another shard.
-    fn evict_elsewhere(&self, own: usize, departed: &mut Departed<K, V>) -> Option<Room<'_>> {
+    fn evict_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
         for other in self.others(own) {
             let Some(mut writer) = other.writer(Patience::Try) else { continue };
             if let Some(entry) = writer.evict(&self.ledger) {
-                departed.evicted = Some(entry);
+                submission.departed().evicted = Some(entry);
                 return Some(self.ledger.inherit());
             }
         }
@@ -329,7 +323,7 @@ impl<'a, K, V> Purge<'a, K, V> {
     /// Attempts one step; tells whether there may be more to do.
     pub(crate) fn step(&mut self, patience: Patience) -> Option<bool> {
         let Some(shard) = self.shards.as_slice().first() else { return Some(false) };
-        let mut departed = Departed::new();
+        let mut departed = Departed::default();
         shard.writer(patience)?.purge(self.now, Self::BATCH, self.ledger, &mut departed);
         self.freed += departed.expired.len();
         if departed.expired.len() < Self::BATCH {

@@ -346,5 +346,6 @@ fn the_future_of_a_call_stays_small() {
     let loader = size_of_val(&load());
     let call = size_of_val(&cache.get_or_insert_with(1, load));
     // The closure, its future, and what the call itself has to remember.
-    assert!(call <= 64 + loader + 192, "{call} bytes around a loader of {loader}");
+    println!("future of a call: {call} bytes around a loader of {loader}");
+    assert!(call <= 64 + loader + 160, "{call} bytes around a loader of {loader}");
 }

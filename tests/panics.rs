@@ -1,0 +1,413 @@
+//! Every call of the user's code panics in turn, and the cache goes on as if nothing had happened.
+//!
+//! A scenario runs once to count its calls of user code, and then once for each of them with a panic
+//! at that very call. After each run the cache must answer, hold its bound, keep no key of a dead
+//! load, and have dropped everything exactly once.
+
+mod common;
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
+use std::task::{Context, RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
+
+use async_lru::{AsyncLru, Clock, ManualClock};
+use common::{hand, poll};
+use futures_lite::future::{block_on, yield_now};
+
+/// The payload of a panic on purpose.
+struct Bang;
+
+thread_local! {
+    /// Calls of user code left until one panics; `u64::MAX` for never.
+    static FUSE: Cell<u64> = const { Cell::new(u64::MAX) };
+    /// Calls of user code so far.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+    /// Keys and values alive.
+    static ALIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// A call of user code.
+fn call() {
+    CALLS.set(CALLS.get() + 1);
+    match FUSE.get() {
+        u64::MAX => {}
+        0 => {
+            FUSE.set(u64::MAX);
+            // A panic while another unwinds would end the process, whatever the cache does.
+            if !std::thread::panicking() {
+                panic_any(Bang);
+            }
+        }
+        left => FUSE.set(left - 1),
+    }
+}
+
+/// A key or value all of whose methods are calls of user code.
+#[derive(Debug)]
+struct Loud(u32);
+
+impl Loud {
+    fn new(number: u32) -> Self {
+        ALIVE.set(ALIVE.get() + 1);
+        Self(number)
+    }
+}
+
+impl Clone for Loud {
+    fn clone(&self) -> Self {
+        call();
+        Self::new(self.0)
+    }
+}
+
+impl Drop for Loud {
+    fn drop(&mut self) {
+        ALIVE.set(ALIVE.get() - 1);
+        call();
+    }
+}
+
+impl PartialEq for Loud {
+    fn eq(&self, other: &Self) -> bool {
+        call();
+        self.0 == other.0
+    }
+}
+
+impl Eq for Loud {}
+
+impl Hash for Loud {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        call();
+        self.0.hash(state);
+    }
+}
+
+struct LoudClock(ManualClock);
+
+impl Clock for LoudClock {
+    fn now(&self) -> Duration {
+        call();
+        self.0.now()
+    }
+}
+
+type Cache = AsyncLru<Loud, Loud>;
+
+/// The caches that scenarios run on, and the clock of those that have one.
+fn caches() -> Vec<(Cache, ManualClock)> {
+    let clock = ManualClock::new;
+    let loud = |clock: &ManualClock| LoudClock(clock.clone());
+    let timed = |clock: ManualClock| {
+        let ttl = Duration::from_secs(1);
+        let cache = Cache::builder().maxsize(3).ttl(ttl).clock(loud(&clock)).build();
+        (cache, clock)
+    };
+    let measured = Cache::builder().maxsize(3).measure_with(|_, _| {
+        call();
+        100
+    });
+    vec![
+        (Cache::new(3), clock()),
+        (Cache::new(0), clock()),
+        (Cache::builder().maxsize(3).shards(4).build(), clock()),
+        (Cache::builder().maxsize(3).without_single_flight().build(), clock()),
+        (measured.build(), clock()),
+        timed(clock()),
+    ]
+}
+
+/// A loader that yields once.
+async fn load(number: u32) -> Loud {
+    call();
+    yield_now().await;
+    call();
+    Loud::new(number)
+}
+
+/// Starts the load of a key, lets two others wait for it, and runs all three to their ends, each
+/// caught by itself.
+fn flight(cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
+    let call_for = |number| hand(cache.get_or_insert_with(Loud::new(key), move || load(number)));
+    let mut calls: Vec<_> = (0..3).map(|number| Some(call_for(number))).collect();
+    for round in 0..8 {
+        for slot in &mut calls {
+            let Some(future) = slot else { continue };
+            let polled =
+                caught(|| future.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+            // A future that panicked must not be polled again.
+            if polled != Some(false) {
+                let ended = slot.take();
+                caught(|| drop(ended));
+            }
+        }
+        if round == 0 {
+            caught(|| ending(cache));
+        }
+    }
+    let left = calls.iter().filter(|call| call.is_some()).count();
+    assert_eq!(left, 0, "calls of a live key never ended");
+}
+
+/// Runs `part`, swallowing a panic on purpose and no other.
+fn caught<T>(part: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(part)) {
+        Ok(result) => Some(result),
+        Err(payload) if payload.is::<Bang>() => None,
+        Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+/// Runs `part` and drops its result, swallowing a panic on purpose of either.
+fn tried<T>(part: impl FnOnce() -> T) {
+    caught(|| drop(part()));
+}
+
+/// What happens to a cache in a scenario.
+type Scenario = (&'static str, fn(&Cache, &ManualClock));
+
+const SCENARIOS: &[Scenario] = &[
+    ("insert, evict and replace", |cache, _| {
+        for key in [1, 2, 3, 4, 2, 5] {
+            tried(|| block_on(cache.insert(Loud::new(key), Loud::new(key))));
+        }
+        for key in [6, 4] {
+            tried(|| cache.insert_blocking(Loud::new(key), Loud::new(key)));
+        }
+    }),
+    ("read", |cache, _| {
+        fill(cache);
+        for key in 1..5 {
+            let key = Loud::new(key);
+            tried(|| cache.get(&key));
+            tried(|| cache.peek(&key));
+            tried(|| cache.contains_key(&key));
+            tried(|| drop(key));
+        }
+        tried(|| cache.keys());
+        tried(|| format!("{:?} {}", cache, cache.stats()));
+    }),
+    ("remove, invalidate and clear", |cache, _| {
+        fill(cache);
+        let [one, two, three] = [1, 2, 3].map(Loud::new);
+        tried(|| block_on(cache.remove(&one)));
+        tried(|| cache.remove_blocking(&two));
+        tried(|| block_on(cache.invalidate(&three)));
+        tried(|| cache.invalidate_blocking(&three));
+        for key in [one, two, three] {
+            tried(|| drop(key));
+        }
+        fill(cache);
+        tried(|| block_on(cache.clear()));
+        fill(cache);
+        tried(|| cache.clear_blocking());
+    }),
+    ("expire", |cache, clock| {
+        fill(cache);
+        clock.advance(Duration::from_secs(1));
+        tried(|| cache.insert_blocking(Loud::new(1), Loud::new(1)));
+        fill(cache);
+        clock.advance(Duration::from_secs(1));
+        tried(|| block_on(cache.purge_expired()));
+        tried(|| cache.purge_expired_blocking());
+    }),
+    ("load, one after another", |cache, _| {
+        for key in [1, 2, 3, 1, 4, 5] {
+            tried(|| block_on(cache.get_or_insert_with(Loud::new(key), || load(key))));
+            let key = Loud::new(key);
+            tried(|| block_on(cache.get_or_insert_with_ref(&key, || load(key.0))));
+            tried(|| drop(key));
+        }
+    }),
+    ("load and fail", |cache, _| {
+        for key in [1, 2, 1] {
+            let failing = || async {
+                call();
+                Err::<Loud, _>(Loud::new(0))
+            };
+            tried(|| block_on(cache.try_get_or_insert_with(Loud::new(key), failing)));
+            let shared = || async {
+                call();
+                Err::<Loud, _>("down")
+            };
+            tried(|| block_on(cache.try_get_or_insert_shared(Loud::new(key), shared)));
+        }
+    }),
+    ("a flight with two waiters", |cache, _| flight(cache, 1, Waker::noop(), &|_| ())),
+    ("a flight with wakers that panic", |cache, _| {
+        let waker = loud_waker();
+        flight(cache, 1, &waker, &|_| ());
+        tried(|| drop(waker));
+    }),
+    ("a flight that a full cache has no room for", |cache, _| {
+        fill(cache);
+        flight(cache, 9, Waker::noop(), &|_| ());
+    }),
+    ("a flight that is invalidated", |cache, _| {
+        flight(cache, 1, Waker::noop(), &|cache| {
+            cache.invalidate_blocking(&Loud::new(1));
+        });
+    }),
+    ("a flight that an insert wins over", |cache, _| {
+        flight(cache, 1, Waker::noop(), &|cache| {
+            cache.insert_blocking(Loud::new(1), Loud::new(7));
+        });
+    }),
+    ("a flight that is cleared away", |cache, _| {
+        flight(cache, 1, Waker::noop(), &Cache::clear_blocking);
+    }),
+    ("a leader that is dropped", |cache, _| {
+        let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));
+        tried(|| poll(&mut leader));
+        let mut waiter = hand(cache.get_or_insert_with(Loud::new(1), || load(2)));
+        tried(|| poll(&mut waiter));
+        tried(|| drop(leader));
+        tried(|| drop(waiter));
+    }),
+];
+
+fn fill(cache: &Cache) {
+    for key in 1..=3 {
+        tried(|| cache.insert_blocking(Loud::new(key), Loud::new(key)));
+    }
+}
+
+/// A waker whose clone, wake and drop are calls of user code.
+fn loud_waker() -> Waker {
+    fn clone(data: *const ()) -> RawWaker {
+        call();
+        RawWaker::new(data, &VTABLE)
+    }
+    fn used(_: *const ()) {
+        call();
+    }
+    fn dropped(_: *const ()) {
+        call();
+    }
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, used, used, dropped);
+    // The functions ignore the pointer.
+    #[allow(unsafe_code, reason = "safe wakers cannot panic on clone")]
+    unsafe {
+        Waker::from_raw(RawWaker::new(std::ptr::null(), &VTABLE))
+    }
+}
+
+/// After anything, the cache answers, holds its bound and finds what it lists.
+fn validate(cache: &Cache, what: &str) {
+    let maxsize = cache.info().maxsize;
+    assert!(cache.len() <= maxsize, "{what}");
+    let keys = cache.keys();
+    let distinct: HashSet<u32> = keys.iter().map(|key| key.0).collect();
+    assert_eq!(distinct.len(), keys.len(), "{what}");
+    for key in &keys {
+        assert!(cache.contains_key(key), "{what}");
+    }
+    // No load is left behind: every key can be loaded at once.
+    for key in 1..10 {
+        let mut call = hand(cache.get_or_insert_with(Loud::new(key), async || Loud::new(key)));
+        assert!(poll(&mut call).is_ready(), "{what}: key {key} waits for a load that is gone");
+        assert!(cache.len() <= maxsize, "{what}");
+    }
+    cache.insert_blocking(Loud::new(1), Loud::new(77));
+    if maxsize > 0 {
+        assert_eq!(cache.get(&Loud::new(1)).unwrap().0, 77, "{what}");
+        assert_eq!(cache.remove_blocking(&Loud::new(1)).unwrap().0, 77, "{what}");
+    }
+    // The order still yields every entry as a victim.
+    for key in 100..110 {
+        cache.insert_blocking(Loud::new(key), Loud::new(key));
+        assert!(cache.len() <= maxsize, "{what}");
+    }
+    assert_eq!(cache.keys().len(), cache.len(), "{what}");
+}
+
+#[test]
+fn a_panic_at_any_call_of_user_code_leaves_the_cache_valid() {
+    silence_panics_on_purpose();
+    let mut points = 0;
+    for (name, scenario) in SCENARIOS {
+        for number in 0..caches().len() {
+            CALLS.set(0);
+            let (cache, clock) = caches().swap_remove(number);
+            scenario(&cache, &clock);
+            let calls = CALLS.get();
+            drop(cache);
+            assert_eq!(ALIVE.get(), 0, "{name} without a panic");
+
+            for point in 0..calls {
+                let what = format!("{name}, cache {number}, panic at call {point} of {calls}");
+                let (cache, clock) = caches().swap_remove(number);
+                FUSE.set(point);
+                scenario(&cache, &clock);
+                FUSE.set(u64::MAX);
+                validate(&cache, &what);
+                drop(cache);
+                assert_eq!(ALIVE.get(), 0, "{what}: not everything dropped exactly once");
+                points += 1;
+            }
+        }
+    }
+    println!("panic points: {points}");
+    assert!(points >= 1_500, "{points}");
+}
+
+/// Keeps thousands of panics on purpose out of the output.
+fn silence_panics_on_purpose() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Bang>() {
+            default(info);
+        }
+    }));
+}
+
+#[test]
+fn a_panic_of_the_loader_reaches_its_own_caller_alone() {
+    let cache = AsyncLru::<u32, u32>::new(10);
+    let mut leader = hand(cache.get_or_insert_with(1, async || {
+        yield_now().await;
+        panic_any(Bang)
+    }));
+    assert!(poll(&mut leader).is_pending());
+    let mut waiters: Vec<_> =
+        (0..3).map(|value| hand(cache.get_or_insert_with(1, async move || value))).collect();
+    for waiter in &mut waiters {
+        assert!(poll(waiter).is_pending());
+    }
+    silence_panics_on_purpose();
+    assert!(caught(|| poll(&mut leader)).is_none());
+    assert_eq!(block_on(common::join_all(waiters)), [0, 0, 0]);
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures), (2, 1));
+}
+
+#[test]
+fn a_panic_while_everything_is_dropped_still_drops_the_rest() {
+    struct Value(Rc<Cell<u32>>);
+    impl Clone for Value {
+        fn clone(&self) -> Self {
+            unreachable!("nothing is read")
+        }
+    }
+    impl Drop for Value {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() == 3 {
+                panic_any(Bang);
+            }
+        }
+    }
+    silence_panics_on_purpose();
+    let dropped = Rc::new(Cell::new(0));
+    let cache = AsyncLru::<u32, Value>::builder().maxsize(100).shards(4).build();
+    for key in 0..10 {
+        cache.insert_blocking(key, Value(Rc::clone(&dropped)));
+    }
+    assert!(caught(|| cache.clear_blocking()).is_none());
+    assert_eq!(dropped.get(), 10);
+    assert!(cache.is_empty());
+}
