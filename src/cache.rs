@@ -11,8 +11,10 @@ use equivalent::Equivalent;
 use crate::builder::Builder;
 use crate::clock::Lifetime;
 use crate::counters::Event;
-use crate::fetch::{self, Borrowed, Infallible, OwnError, Owned, SharedError};
-use crate::shard::{Origin, Submission, blocking, patiently};
+use crate::fetch::fetch;
+use crate::patience::{blocking, patiently};
+use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
+use crate::shard::{Origin, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
 
@@ -195,8 +197,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<Infallible, _, _, _, _, _>(store, hasher, Owned(key), load)
+        self.fetch::<Infallible, _, _>(Owned(key), load)
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with), with a key that is cloned only on a miss.
@@ -224,8 +225,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<Infallible, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+        self.fetch::<Infallible, _, _>(Borrowed(key), load)
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is
@@ -264,8 +264,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<OwnError<E>, _, _, _, _, _>(store, hasher, Owned(key), load)
+        self.fetch::<OwnError<E>, _, _>(Owned(key), load)
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), with a key that is cloned only on
@@ -302,8 +301,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<OwnError<E>, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+        self.fetch::<OwnError<E>, _, _>(Borrowed(key), load)
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), but every call that waits for the
@@ -348,8 +346,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<SharedError<E>, _, _, _, _, _>(store, hasher, Owned(key), load)
+        self.fetch::<SharedError<E>, _, _>(Owned(key), load)
     }
 
     /// Like [`try_get_or_insert_shared`](Self::try_get_or_insert_shared), with a key that is cloned
@@ -386,8 +383,19 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
+        self.fetch::<SharedError<E>, _, _>(Borrowed(key), load)
+    }
+}
+
+impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
+    fn fetch<P, F, Fut>(&self, key: impl KeySource<K>, load: F) -> impl Future<Output = P::Answer>
+    where
+        P: Protocol<V>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = P::Answer>,
+    {
         let Inner { hasher, store } = &*self.inner;
-        fetch::fetch::<SharedError<E>, _, _, _, _, _>(store, hasher, Borrowed(key), load)
+        fetch::<P, _, _, _, _, _>(store, hasher, key, load)
     }
 }
 

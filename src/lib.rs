@@ -53,9 +53,9 @@
 //! the waiters; the first to be polled leads the next flight.
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
-//! the way of one call; `store` is all shards together, `shard` one of them with its locks; under the
-//! locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry) and
-//! `flight` (loads in progress), of which none knows a lock but that of a landing.
+//! the way of one call; `store` is all shards together, `shard` one of them with its locks and its
+//! writer. Under the locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
+//! expiry) and `flight` (loads in progress), none of which knows the locks of a shard.
 
 #![forbid(unsafe_code)]
 
@@ -71,6 +71,8 @@ mod index;
 mod ledger;
 mod list;
 mod memo;
+mod patience;
+mod protocol;
 mod shard;
 mod stamp;
 mod stats;

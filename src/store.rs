@@ -8,9 +8,8 @@ use crate::clock::{Lifetime, NEVER, Nanos};
 use crate::counters::Event;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
-use crate::shard::{
-    Departed, Origin, Patience, Removed, Shard, Submission, Writer, Written, patiently,
-};
+use crate::patience::{Patience, patiently};
+use crate::shard::{Departed, Origin, Removed, Shard, Submission, Writer, Written};
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;

@@ -1,0 +1,158 @@
+//! An entry on its way into a shard, and what leaves the shard for it.
+
+use crate::clock::Nanos;
+use crate::flight::{Arrival, FlightKey, Flights, Ticket};
+use crate::index::{Entry, Incoming, Index, Slot};
+
+/// What an operation took out of a shard, to be dropped once all locks are released and nothing else
+/// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
+pub(crate) struct Departed<K, V> {
+    pub(crate) evicted: Option<Entry<K, V>>,
+    pub(crate) expired: Vec<Entry<K, V>>,
+    /// An expired value that was replaced in its place, or one that a fence kept out.
+    value: Option<V>,
+    /// A key that was there already.
+    key: Option<K>,
+    /// The key of a flight whose value is not cached.
+    flight_key: Option<FlightKey<K>>,
+}
+
+impl<K, V> Default for Departed<K, V> {
+    fn default() -> Self {
+        Self { evicted: None, expired: Vec::new(), value: None, key: None, flight_key: None }
+    }
+}
+
+/// Where a new entry's key comes from.
+pub(crate) enum Origin<K> {
+    /// From the caller, whose value wins over loads in flight. `None` once the entry is in.
+    Caller(Option<K>),
+    /// From the flight whose value it is.
+    Flight(Ticket),
+}
+
+/// What there is of a submission's key.
+pub(super) enum Found {
+    Entry(Slot),
+    Nothing,
+    /// The value is a flight's, and a later write has won.
+    Fence,
+}
+
+/// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
+pub(crate) struct Submission<K, V> {
+    hash: u64,
+    origin: Origin<K>,
+    /// `None` once the entry is in, or kept out by a fence.
+    new: Option<Incoming<V>>,
+    /// The time of publication, from which the new entry's deadline was computed.
+    now: Option<Nanos>,
+    /// The live value that was there before.
+    replaced: Option<V>,
+    /// The waiters to be told, if the value was a flight's.
+    arrival: Option<Arrival<V>>,
+    departed: Departed<K, V>,
+}
+
+impl<K, V> Submission<K, V> {
+    pub(crate) fn new(hash: u64, origin: Origin<K>, new: Incoming<V>, now: Option<Nanos>) -> Self {
+        let departed = Departed::default();
+        Self { hash, origin, new: Some(new), now, replaced: None, arrival: None, departed }
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn now(&self) -> Option<Nanos> {
+        self.now
+    }
+
+    /// When the entry expires, or somewhat earlier.
+    pub(crate) fn deadline(&self) -> Option<Nanos> {
+        self.new.as_ref().and_then(|new| new.deadline)
+    }
+
+    /// Where to put what makes room for the entry.
+    pub(crate) fn departed(&mut self) -> &mut Departed<K, V> {
+        &mut self.departed
+    }
+
+    /// The value that was there before, once everything else is dropped: a value that is on its way to
+    /// the caller would be leaked by a `Drop` that panics after it.
+    pub(crate) fn into_replaced(self) -> Option<V> {
+        let Self { replaced, departed, .. } = self;
+        drop(departed);
+        replaced
+    }
+
+    /// The waiters of the flight whose value it was. They come before what has to be dropped.
+    pub(crate) fn take_arrival(&mut self) -> Arrival<V> {
+        self.arrival.take().unwrap_or_default()
+    }
+
+    /// Looks for an entry of the key. An insertion fences the loads of the key that are in flight.
+    pub(super) fn find(&self, index: &Index<K, V>, flights: &mut Flights<K, V>) -> Found
+    where
+        K: Eq,
+    {
+        let entry = match &self.origin {
+            Origin::Caller(key) => {
+                let key = key.as_ref().expect("a submission keeps its key until it is in");
+                flights.fence(self.hash, key);
+                index.find(self.hash, key)
+            }
+            Origin::Flight(ticket) => {
+                let flight = flights.of(self.hash, *ticket);
+                if flight.is_fenced() {
+                    return Found::Fence;
+                }
+                if flight.is_open() && !index.has_deadlines() {
+                    // Whoever else publishes the key fences the flight.
+                    return Found::Nothing;
+                }
+                index.find(self.hash, flight.key())
+            }
+        };
+        entry.map_or(Found::Nothing, Found::Entry)
+    }
+
+    /// Takes the key, ending the flight that it comes from.
+    pub(super) fn take_key(&mut self, flights: &mut Flights<K, V>) -> K {
+        match &mut self.origin {
+            Origin::Caller(key) => key.take().expect("an entry goes in once"),
+            Origin::Flight(ticket) => {
+                let (key, arrival) = flights.remove(self.hash, *ticket).end();
+                self.arrival = Some(arrival);
+                key.into_inner()
+            }
+        }
+    }
+
+    /// Takes the value; `now` is the time of publication as the shard knows it.
+    pub(super) fn take_value(&mut self, now: Option<Nanos>) -> Incoming<V> {
+        let mut new = self.new.take().expect("an entry goes in once");
+        let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
+        new.deadline = new.deadline.map(|deadline| deadline.saturating_add(late));
+        new
+    }
+
+    /// Ends the flight of a value that a later write keeps out.
+    pub(super) fn turn_away(&mut self, flights: &mut Flights<K, V>) {
+        let Origin::Flight(ticket) = self.origin else { return };
+        let (key, arrival) = flights.remove(self.hash, ticket).end();
+        self.arrival = Some(arrival);
+        self.departed.flight_key = Some(key);
+        self.departed.value = self.new.take().map(|new| new.value);
+    }
+
+    /// Keeps what the entry has displaced: its own key, which was there already, and the old value.
+    pub(super) fn displace(&mut self, key: K, value: V, expired: bool) {
+        self.departed.key = Some(key);
+        if expired {
+            self.departed.value = Some(value);
+        } else {
+            self.replaced = Some(value);
+        }
+    }
+}
