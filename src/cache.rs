@@ -403,6 +403,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
 impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// Inserts an entry as the most recently used, and returns the live value that it replaces.
     ///
+    /// An equal key that was there is replaced with its value.
+    ///
     /// Wins over loads of the key that are in flight. In a full cache the least recently used entry
     /// makes room, unless the key was there already.
     ///
@@ -743,7 +745,10 @@ impl<K, V, S> AsyncLru<K, V, S> {
         let store = self.store();
         let CacheInfo { maxsize, ttl, .. } = self.info();
         let totals = store.ledger.counters.totals();
-        let bytes = store.total_size() + size_of::<Inner<K, V, S>>() as u64;
+        // The two counts of the `Arc`, padded to the alignment of what follows them.
+        let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
+        let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
+        let bytes = store.total_size().saturating_add(handle);
         CacheStats {
             current_size: self.len(),
             max_size: maxsize,

@@ -146,13 +146,23 @@ impl<K, V> Index<K, V> {
         slot as Slot
     }
 
-    /// Gives the entry of `slot` a new value, as a use of it, and returns the old one.
-    pub(crate) fn replace(&mut self, slot: Slot, new: Incoming<V>, stamp: Stamp) -> V {
+    /// Puts an entry in the place of one with an equal key, as a use of it, and returns the old one.
+    ///
+    /// The new key comes with its value, since the two were measured together.
+    pub(crate) fn replace(
+        &mut self,
+        slot: Slot,
+        key: K,
+        new: Incoming<V>,
+        stamp: Stamp,
+    ) -> Entry<K, V> {
         let slot = slot as usize;
         *self.stamps[slot].get_mut() = stamp;
         self.forget_size(slot);
         self.set_extras(slot, new.deadline, new.size);
-        std::mem::replace(&mut self.entries[slot].value, new.value)
+        let entry = &mut self.entries[slot];
+        let hash = entry.hash;
+        std::mem::replace(entry, Entry { key, value: new.value, hash })
     }
 
     /// Takes the entry out of `slot`.
@@ -253,7 +263,7 @@ mod tests {
         let a = index.insert(1, 1, incoming("four"), 0);
         let b = index.insert(2, 2, incoming("sixsix"), 1);
         assert_eq!(index.measured(), 10);
-        assert_eq!(index.replace(a, incoming("a"), 2), "four");
+        assert_eq!(index.replace(a, 1, incoming("a"), 2).value, "four");
         assert_eq!(index.measured(), 7);
         index.remove(b);
         assert_eq!(index.measured(), 1);

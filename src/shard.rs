@@ -131,7 +131,7 @@ impl<K, V> Shard<K, V> {
     {
         let mut found: Vec<(Stamp, K)> = {
             let index = self.read();
-            let is_live = |slot| now.is_none_or(|now| !index.is_expired(slot, self.settle(now)));
+            let is_live = |slot| now.is_none_or(|now| !self.is_expired(&index, slot, now));
             let live = index.iter().filter(|(slot, ..)| is_live(*slot));
             live.map(|(_, stamp, entry)| (stamp, entry.key.clone())).collect()
         };
@@ -171,15 +171,21 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let slot = index.find(hash, key)?;
-        if let Some(now) = now {
-            let now = self.settle(now);
-            if index.is_expired(slot, now) {
-                // From here on nobody may see the entry alive, even if the clock steps back.
-                self.advance(now);
-                return None;
-            }
+        match now {
+            Some(now) if self.is_expired(index, slot, now) => None,
+            _ => Some(slot),
         }
-        Some(slot)
+    }
+
+    /// Whether the time of an entry is over for a reader, and from then on for everybody: nobody may
+    /// see it alive again if the clock steps back.
+    fn is_expired(&self, index: &Index<K, V>, slot: Slot, now: Nanos) -> bool {
+        let now = self.settle(now);
+        let is_expired = index.is_expired(slot, now);
+        if is_expired {
+            self.advance(now);
+        }
+        is_expired
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time.

@@ -9,17 +9,13 @@ use crate::index::{Entry, Incoming, Index, Slot};
 pub(crate) struct Departed<K, V> {
     pub(crate) evicted: Option<Entry<K, V>>,
     pub(crate) expired: Vec<Entry<K, V>>,
-    /// An expired value that was replaced in its place, or one that a fence kept out.
-    value: Option<V>,
-    /// A key that was there already.
-    key: Option<K>,
-    /// The key of a flight whose value is not cached.
-    flight_key: Option<FlightKey<K>>,
+    /// The key and the value of a flight that a fence kept out.
+    turned_away: Option<(FlightKey<K>, Option<V>)>,
 }
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self { evicted: None, expired: Vec::new(), value: None, key: None, flight_key: None }
+        Self { evicted: None, expired: Vec::new(), turned_away: None }
     }
 }
 
@@ -47,8 +43,8 @@ pub(crate) struct Submission<K, V> {
     new: Option<Incoming<V>>,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
-    /// The live value that was there before.
-    replaced: Option<V>,
+    /// The live entry that was there before.
+    replaced: Option<Entry<K, V>>,
     /// The waiters to be told, if the value was a flight's.
     arrival: Option<Arrival<V>>,
     departed: Departed<K, V>,
@@ -83,7 +79,7 @@ impl<K, V> Submission<K, V> {
     pub(crate) fn into_replaced(self) -> Option<V> {
         let Self { replaced, departed, .. } = self;
         drop(departed);
-        replaced
+        replaced.map(Entry::into_value)
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
@@ -142,17 +138,15 @@ impl<K, V> Submission<K, V> {
         let Origin::Flight(ticket) = self.origin else { return };
         let (key, arrival) = flights.remove(self.hash, ticket).end();
         self.arrival = Some(arrival);
-        self.departed.flight_key = Some(key);
-        self.departed.value = self.new.take().map(|new| new.value);
+        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
     }
 
-    /// Keeps what the entry has displaced: its own key, which was there already, and the old value.
-    pub(super) fn displace(&mut self, key: K, value: V, expired: bool) {
-        self.departed.key = Some(key);
+    /// Keeps the entry that was in the place of the new one.
+    pub(super) fn displace(&mut self, old: Entry<K, V>, expired: bool) {
         if expired {
-            self.departed.value = Some(value);
+            self.departed.expired.push(old);
         } else {
-            self.replaced = Some(value);
+            self.replaced = Some(old);
         }
     }
 }

@@ -137,8 +137,8 @@ impl<K, V> Writer<'_, K, V> {
                     self.order.expiry.remove(slot);
                 }
                 let expired = now.is_some_and(|now| index.is_expired(slot, now));
-                let value = index.replace(slot, new, stamp);
-                submission.displace(key, value, expired);
+                let old = index.replace(slot, key, new, stamp);
+                submission.displace(old, expired);
                 if expired {
                     ledger.counters.count(Event::Expiration);
                 }
