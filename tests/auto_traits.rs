@@ -1,0 +1,462 @@
+//! Nothing is asked of keys, values, loads and futures beyond what a call needs; mostly proven by
+//! compiling.
+
+mod common;
+
+use async_lru::{
+    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, ManualClock, Memo, SystemClock,
+};
+use common::now;
+use futures_lite::future::{block_on, yield_now};
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt::{self, Debug};
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomPinned;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn is_send_and_sync<T: Send + Sync>() {}
+
+fn is_send<T: Send>(value: T) -> T {
+    value
+}
+
+/// What a task of a work-stealing executor has to be.
+fn spawn(task: impl Future<Output: Send> + Send + 'static) {
+    smol::block_on(smol::spawn(task));
+}
+
+/// `<T as NotSend<_>>::holds()` compiles only if `T` is not `Send`, for else it means two things.
+trait NotSend<Why> {
+    fn holds() {}
+}
+
+impl<T: ?Sized> NotSend<()> for T {}
+impl<T: ?Sized + Send> NotSend<u8> for T {}
+
+/// The same for `Sync`.
+trait NotSync<Why> {
+    fn holds() {}
+}
+
+impl<T: ?Sized> NotSync<()> for T {}
+impl<T: ?Sized + Sync> NotSync<u8> for T {}
+
+// The types.
+
+type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
+
+#[test]
+fn types_are_send_and_sync_if_their_parts_are() {
+    is_send_and_sync::<AsyncLru<String, Arc<str>>>();
+    is_send_and_sync::<AsyncLru<u64, u64, std::hash::RandomState>>();
+    is_send_and_sync::<Builder<String, Arc<str>>>();
+    is_send_and_sync::<Builder<String, Arc<str>, std::hash::RandomState, ArgsAsKey>>();
+    is_send_and_sync::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
+    is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
+    is_send_and_sync::<CacheStats>();
+    is_send_and_sync::<CacheInfo>();
+    is_send_and_sync::<ManualClock>();
+    is_send_and_sync::<SystemClock>();
+    is_send_and_sync::<Arc<dyn Clock>>();
+}
+
+fn parts_of_any_type<K, V, S, X, F>()
+where
+    K: Send + Sync,
+    V: Send + Sync,
+    S: Send + Sync,
+    X: Send + Sync,
+    F: Send + Sync,
+{
+    is_send_and_sync::<AsyncLru<K, V, S>>();
+    is_send_and_sync::<Builder<K, V, S, X>>();
+    is_send_and_sync::<Memo<K, V, F, X, S>>();
+}
+
+#[test]
+fn types_are_send_and_sync_whatever_the_parts_are_called() {
+    parts_of_any_type::<String, u64, (), (), ()>();
+}
+
+/// Two threads could get hold of one `Rc` or `Cell`.
+#[test]
+fn a_cache_is_neither_send_nor_sync_if_its_parts_are_not() {
+    <AsyncLru<Rc<str>, u64> as NotSend<_>>::holds();
+    <AsyncLru<Rc<str>, u64> as NotSync<_>>::holds();
+    <AsyncLru<u64, Rc<str>> as NotSend<_>>::holds();
+    <AsyncLru<u64, Rc<str>> as NotSync<_>>::holds();
+    <AsyncLru<u64, Cell<u64>> as NotSend<_>>::holds();
+    <AsyncLru<u64, Cell<u64>> as NotSync<_>>::holds();
+    <Memo<u64, u64, Rc<()>> as NotSend<_>>::holds();
+    <Memo<u64, u64, Cell<()>> as NotSync<_>>::holds();
+}
+
+#[test]
+fn types_show_themselves_whatever_their_parts_are() {
+    struct Plain;
+
+    fn shows<T: Debug>(value: &T) -> String {
+        format!("{value:?}")
+    }
+
+    let cache = AsyncLru::<Plain, Plain>::new(1);
+    assert!(shows(&cache).starts_with("AsyncLru"));
+    assert!(shows(&AsyncLru::<Plain, Plain>::builder()).starts_with("Builder"));
+    let memo = AsyncLru::<u64, Plain>::builder().wrap(async |_: u64| Plain);
+    assert!(shows(&memo).starts_with("Memo"));
+    assert!(shows(&ManualClock::new()).starts_with("ManualClock"));
+    assert!(shows(&SystemClock::new()).starts_with("SystemClock"));
+}
+
+// Bounds.
+
+/// Neither `Clone` nor `Hash` nor `Eq` nor anything else.
+struct Plain;
+
+/// No bounds here.
+struct Holder<K, V, S> {
+    cache: AsyncLru<K, V, S>,
+}
+
+impl<K, V, S> Clone for Holder<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone() }
+    }
+}
+
+#[test]
+fn what_needs_no_key_and_no_value_needs_nothing_of_them() {
+    let holder = Holder { cache: AsyncLru::<Plain, Plain>::new(1) };
+    let cache = holder.clone().cache;
+    assert!(cache.is_empty());
+    assert_eq!((cache.len(), cache.info().maxsize, cache.stats().hits), (0, 1, 0));
+    cache.reset_stats();
+    cache.clear_blocking();
+    assert_eq!(cache.purge_expired_blocking(), 0);
+    now(async {
+        cache.clear().await;
+        assert_eq!(cache.purge_expired().await, 0);
+    });
+}
+
+#[test]
+fn values_that_are_not_read_need_not_be_clone() {
+    let cache = AsyncLru::<u64, Plain>::new(1);
+    assert!(cache.insert_blocking(1, Plain).is_none());
+    assert!(cache.contains_key(&1));
+    assert!(now(cache.insert(1, Plain)).is_some());
+    assert_eq!(cache.keys(), [1]);
+    assert!(now(cache.remove(&1)).is_some());
+    assert!(!cache.invalidate_blocking(&1));
+}
+
+#[test]
+fn keys_need_not_be_clone() {
+    #[derive(Debug, Hash, PartialEq, Eq)]
+    struct Key(u64);
+
+    let cache = AsyncLru::<Key, u64>::new(1);
+    assert_eq!(now(cache.get_or_insert_with(Key(1), async || 1)), 1);
+    assert_eq!(now(cache.try_get_or_insert_with(Key(1), async || Err(()))), Ok(1));
+    assert_eq!(now(cache.insert(Key(2), 2)), None);
+    assert_eq!((cache.get(&Key(2)), cache.peek(&Key(1))), (Some(2), None));
+    assert_eq!(cache.remove_blocking(&Key(2)), Some(2));
+}
+
+/// Errors need to be nothing but sized.
+#[test]
+fn errors_of_ones_own_need_nothing() {
+    let cache = AsyncLru::<u64, u64>::new(1);
+    let failed = cache.try_get_or_insert_with(1, async || Err(Plain));
+    assert!(now(failed).is_err());
+    let failed = cache.try_get_or_insert_with(1, async || Err(Rc::new(RefCell::new(Plain))));
+    assert!(now(failed).is_err());
+}
+
+#[test]
+fn loads_need_not_be_unpin() {
+    let cache = AsyncLru::<u64, u64>::new(1);
+    let load = async || {
+        let pinned = PhantomPinned;
+        yield_now().await;
+        let _ = &pinned;
+        1
+    };
+    assert_eq!(block_on(cache.get_or_insert_with(1, load)), 1);
+}
+
+// Futures.
+
+/// `Send` if what they hold is, whatever that is.
+fn futures_are_send<K, V, S, E, F, G, A, B>(cache: &AsyncLru<K, V, S>, key: K, value: V, f: F, g: G)
+where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync,
+    S: BuildHasher + Send + Sync,
+    E: Clone + Send + Sync + 'static,
+    F: FnOnce() -> A + Clone + Send,
+    G: FnOnce() -> B + Clone + Send,
+    A: Future<Output = V> + Send,
+    B: Future<Output = Result<V, E>> + Send,
+{
+    drop(is_send(cache.get_or_insert_with(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_with_ref(&key, f)));
+    drop(is_send(cache.try_get_or_insert_with(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
+    drop(is_send(cache.try_get_or_insert_shared(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_shared_ref(&key, g)));
+    drop(is_send(cache.insert(key.clone(), value)));
+    drop(is_send(cache.remove(&key)));
+    drop(is_send(cache.invalidate(&key)));
+    drop(is_send(cache.clear()));
+    drop(is_send(cache.purge_expired()));
+}
+
+#[test]
+fn futures_are_send_if_what_they_hold_is() {
+    let cache = AsyncLru::<String, Arc<str>>::new(1);
+    let tried = async || Ok::<Arc<str>, String>("a".into());
+    futures_are_send(&cache, "a".to_owned(), "a".into(), async || "a".into(), tried);
+}
+
+#[test]
+fn futures_are_not_send_if_what_they_hold_is_not() {
+    fn not_send<T: NotSend<Why>, Why>(_: T) {}
+
+    let cache = AsyncLru::<u64, u64>::new(1);
+    let local = Rc::new(1);
+    not_send(cache.get_or_insert_with(1, async || *local));
+    let cache = AsyncLru::<Rc<str>, u64>::new(1);
+    not_send(cache.get_or_insert_with("a".into(), async || 1));
+    not_send(cache.insert("a".into(), 1));
+}
+
+#[test]
+fn calls_can_be_spawned() {
+    let cache = AsyncLru::<String, u64>::new(10);
+    let handle = cache.clone();
+    spawn(async move {
+        let load = async || {
+            yield_now().await;
+            1
+        };
+        let tried = async || Ok::<_, String>(load().await);
+        let key = String::from;
+        assert_eq!(handle.get_or_insert_with(key("a"), load).await, 1);
+        assert_eq!(handle.get_or_insert_with_ref("b", load).await, 1);
+        assert_eq!(handle.try_get_or_insert_with(key("c"), tried).await, Ok(1));
+        assert_eq!(handle.try_get_or_insert_with_ref("d", tried).await, Ok(1));
+        assert_eq!(handle.try_get_or_insert_shared(key("e"), tried).await, Ok(1));
+        assert_eq!(handle.try_get_or_insert_shared_ref("f", tried).await, Ok(1));
+        assert_eq!(handle.insert(key("g"), 1).await, None);
+        assert_eq!(handle.remove("g").await, Some(1));
+        assert!(!handle.invalidate("g").await);
+        assert_eq!(handle.purge_expired().await, 0);
+        let owned = key("a");
+        let borrowed = owned.as_str();
+        assert_eq!(handle.get_or_insert_with_ref(borrowed, load).await, 1);
+        assert_eq!(handle.try_get_or_insert_shared_ref(borrowed, tried).await, Ok(1));
+    });
+    assert_eq!(cache.len(), 6);
+    spawn(async move { cache.clear().await });
+}
+
+/// The compiler tends to lose sight of lifetimes in spawned futures.
+#[test]
+fn calls_with_static_texts_can_be_spawned() {
+    let cache = AsyncLru::<&'static str, &'static str>::new(10);
+    spawn(async move {
+        let load = || later("text");
+        assert_eq!(cache.get_or_insert_with("a", load).await, "text");
+        assert_eq!(cache.get_or_insert_with_ref(&"b", load).await, "text");
+        let failed = cache.try_get_or_insert_with("c", async || Err(later("down").await));
+        assert_eq!(failed.await, Err("down"));
+        assert_eq!(cache.insert("a", "more").await, Some("text"));
+        assert_eq!(cache.remove(&"a").await, Some("more"));
+        assert!(cache.invalidate(&"b").await);
+    });
+}
+
+type Handler = Arc<dyn Fn(u64) -> Boxed<u64> + Send + Sync>;
+
+type Failure = Arc<dyn Error + Send + Sync>;
+
+fn double(n: u64) -> Boxed<u64> {
+    Box::pin(later(n * 2))
+}
+
+#[test]
+fn calls_with_values_and_errors_behind_traits_can_be_spawned() {
+    let cache = AsyncLru::<u64, Handler>::new(10);
+    spawn(async move {
+        let load = || later(Arc::new(double) as Handler);
+        assert_eq!(cache.get_or_insert_with(1, load).await(4).await, 8);
+        let fail = || later(Err(Arc::new(fmt::Error) as Failure));
+        assert!(cache.try_get_or_insert_with(2, fail).await.is_err());
+        assert_eq!(cache.insert(1, Arc::new(double)).await.unwrap()(4).await, 8);
+    });
+}
+
+async fn later<T>(answer: T) -> T {
+    yield_now().await;
+    answer
+}
+
+#[test]
+fn calls_of_a_wrapped_function_can_be_spawned() {
+    let greeting = "hello ".to_owned();
+    let greet = AsyncLru::builder()
+        .key_extractor(|(name, _request): &(String, u64)| name.clone())
+        .wrap(async move |(name, _request): (String, u64)| {
+            later(greeting.as_str()).await.to_owned() + &name
+        });
+    let handle = greet.clone();
+    spawn(async move {
+        assert_eq!(handle.call(("ann".to_owned(), 1)).await, "hello ann");
+        assert!(handle.invalidate(&("ann".to_owned(), 2)).await);
+        handle.clear().await;
+    });
+    let parse = AsyncLru::builder().wrap(async |text: String| text.parse::<u64>());
+    spawn(async move { assert_eq!(parse.try_call("12".to_owned()).await, Ok(12)) });
+    let double = AsyncLru::builder().wrap(|n: u64| later(n * 2));
+    spawn(async move { assert_eq!(double.call(4).await, 8) });
+    drop(is_send(greet.call(("bob".to_owned(), 1))));
+}
+
+// The compiler loses sight of these lifetimes, so the tests do not compile yet
+// (rust-lang/rust#110338).
+
+/// `SharedError`'s impl asks for `E: 'static`, which a spawned future cannot prove of
+/// a `&'static str` nor of a `dyn Error`.
+#[cfg(any())]
+#[test]
+fn calls_that_share_static_texts_and_errors_behind_traits_can_be_spawned() {
+    let cache = AsyncLru::<u64, u64>::new(10);
+    spawn(async move {
+        let failed = cache.try_get_or_insert_shared(1, || later(Err("down")));
+        assert_eq!(failed.await, Err("down"));
+        let failed = cache.try_get_or_insert_shared_ref(&1, || later(Err("down")));
+        assert_eq!(failed.await, Err("down"));
+        let fail = || later(Err(Arc::new(fmt::Error) as Failure));
+        assert!(cache.try_get_or_insert_shared(1, fail).await.is_err());
+    });
+}
+
+/// A `dyn Future` has a lifetime too, and `AsyncFn` names the future by the function's type.
+#[cfg(any())]
+#[test]
+fn calls_of_a_function_pointer_in_a_field_can_be_spawned() {
+    struct Service {
+        doubles: Memo<u64, u64, fn(u64) -> Boxed<u64>>,
+    }
+
+    impl Service {
+        async fn double(&self, n: u64) -> u64 {
+            self.doubles.call(n).await
+        }
+    }
+
+    let service = Service { doubles: AsyncLru::builder().wrap(double as _) };
+    spawn(async move { assert_eq!(service.double(4).await, 8) });
+}
+
+#[cfg(any())]
+#[test]
+fn calls_of_a_function_that_holds_a_static_text_can_be_spawned() {
+    let greeting: &'static str = "hello ";
+    let greet = AsyncLru::builder().wrap(async move |name: String| greeting.to_owned() + &name);
+    spawn(async move { assert_eq!(greet.call("ann".to_owned()).await, "hello ann") });
+}
+
+#[cfg(any())]
+#[test]
+fn calls_with_a_static_text_can_be_spawned() {
+    let length = AsyncLru::builder().wrap(async |text: &'static str| text.len());
+    spawn(async move { assert_eq!(length.call("four").await, 4) });
+}
+
+/// Not even without spawning: a `dyn Fn` is no `AsyncFn`.
+#[cfg(any())]
+#[test]
+fn a_boxed_function_can_be_wrapped() {
+    let boxed: Box<dyn Fn(u64) -> Boxed<u64> + Send + Sync> = Box::new(double);
+    let doubles = AsyncLru::builder().wrap(boxed);
+    spawn(async move { assert_eq!(doubles.call(4).await, 8) });
+}
+
+// One thread.
+
+#[test]
+fn a_cache_of_rcs_works_on_a_local_executor() {
+    let cache = AsyncLru::<Rc<str>, Rc<u64>>::builder()
+        .maxsize(10)
+        .ttl(Duration::from_secs(60))
+        .deep_size()
+        .build();
+    let shared = Rc::new(7);
+    block_on(async {
+        let load = async || {
+            yield_now().await;
+            Rc::clone(&shared)
+        };
+        assert_eq!(*cache.get_or_insert_with("a".into(), load).await, 7);
+        let tried = async || Err::<Rc<u64>, _>(Rc::new("down"));
+        assert_eq!(cache.try_get_or_insert_with("b".into(), tried).await, Err(Rc::new("down")));
+        assert!(Rc::ptr_eq(&cache.get("a").unwrap(), &shared));
+        assert_eq!(cache.insert("b".into(), Rc::new(8)).await, None);
+        assert_eq!(cache.remove("b").await, Some(Rc::new(8)));
+        assert!(cache.invalidate("a").await);
+        cache.clear().await;
+    });
+    assert_eq!(Rc::strong_count(&shared), 1);
+
+    let executor = smol::LocalExecutor::new();
+    let handle = cache.clone();
+    let task = executor.spawn(async move {
+        let local = Rc::new(9);
+        let load = async || {
+            yield_now().await;
+            Rc::clone(&local)
+        };
+        handle.get_or_insert_with("a".into(), load).await
+    });
+    assert_eq!(*block_on(executor.run(task)), 9);
+    assert_eq!(cache.len(), 1);
+}
+
+// Lifetimes.
+
+fn longest_word<'a>(cache: &AsyncLru<&'a str, &'a str>, text: &'a str) -> &'a str {
+    let longest = async || text.split(' ').max_by_key(|word| word.len()).unwrap_or_default();
+    block_on(cache.get_or_insert_with(text, longest))
+}
+
+#[test]
+fn keys_and_values_may_be_borrowed() {
+    let text = "to be or perhaps not".to_owned();
+    let cache = AsyncLru::new(10);
+    assert_eq!(longest_word(&cache, &text), "perhaps");
+    assert_eq!(longest_word(&cache, &text), "perhaps");
+    assert_eq!(cache.stats().hits, 1);
+    {
+        // A key may be asked for by one that lives shorter.
+        let short_lived = text.clone();
+        assert_eq!(cache.get(short_lived.as_str()), Some("perhaps"));
+        assert!(now(cache.invalidate(short_lived.as_str())));
+    }
+    assert_eq!(cache.insert_blocking(&text[..2], "be"), None);
+}
+
+#[test]
+fn values_may_borrow_from_what_the_cache_outlives_not() {
+    let words = RefCell::new(vec!["one".to_owned()]);
+    let cache = AsyncLru::<usize, &RefCell<Vec<String>>>::new(10);
+    let found = now(cache.get_or_insert_with(1, async || &words));
+    found.borrow_mut().push("two".to_owned());
+    assert_eq!(cache.get(&1).unwrap().borrow().len(), 2);
+}

@@ -1,0 +1,306 @@
+//! The memory that the cache takes, as its estimate has it and as an allocator counts it.
+
+// The crate itself has no unsafe code; an allocator that counts cannot be written without it.
+#![allow(unsafe_code)]
+
+mod common;
+
+use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, ManualClock};
+use common::{hand, now, poll};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::future::pending;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Counts the live bytes and the allocations of each thread by itself, so that tests may run side by
+/// side. Growth and zeroed allocations go through these two methods as well.
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Wrapping, for memory that another thread allocated is freed here now and then.
+        LIVE.set(LIVE.get().wrapping_add(layout.size()));
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many times `work` allocates.
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// A cache with what was live before it.
+struct Counted<K, V> {
+    cache: AsyncLru<K, V>,
+    before: usize,
+}
+
+impl<K, V> Counted<K, V> {
+    fn new(build: impl FnOnce() -> AsyncLru<K, V>) -> Self {
+        // What a process or a thread allocates once is not the cache's.
+        AsyncLru::<u8, u8>::new(1).get(&1);
+        let before = LIVE.get();
+        Self { cache: build(), before }
+    }
+
+    fn live(&self) -> usize {
+        LIVE.get().wrapping_sub(self.before)
+    }
+
+    /// Asserts that the estimate is within 5 % of what is live because of the cache.
+    #[track_caller]
+    fn check(&self, when: impl Debug) {
+        let live = self.live();
+        let estimate = self.cache.stats().total_size_in_memory_bytes as usize;
+        let ratio = estimate as f64 / live as f64;
+        assert!(
+            (0.95..=1.05).contains(&ratio),
+            "{when:?}, {} entries: estimated {estimate}, counted {live}: {ratio:.3}",
+            self.cache.len()
+        );
+    }
+}
+
+/// Fills caches of several makes beyond their capacity and empties them again, checking on the way.
+fn follow<K, V>(key: impl Fn(usize) -> K, value: impl Fn(usize) -> V)
+where
+    K: Hash + Eq + Clone + DeepSize,
+    V: Clone + DeepSize,
+{
+    type Make<K, V> = fn(Builder<K, V>) -> Builder<K, V>;
+    let makes: [(&str, Make<K, V>); 4] = [
+        ("one shard", |builder| builder.shards(1)),
+        ("sixteen shards", |builder| builder.shards(16)),
+        ("the default", |builder| builder),
+        ("with a time to live", |builder| {
+            builder.ttl(Duration::from_secs(1)).clock(ManualClock::new())
+        }),
+    ];
+    for (name, make) in makes {
+        for maxsize in [1_000, 10_000] {
+            let counted = Counted::new(|| {
+                make(AsyncLru::<K, V>::builder().maxsize(maxsize).deep_size()).build()
+            });
+            let cache = &counted.cache;
+            let when = |what: &'static str| (name, maxsize, what);
+            for n in 0..maxsize / 2 {
+                cache.insert_blocking(key(n), value(n));
+            }
+            counted.check(when("half full"));
+            for n in maxsize / 2..maxsize * 2 {
+                now(cache.get_or_insert_with(key(n), async || value(n)));
+            }
+            assert_eq!(cache.len(), maxsize);
+            counted.check(when("filled beyond its capacity"));
+            for key in cache.keys() {
+                cache.insert_blocking(key, value(7));
+            }
+            counted.check(when("with other values"));
+            for key in cache.keys().iter().take(maxsize / 2) {
+                cache.remove_blocking(key);
+            }
+            counted.check(when("half emptied"));
+            for key in cache.keys() {
+                cache.remove_blocking(&key);
+            }
+            counted.check(when("emptied"));
+            for n in 0..maxsize * 2 {
+                cache.insert_blocking(key(n), value(n));
+            }
+            counted.check(when("full again"));
+            let full = cache.stats().total_size_in_memory_bytes;
+            cache.clear_blocking();
+            assert!(cache.stats().total_size_in_memory_bytes < full / 4);
+        }
+    }
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_for_an_empty_cache() {
+    for shards in [1, 16] {
+        let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(shards).build());
+        counted.check((shards, "new"));
+        for key in 0..2_000 {
+            counted.cache.insert_blocking(key, key);
+        }
+        counted.cache.clear_blocking();
+        counted.check((shards, "cleared"));
+    }
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_when_a_value_comes_with_a_smaller_key() {
+    let counted = Counted::new(|| AsyncLru::<String, u64>::builder().deep_size().build());
+    let mut roomy = String::with_capacity(1 << 20);
+    roomy.push('a');
+    counted.cache.insert_blocking(roomy, 1);
+    counted.check("a roomy key");
+    counted.cache.insert_blocking("a".to_owned(), 2);
+    counted.check("an equal one that is smaller");
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_for_numbers_to_strings() {
+    follow(|n| n as u64, |n| "x".repeat(20 + n % 100));
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_for_strings_to_bytes() {
+    // A clone of such a key is no smaller than the key.
+    let key = |n| format!("key number {n}").into_boxed_str().into_string();
+    follow(key, |n| Vec::<u8>::with_capacity(n % 300));
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_for_numbers_to_numbers() {
+    follow(|n| n as u64, |n| n as u64);
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_for_small_keys_and_large_values() {
+    follow(|n| n as u16, |n| [n as u64; 40]);
+}
+
+#[test]
+fn without_a_measure_the_estimate_leaves_out_what_entries_own() {
+    let counted = Counted::new(|| AsyncLru::<u64, Box<[u8; 100]>>::new(10_000));
+    for n in 0..15_000 {
+        counted.cache.insert_blocking(n, Box::new([0; 100]));
+    }
+    let owned = 10_000 * 100;
+    let estimate = counted.cache.stats().total_size_in_memory_bytes as usize;
+    let ratio = estimate as f64 / (counted.live() - owned) as f64;
+    assert!((0.95..=1.05).contains(&ratio), "{ratio:.3}");
+}
+
+#[test]
+fn a_shared_value_counts_once_for_each_entry_that_holds_it() {
+    let cache = AsyncLru::<u64, Arc<Vec<u8>>>::builder().deep_size().build();
+    let shared = Arc::new(vec![0; 1 << 20]);
+    for key in 0..10 {
+        cache.insert_blocking(key, Arc::clone(&shared));
+    }
+    let megabytes = cache.stats().total_size_in_memory_bytes >> 20;
+    assert_eq!(megabytes, 10);
+}
+
+#[test]
+fn a_cache_that_is_dropped_leaves_nothing_behind() {
+    let counted = Counted::new(|| {
+        AsyncLru::<u64, String>::builder().ttl(Duration::from_secs(1)).deep_size().build()
+    });
+    for n in 0..5_000 {
+        now(counted.cache.get_or_insert_with(n, async || n.to_string()));
+    }
+    let Counted { cache, before } = counted;
+    drop(cache);
+    assert_eq!(LIVE.get(), before);
+}
+
+#[test]
+fn a_burst_of_loads_leaves_no_memory_behind() {
+    let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().maxsize(0).build());
+    let idle = counted.live();
+    let mut loads: Vec<_> =
+        (0..20_000).map(|n| hand(counted.cache.get_or_insert_with(n, pending))).collect();
+    for load in &mut loads {
+        assert!(poll(load).is_pending());
+    }
+    drop(loads);
+    now(counted.cache.get_or_insert_with(1, async || 1));
+    // A stripe of counters may have come.
+    assert!(counted.live() < idle + 64 * 1024, "{} and {idle}", counted.live());
+}
+
+#[test]
+fn a_large_bound_allocates_nothing_in_advance() {
+    for (maxsize, shards) in [(usize::MAX, 1), (usize::MAX, usize::MAX), (1 << 20, 0)] {
+        let counted = Counted::new(|| {
+            let builder = AsyncLru::<u64, [u64; 100]>::builder().maxsize(maxsize).shards(shards);
+            builder.ttl(Duration::MAX).deep_size().build()
+        });
+        let live = counted.live();
+        assert!(live < 1 << 20, "{live} bytes for at most {maxsize} entries in {shards} shards");
+    }
+}
+
+/// A `(String, u32)` in parts.
+#[derive(Hash)]
+struct Pair<'a>(&'a str, u32);
+
+impl Equivalent<(String, u32)> for Pair<'_> {
+    fn equivalent(&self, key: &(String, u32)) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
+
+#[test]
+fn a_hit_allocates_nothing() {
+    let cache = AsyncLru::<(String, u32), u64>::builder().ttl(Duration::from_secs(60)).build();
+    let key = ("a".to_owned(), 1);
+    cache.insert_blocking(key.clone(), 10);
+    let read = || {
+        assert_eq!(cache.get(&key), Some(10));
+        assert_eq!(cache.get(&Pair("a", 1)), Some(10));
+        assert_eq!(cache.get(&Pair("b", 1)), None);
+        assert_eq!(cache.peek(&Pair("a", 1)), Some(10));
+        assert!(cache.contains_key(&Pair("a", 1)));
+        assert_eq!(now(cache.get_or_insert_with_ref(&key, async || unreachable!())), 10);
+        let unused = async || -> Result<u64, String> { unreachable!() };
+        assert_eq!(now(cache.try_get_or_insert_with_ref(&key, unused)), Ok(10));
+        assert_eq!(now(cache.try_get_or_insert_shared_ref(&key, unused)), Ok(10));
+    };
+    read();
+    assert_eq!(allocations(read), 0);
+    let owned = key.clone();
+    let read = || assert_eq!(now(cache.get_or_insert_with(owned, async || unreachable!())), 10);
+    assert_eq!(allocations(read), 0);
+}
+
+#[test]
+fn a_miss_that_nobody_waits_for_allocates_nothing() {
+    let cache = AsyncLru::<u64, u64>::builder().maxsize(0).build();
+    let load = |key| assert_eq!(now(cache.get_or_insert_with(key, async || key)), key);
+    load(1);
+    assert_eq!(allocations(|| (2..1_000).for_each(load)), 0);
+}
+
+#[test]
+fn a_failed_load_that_nobody_waits_for_allocates_nothing() {
+    let cache = AsyncLru::<u64, u64>::new(10);
+    let fail = |key| {
+        now(cache.try_get_or_insert_with(key, async || Err(key))).unwrap_err();
+    };
+    fail(1);
+    assert_eq!(allocations(|| (2..1_000).for_each(fail)), 0);
+}
+
+#[test]
+fn statistics_allocate_no_more_than_their_text() {
+    let cache = AsyncLru::<u64, u64>::new(100_000);
+    for key in 0..50_000 {
+        cache.insert_blocking(key, key);
+    }
+    let read = || drop(cache.stats());
+    read();
+    assert!(allocations(read) <= 4);
+}
