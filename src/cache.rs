@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -168,7 +169,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// to the calls that have joined it and is not cached.
     ///
     /// The load runs inside this call's future. A call that is kept alive but not polled any more keeps
-    /// those that wait for it waiting.
+    /// those that wait for it waiting; so an arm of a `select!` or `or` that has lost should be dropped
+    /// and not kept.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +199,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch::<Infallible, _, _>(Owned(key), load)
+        self.fetch(Owned(key), load, Infallible)
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with), with a key that is cloned only on a miss.
@@ -225,7 +227,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch::<Infallible, _, _>(Borrowed(key), load)
+        self.fetch(Borrowed(key), load, Infallible)
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is
@@ -264,7 +266,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch::<OwnError<E>, _, _>(Owned(key), load)
+        self.fetch(Owned(key), load, OwnError::new())
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), with a key that is cloned only on
@@ -301,7 +303,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch::<OwnError<E>, _, _>(Borrowed(key), load)
+        self.fetch(Borrowed(key), load, OwnError::new())
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), but every call that waits for the
@@ -346,7 +348,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch::<SharedError<E>, _, _>(Owned(key), load)
+        self.fetch(Owned(key), load, SharedError::new())
     }
 
     /// Like [`try_get_or_insert_shared`](Self::try_get_or_insert_shared), with a key that is cloned
@@ -383,19 +385,24 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch::<SharedError<E>, _, _>(Borrowed(key), load)
+        self.fetch(Borrowed(key), load, SharedError::new())
     }
 }
 
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
-    fn fetch<P, F, Fut>(&self, key: impl KeySource<K>, load: F) -> impl Future<Output = P::Answer>
+    fn fetch<P, F, Fut>(
+        &self,
+        key: impl KeySource<K>,
+        load: F,
+        protocol: P,
+    ) -> impl Future<Output = P::Answer>
     where
         P: Protocol<V>,
         F: FnOnce() -> Fut,
         Fut: Future<Output = P::Answer>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch::<P, _, _, _, _, _>(store, hasher, key, load)
+        fetch(store, hasher, key, load, protocol)
     }
 }
 
@@ -785,6 +792,10 @@ impl<K, V, S> Clone for AsyncLru<K, V, S> {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
+
+/// A panic of the user's code leaves the cache valid.
+impl<K, V, S: UnwindSafe> UnwindSafe for AsyncLru<K, V, S> {}
+impl<K, V, S: RefUnwindSafe> RefUnwindSafe for AsyncLru<K, V, S> {}
 
 /// Shows sizes and settings, no keys and no values, and never waits for a lock.
 impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {

@@ -17,6 +17,7 @@ pub(crate) async fn fetch<P, K, V, S, F, Fut>(
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
+    protocol: P,
 ) -> P::Answer
 where
     P: Protocol<V>,
@@ -38,7 +39,7 @@ where
         }
         Err(epoch) => epoch,
     };
-    let mut leader = match board::<P, K, V>(store, hash, key.into_key(), epoch).await {
+    let mut leader = match board(store, hash, key.into_key(), epoch, &protocol).await {
         Boarded::Lead(leader) => leader,
         Boarded::Answer(answer) => {
             drop(load);
@@ -58,7 +59,7 @@ where
             leader.publish(value.clone(), || Outcome::Value(value.clone())).await;
         }
         Some(value) => leader.end(|| Outcome::Value(value.clone())),
-        None => leader.fail(|| P::failure(&answer)),
+        None => leader.fail(|| protocol.failure(&answer)),
     }
     drop(leader);
     answer
@@ -74,12 +75,13 @@ enum Boarded<'a, K, V, A> {
 ///
 /// After a flight that was abandoned all its waiters come back here at once. The first to be polled
 /// leads and the others join it, so one that is not polled any more holds up nobody.
-async fn board<P, K, V>(
-    store: &Store<K, V>,
+async fn board<'a, P, K, V>(
+    store: &'a Store<K, V>,
     hash: u64,
     key: K,
     mut epoch: u64,
-) -> Boarded<'_, K, V, P::Answer>
+    protocol: &P,
+) -> Boarded<'a, K, V, P::Answer>
 where
     P: Protocol<V>,
     K: Eq,
@@ -111,7 +113,7 @@ where
                 count(Event::Coalesced);
                 let answer = match landing.wait((shard.address(), ticket)).await {
                     Outcome::Value(value) => Some(P::found(value.clone())),
-                    Outcome::Failure(failure) => P::shared(&**failure),
+                    Outcome::Failure(failure) => protocol.shared(&**failure),
                     Outcome::Abandoned => None,
                 };
                 drop(landing);

@@ -88,10 +88,18 @@ impl<Args: Clone> KeyExtractor<Args> for ArgsAsKey {
 /// An async function with a cache of its answers, made by [`Builder::wrap`](crate::Builder::wrap).
 ///
 /// A clone is another handle to the same function and cache. The function is an
-/// `AsyncFn(Args) -> V`, so an async closure may borrow what it captured. Futures of calls borrow the
-/// handle; to spawn one, clone the handle into the task. In a struct's field the type is
-/// `Memo<K, V, F, X>`, with function pointers or types of one's own for the function `F` and the
-/// extractor `X`, or with type parameters.
+/// `AsyncFn(Args) -> V`, so an async closure may borrow what it captured. In a struct's field the type
+/// is `Memo<K, V, F, X>`, with type parameters, function pointers or types of one's own for the
+/// function `F` and the extractor `X`.
+///
+/// # Spawning
+///
+/// Futures of calls borrow the handle; to spawn one, clone the handle into the task. The compiler
+/// cannot tell yet that such a future is `Send` if the function's captures, its arguments or the
+/// future it names hold a reference or a `dyn`, even a `&'static str` (the limitation behind its
+/// message "implementation of `Send` is not general enough"). An owned `String` or an `Arc<str>` in
+/// its place helps, and so does calling [`AsyncLru::get_or_insert_with`] from a function of one's own,
+/// which has no such limit.
 ///
 /// # Examples
 ///

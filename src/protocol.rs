@@ -54,9 +54,9 @@ pub(crate) trait Protocol<V> {
     /// The value to be cached.
     fn value(answer: &Self::Answer) -> Option<&V>;
     /// What waiters get of an answer without a value.
-    fn failure(answer: &Self::Answer) -> Outcome<V>;
+    fn failure(&self, answer: &Self::Answer) -> Outcome<V>;
     /// The answer of a waiter, unless it has to run its own closure.
-    fn shared(failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer>;
+    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer>;
 }
 
 /// Loaders that always give a value.
@@ -73,17 +73,23 @@ impl<V> Protocol<V> for Infallible {
         Some(answer)
     }
 
-    fn failure(_: &V) -> Outcome<V> {
+    fn failure(&self, _: &V) -> Outcome<V> {
         Outcome::Abandoned
     }
 
-    fn shared(_: &(dyn Any + Send + Sync)) -> Option<V> {
+    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<V> {
         None
     }
 }
 
 /// Loaders whose error is for their own caller.
-pub(crate) struct OwnError<E>(PhantomData<E>);
+pub(crate) struct OwnError<E>(PhantomData<fn() -> E>);
+
+impl<E> OwnError<E> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl<V, E> Protocol<V> for OwnError<E> {
     type Answer = Result<V, E>;
@@ -96,19 +102,36 @@ impl<V, E> Protocol<V> for OwnError<E> {
         answer.as_ref().ok()
     }
 
-    fn failure(_: &Self::Answer) -> Outcome<V> {
+    fn failure(&self, _: &Self::Answer) -> Outcome<V> {
         Outcome::Abandoned
     }
 
-    fn shared(_: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
+    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
         None
     }
 }
 
 /// Loaders whose error is for all callers of the flight.
-pub(crate) struct SharedError<E>(PhantomData<E>);
+///
+/// Holds what it needs `E: 'static` for as functions, so that its impl of [`Protocol`] has no such bound:
+/// the compiler, which forgets the lifetimes within a future when it asks whether that is `Send`, could
+/// not prove it of a `&'static str` or a `dyn Error`.
+pub(crate) struct SharedError<E> {
+    pack: fn(&E) -> Box<dyn Any + Send + Sync>,
+    /// `None` if another call of the same flight has used another type of error.
+    unpack: fn(&(dyn Any + Send + Sync)) -> Option<E>,
+}
 
-impl<V, E: Clone + Send + Sync + 'static> Protocol<V> for SharedError<E> {
+impl<E: Clone + Send + Sync + 'static> SharedError<E> {
+    pub(crate) fn new() -> Self {
+        Self {
+            pack: |error| Box::new(error.clone()),
+            unpack: |failure| failure.downcast_ref::<E>().cloned(),
+        }
+    }
+}
+
+impl<V, E> Protocol<V> for SharedError<E> {
     type Answer = Result<V, E>;
 
     fn found(value: V) -> Self::Answer {
@@ -119,15 +142,14 @@ impl<V, E: Clone + Send + Sync + 'static> Protocol<V> for SharedError<E> {
         answer.as_ref().ok()
     }
 
-    fn failure(answer: &Self::Answer) -> Outcome<V> {
+    fn failure(&self, answer: &Self::Answer) -> Outcome<V> {
         match answer {
             Ok(_) => Outcome::Abandoned,
-            Err(error) => Outcome::Failure(Box::new(error.clone())),
+            Err(error) => Outcome::Failure((self.pack)(error)),
         }
     }
 
-    fn shared(failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
-        // Another call of the same flight may use another type of error.
-        failure.downcast_ref::<E>().map(|error| Err(error.clone()))
+    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
+        (self.unpack)(failure).map(Err)
     }
 }

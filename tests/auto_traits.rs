@@ -14,6 +14,7 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomPinned;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,6 +50,13 @@ impl<T: ?Sized + Sync> NotSync<u8> for T {}
 // The types.
 
 type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
+
+#[test]
+fn a_cache_may_be_used_after_a_panic_whatever_it_holds() {
+    fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    is_unwind_safe::<AsyncLru<Cell<u64>, RefCell<u64>>>();
+    is_unwind_safe::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
+}
 
 #[test]
 fn types_are_send_and_sync_if_their_parts_are() {
@@ -331,9 +339,6 @@ fn calls_of_a_wrapped_function_can_be_spawned() {
 // The compiler loses sight of these lifetimes, so the tests do not compile yet
 // (rust-lang/rust#110338).
 
-/// `SharedError`'s impl asks for `E: 'static`, which a spawned future cannot prove of
-/// a `&'static str` nor of a `dyn Error`.
-#[cfg(any())]
 #[test]
 fn calls_that_share_static_texts_and_errors_behind_traits_can_be_spawned() {
     let cache = AsyncLru::<u64, u64>::new(10);
@@ -345,48 +350,6 @@ fn calls_that_share_static_texts_and_errors_behind_traits_can_be_spawned() {
         let fail = || later(Err(Arc::new(fmt::Error) as Failure));
         assert!(cache.try_get_or_insert_shared(1, fail).await.is_err());
     });
-}
-
-/// A `dyn Future` has a lifetime too, and `AsyncFn` names the future by the function's type.
-#[cfg(any())]
-#[test]
-fn calls_of_a_function_pointer_in_a_field_can_be_spawned() {
-    struct Service {
-        doubles: Memo<u64, u64, fn(u64) -> Boxed<u64>>,
-    }
-
-    impl Service {
-        async fn double(&self, n: u64) -> u64 {
-            self.doubles.call(n).await
-        }
-    }
-
-    let service = Service { doubles: AsyncLru::builder().wrap(double as _) };
-    spawn(async move { assert_eq!(service.double(4).await, 8) });
-}
-
-#[cfg(any())]
-#[test]
-fn calls_of_a_function_that_holds_a_static_text_can_be_spawned() {
-    let greeting: &'static str = "hello ";
-    let greet = AsyncLru::builder().wrap(async move |name: String| greeting.to_owned() + &name);
-    spawn(async move { assert_eq!(greet.call("ann".to_owned()).await, "hello ann") });
-}
-
-#[cfg(any())]
-#[test]
-fn calls_with_a_static_text_can_be_spawned() {
-    let length = AsyncLru::builder().wrap(async |text: &'static str| text.len());
-    spawn(async move { assert_eq!(length.call("four").await, 4) });
-}
-
-/// Not even without spawning: a `dyn Fn` is no `AsyncFn`.
-#[cfg(any())]
-#[test]
-fn a_boxed_function_can_be_wrapped() {
-    let boxed: Box<dyn Fn(u64) -> Boxed<u64> + Send + Sync> = Box::new(double);
-    let doubles = AsyncLru::builder().wrap(boxed);
-    spawn(async move { assert_eq!(doubles.call(4).await, 8) });
 }
 
 // One thread.

@@ -448,7 +448,7 @@ executors! {
 
 // Loads that come to nothing.
 
-/// Asserts that the key is free, and that the cache holds no other copy of it than that of an entry.
+/// Asserts that the cache holds no copy of the key, and can load and keep it.
 async fn assert_usable(cache: &AsyncLru<Arc<str>, u64>, key: &Arc<str>) {
     assert_eq!(Arc::strong_count(key), 1, "a key was left behind");
     assert_eq!(cache.get_or_insert_with(Arc::clone(key), async || 7).await, 7);
@@ -671,7 +671,8 @@ executors! {
     }
 
     async fn a_jump_to_the_end_of_time_expires_what_can_expire() {
-        for end in [Duration::MAX, Duration::from_nanos(u64::MAX), Duration::from_nanos(u64::MAX - 1)] {
+        let nanoseconds = Duration::from_nanos;
+        for end in [Duration::MAX, nanoseconds(u64::MAX), nanoseconds(u64::MAX - 1)] {
             let clock = Unlimited::default();
             let cache = timed(1, clock.clone());
             let endless = AsyncLru::<u64, u64>::builder()
@@ -781,8 +782,8 @@ fn fence(flights: &mut [Flight], of: impl Fn(u64) -> bool) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No more entries than allowed; no value but the one written last; and no key that a read did not
-    /// find comes back by itself, wherever the clock goes.
+    /// No more entries than allowed; no value but the one written last; and no key that a read did
+    /// not find comes back by itself, wherever the clock goes.
     #[test]
     fn any_steps_keep_within_the_bound_and_return_no_stale_value(
         maxsize in 0..=8_usize,
@@ -879,8 +880,8 @@ proptest! {
                     fence(&mut flights, |flying| flying == key);
                 }
                 Step::Invalidate(key) => {
-                    let flying = |flight: &Flight| flight.key == key && flight.leads && !flight.fenced;
-                    let found = flights.iter().any(flying);
+                    let mut flying = flights.iter().filter(|flight| flight.key == key);
+                    let found = flying.any(|flight| flight.leads && !flight.fenced);
                     prop_assert!(now(cache.invalidate(&key)) || !found);
                     model.remove(&key);
                     fence(&mut flights, |flying| flying == key);

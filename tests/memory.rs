@@ -15,8 +15,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Counts the live bytes and the allocations of each thread by itself, so that tests may run side by
-/// side. Growth and zeroed allocations go through these two methods as well.
+/// Counts the live bytes and the allocations of each thread by itself, so that tests may run side
+/// by side. Growth and zeroed allocations go through these two methods as well.
 struct Counting;
 
 thread_local! {
