@@ -1,4 +1,7 @@
 //! The way of one `get_or_insert` call: a hit, or a flight that it leads or waits for.
+//!
+//! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
+//! it, so here everything else is dropped first.
 
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
@@ -6,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use crate::counters::Event;
-use crate::flight::{Boarding, FlightKey, FlightName, Outcome, Polling, Ticket};
+use crate::flight::{Boarding, FlightKey, FlightName, Landing, Outcome, Polling, Ticket};
 use crate::protocol::{KeySource, Protocol};
 use crate::shard::{Origin, Submission};
 use crate::store::Store;
@@ -27,24 +30,20 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = P::Answer>,
 {
-    let hash = hasher.hash_one(key.query());
-    let epoch = match store.get(hash, key.query()) {
-        Ok(value) => {
-            store.count(Event::Hit);
-            // What the call does not need goes first: a value that is on its way to the caller would
-            // be leaked by a `Drop` that panics after it. So below, too.
-            drop(key);
+    let mut leader = match start(store, hasher, key) {
+        Step::Found(value) => {
             drop(load);
             return P::found(value);
         }
-        Err(epoch) => epoch,
-    };
-    let mut leader = match board(store, hash, key.into_key(), epoch, &protocol).await {
-        Boarded::Lead(leader) => leader,
-        Boarded::Answer(answer) => {
-            drop(load);
-            return answer;
-        }
+        Step::Lead(leader) => leader,
+        // In a box, so that the futures of all calls need no room for what waiters remember.
+        Step::Wait(waiter) => match Box::pin(waiter.wait(&protocol)).await {
+            Waited::Lead(leader) => leader,
+            Waited::Answer(answer) => {
+                drop(load);
+                return answer;
+            }
+        },
     };
     let answer = {
         let mut load = pin!(leader.start(load));
@@ -65,76 +64,148 @@ where
     answer
 }
 
-/// How a call that found no value goes on.
-enum Boarded<'a, K, V, A> {
+/// How a call goes on.
+enum Step<'a, K, V> {
+    Found(V),
+    Lead(Leader<'a, K, V>),
+    Wait(Waiter<'a, K, V>),
+}
+
+/// Takes a call as far as it gets without waiting.
+fn start<'a, K, V, S>(store: &'a Store<K, V>, hasher: &S, key: impl KeySource<K>) -> Step<'a, K, V>
+where
+    K: Hash + Eq,
+    V: Clone,
+    S: BuildHasher,
+{
+    let hash = hasher.hash_one(key.query());
+    match store.get(hash, key.query()) {
+        Ok(value) => {
+            store.count(Event::Hit);
+            drop(key);
+            Step::Found(value)
+        }
+        Err(epoch) => Call::new(store, hash, key.into_key()).board(epoch),
+    }
+}
+
+/// A call that has found no value yet.
+struct Call<'a, K, V> {
+    store: &'a Store<K, V>,
+    hash: u64,
+    key: FlightKey<K>,
+    /// In a cache that measures its entries, the leader's share of the key.
+    measured_key: Option<Arc<K>>,
+    /// Whether the call has been counted, as what it met first.
+    is_counted: bool,
+}
+
+impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
+    fn new(store: &'a Store<K, V>, hash: u64, key: K) -> Self {
+        let (key, measured_key) = FlightKey::new(key, store.measures());
+        Self { store, hash, key, measured_key, is_counted: false }
+    }
+
+    /// Leads a flight or joins the one there is, after a look at `epoch` that found no value.
+    fn board(mut self, mut epoch: u64) -> Step<'a, K, V> {
+        let shard = self.store.shard(self.hash);
+        if !self.store.coalesces() {
+            self.count(Event::Miss);
+            let ticket = shard.fly_alone(self.hash, self.key);
+            return Step::Lead(Leader::new(self.store, self.hash, ticket, self.measured_key));
+        }
+        loop {
+            match shard.board(self.hash, self.key, epoch) {
+                Boarding::Lead(ticket) => {
+                    let Self { store, hash, measured_key, .. } = self;
+                    if !self.is_counted {
+                        store.count(Event::Miss);
+                    }
+                    return Step::Lead(Leader::new(store, hash, ticket, measured_key));
+                }
+                Boarding::Join(key, landing, ticket) => {
+                    self.key = key;
+                    self.count(Event::Coalesced);
+                    return Step::Wait(Waiter { call: self, landing, ticket });
+                }
+                // A write has come between: the value may be there now.
+                Boarding::LookAgain(key) => self.key = key,
+            }
+            match self.look() {
+                Ok(value) => return self.found(value),
+                Err(newer) => epoch = newer,
+            }
+        }
+    }
+
+    /// Goes on after a flight that was abandoned.
+    fn go_on(self) -> Step<'a, K, V> {
+        match self.look() {
+            Ok(value) => self.found(value),
+            Err(epoch) => self.board(epoch),
+        }
+    }
+
+    fn look(&self) -> Result<V, u64> {
+        self.store.get(self.hash, self.key.get())
+    }
+
+    fn found(mut self, value: V) -> Step<'a, K, V> {
+        self.count(Event::Hit);
+        drop(self);
+        Step::Found(value)
+    }
+
+    fn count(&mut self, event: Event) {
+        if !self.is_counted {
+            self.is_counted = true;
+            self.store.count(event);
+        }
+    }
+}
+
+/// A call that has joined a flight.
+struct Waiter<'a, K, V> {
+    call: Call<'a, K, V>,
+    landing: Arc<Landing<V>>,
+    ticket: Ticket,
+}
+
+/// What came of waiting.
+enum Waited<'a, K, V, A> {
     Lead(Leader<'a, K, V>),
     Answer(A),
 }
 
-/// Leads a flight, or waits for those of others until one has an answer.
-///
-/// After a flight that was abandoned all its waiters come back here at once. The first to be polled
-/// leads and the others join it, so one that is not polled any more holds up nobody.
-async fn board<'a, P, K, V>(
-    store: &'a Store<K, V>,
-    hash: u64,
-    key: K,
-    mut epoch: u64,
-    protocol: &P,
-) -> Boarded<'a, K, V, P::Answer>
-where
-    P: Protocol<V>,
-    K: Eq,
-    V: Clone,
-{
-    let shard = store.shard(hash);
-    let (key, measured_key) = FlightKey::new(key, store.measures());
-    if !store.coalesces() {
-        store.count(Event::Miss);
-        let ticket = shard.fly_alone(hash, key);
-        return Boarded::Lead(Leader::new(store, hash, ticket, measured_key));
+impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
+    /// Waits for the flight, and for those that follow it until one has an answer.
+    ///
+    /// After a flight that was abandoned all its waiters go on at once. The first to be polled leads
+    /// and the others join it, so one that is not polled any more holds up nobody.
+    async fn wait<P>(mut self, protocol: &P) -> Waited<'a, K, V, P::Answer>
+    where
+        P: Protocol<V>,
+    {
+        loop {
+            let shard = self.call.store.shard(self.call.hash);
+            let answer = match self.landing.wait((shard.address(), self.ticket)).await {
+                Outcome::Value(value) => Some(P::found(value.clone())),
+                Outcome::Failure(failure) => protocol.shared(&**failure),
+                Outcome::Abandoned => None,
+            };
+            let Self { call, landing, .. } = self;
+            drop(landing);
+            if let Some(answer) = answer {
+                drop(call);
+                return Waited::Answer(answer);
+            }
+            self = match call.go_on() {
+                Step::Found(value) => return Waited::Answer(P::found(value)),
+                Step::Lead(leader) => return Waited::Lead(leader),
+                Step::Wait(waiter) => waiter,
+            };
+        }
     }
-    let mut key = Some(key);
-    // A call counts once, as what it met first.
-    let mut counted = None;
-    let mut count = |event| {
-        if counted.is_none() {
-            counted = Some(event);
-            store.count(event);
-        }
-    };
-    let answer = loop {
-        match shard.board(hash, &mut key, epoch) {
-            Some(Boarding::Lead(ticket)) => {
-                count(Event::Miss);
-                return Boarded::Lead(Leader::new(store, hash, ticket, measured_key));
-            }
-            Some(Boarding::Join(landing, ticket)) => {
-                count(Event::Coalesced);
-                let answer = match landing.wait((shard.address(), ticket)).await {
-                    Outcome::Value(value) => Some(P::found(value.clone())),
-                    Outcome::Failure(failure) => protocol.shared(&**failure),
-                    Outcome::Abandoned => None,
-                };
-                drop(landing);
-                if let Some(answer) = answer {
-                    break answer;
-                }
-            }
-            None => {}
-        }
-        let wanted = key.as_ref().expect("the key leaves only with the flight that ends the loop");
-        match store.get(hash, wanted.get()) {
-            Ok(value) => {
-                count(Event::Hit);
-                break P::found(value);
-            }
-            Err(newer) => epoch = newer,
-        }
-    };
-    drop(key);
-    drop(measured_key);
-    Boarded::Answer(answer)
 }
 
 /// The duty to end a flight. Dropped early, by a cancelled call, a panic or on the way out of an

@@ -105,9 +105,10 @@ pub(crate) struct Flights<K, V> {
 }
 
 /// What a caller is to do about a key that is not cached.
-pub(crate) enum Boarding<V> {
+pub(crate) enum Boarding<K, V> {
     Lead(Ticket),
-    Join(Arc<Landing<V>>, Ticket),
+    Join(FlightKey<K>, Arc<Landing<V>>, Ticket),
+    LookAgain(FlightKey<K>),
 }
 
 impl<K, V> Flights<K, V> {

@@ -45,6 +45,9 @@ pub(crate) struct Incoming<V> {
 ///
 /// What a victim search or a clock reads of every entry lies in arrays of its own, by slot: a search
 /// runs over dense numbers, and a cache without a time to live or a measure pays for neither.
+///
+/// What a hit reads comes first, and in this order.
+#[repr(C)]
 pub(crate) struct Index<K, V> {
     table: HashTable<Slot>,
     entries: Slab<Entry<K, V>>,

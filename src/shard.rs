@@ -26,22 +26,24 @@ use crate::stamp::{self, Stamp};
 /// an await, and under none of them runs any of the user's code but `K: Eq`, and `V: Clone` (`K: Clone`
 /// for a list of keys) under a shared lock of `index`; what has to be dropped or woken is moved out
 /// first.
-#[repr(align(128))]
+///
+/// In the order of the fields, so that what a hit reads of a shard lies on its first two cache lines.
+#[repr(C, align(128))]
 pub(crate) struct Shard<K, V> {
-    /// Who leaves next. Whoever holds this is the only writer of the shard: entries stay as they are,
-    /// and a flight is not fenced, unless by the holder. Held during a search for a victim, so async
-    /// code never blocks on it.
-    order: Mutex<Order>,
-    /// The entries. Shared for a hit and for a victim search, exclusive for the time of one update;
-    /// only the holder of `order` asks for the latter, so a hit never waits behind a search.
-    index: RwLock<Index<K, V>>,
-    /// The loads in progress. Held for the time of one table operation.
-    flights: Mutex<Flights<K, V>>,
     /// Raised by every write that adds an entry, under the exclusive lock of `index`.
     epoch: AtomicU64,
     /// The latest time at which an entry was written or seen expired here: for this shard, time does
     /// not step back, whatever the clock does.
     latest: AtomicU64,
+    /// The entries. Shared for a hit and for a victim search, exclusive for the time of one update;
+    /// only the holder of `order` asks for the latter, so a hit never waits behind a search.
+    index: RwLock<Index<K, V>>,
+    /// The loads in progress. Held for the time of one table operation.
+    flights: Mutex<Flights<K, V>>,
+    /// Who leaves next. Whoever holds this is the only writer of the shard: entries stay as they are,
+    /// and a flight is not fenced, unless by the holder. Held during a search for a victim, so async
+    /// code never blocks on it.
+    order: Mutex<Order>,
     /// Bytes of `order` when it was last free to be looked at.
     order_size: AtomicUsize,
 }
@@ -189,6 +191,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time.
+    #[inline]
     fn settle(&self, now: Nanos) -> Nanos {
         now.max(self.latest.load(Ordering::Relaxed))
     }
@@ -201,29 +204,24 @@ impl<K, V> Shard<K, V> {
 
 /// Loads in progress.
 impl<K, V> Shard<K, V> {
-    /// Joins the open flight of `key`, or starts one with it. `None` if the shard was written to since
+    /// Joins the open flight of `key`, or starts one with it, unless the shard was written to since
     /// `epoch`, when the key was not there: it may be now.
     ///
     /// A publication raises the epoch before it takes its flight out, both while it holds `flights`. So
     /// whoever finds no flight and an unmoved epoch comes neither too late to join nor too early to
     /// find the value.
-    pub(crate) fn board(
-        &self,
-        hash: u64,
-        key: &mut Option<FlightKey<K>>,
-        epoch: u64,
-    ) -> Option<Boarding<V>>
+    pub(crate) fn board(&self, hash: u64, key: FlightKey<K>, epoch: u64) -> Boarding<K, V>
     where
         K: Eq,
     {
         let mut flights = self.flights();
-        if let Some((landing, ticket)) = flights.join(hash, key.as_ref()?.get()) {
-            return Some(Boarding::Join(landing, ticket));
+        if let Some((landing, ticket)) = flights.join(hash, key.get()) {
+            return Boarding::Join(key, landing, ticket);
         }
         if self.epoch.load(Ordering::Relaxed) != epoch {
-            return None;
+            return Boarding::LookAgain(key);
         }
-        Some(Boarding::Lead(flights.lead(hash, key.take()?)))
+        Boarding::Lead(flights.lead(hash, key))
     }
 
     /// Starts a flight that nobody can join.
@@ -297,7 +295,8 @@ mod tests {
             scope.spawn(|| {
                 assert_eq!(shard.get(1, &1, None), Ok(10));
                 assert_eq!(shard.get(2, &2, None), Err(1));
-                assert!(shard.board(2, &mut Some(FlightKey::Owned(2)), 1).is_some());
+                let boarding = shard.board(2, FlightKey::Owned(2), 1);
+                assert!(matches!(boarding, Boarding::Lead(_)));
                 assert!(shard.writer(Patience::Try).is_none());
             });
         });

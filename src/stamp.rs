@@ -32,6 +32,7 @@ thread_local! {
 
 /// The stamp of a write that raised its shard's epoch to `epoch`: after every read of earlier epochs,
 /// before every read of this one.
+#[inline]
 pub(crate) fn of_write(epoch: u64) -> Stamp {
     (epoch + LAPS.load(Ordering::Relaxed)) << READ_BITS
 }
