@@ -302,7 +302,7 @@ fn footprint<W: Workload>(plan: &Plan, title: &str, done: &mut impl FnMut(Line))
     for contestant in plan.contestants::<W>() {
         let fits = contestant.about().name != FLOOR;
         let footprint = fits.then(|| contestant.footprint(100_000, 300_000));
-        // Nothing weighs less than nothing: such a peer's frees do not match its allocations.
+        // Less than nothing is no weight: more was freed than was seen to be allocated.
         let weighed = footprint.filter(|(bytes, _)| *bytes > 0);
         bytes.push(weighed.map(|(bytes, entries)| bytes as f64 / entries.max(1) as f64));
         held.push(footprint.map(|(_, entries)| entries as f64));
