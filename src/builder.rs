@@ -3,7 +3,6 @@
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -50,7 +49,7 @@ pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
     maxsize: usize,
     ttl: Option<Duration>,
     shards: Option<usize>,
-    clock: Option<Arc<dyn Clock>>,
+    clock: Option<Box<dyn Clock>>,
     measure: Option<Measure<K, V>>,
     coalescing: Coalescing,
     hasher: S,
@@ -241,7 +240,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Arc::new(clock));
+        self.clock = Some(Box::new(clock));
         self
     }
 

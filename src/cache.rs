@@ -713,7 +713,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         K: Clone,
     {
         let store = self.store();
-        let now = store.now();
+        let now = store.roughly_now();
         let mut keys = Vec::with_capacity(self.len());
         for shard in store.shards() {
             shard.keys_into(&mut keys, now);

@@ -12,7 +12,7 @@ use equivalent::Equivalent;
 
 pub(crate) use self::submission::{Departed, Origin, Submission};
 pub(crate) use self::writer::{Removed, Writer, Written};
-use crate::clock::Nanos;
+use crate::clock::{Nanos, Now};
 use crate::expiry::ExpiryOrder;
 use crate::flight::{Arrival, Boarding, FlightKey, Flights, Ticket};
 use crate::index::{Index, Slot};
@@ -98,7 +98,7 @@ impl<K, V> Shard<K, V> {
 
     /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Result<V, u64>
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Result<V, u64>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
@@ -115,7 +115,7 @@ impl<K, V> Shard<K, V> {
         &self,
         hash: u64,
         key: &Q,
-        now: Option<Nanos>,
+        now: Option<Now<'_>>,
         look: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
@@ -127,7 +127,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Adds the live keys to `keys`, least recently used first.
-    pub(crate) fn keys_into(&self, keys: &mut Vec<K>, now: Option<Nanos>)
+    pub(crate) fn keys_into(&self, keys: &mut Vec<K>, now: Option<Now<'_>>)
     where
         K: Clone,
     {
@@ -167,7 +167,7 @@ impl<K, V> Shard<K, V> {
         index: &Index<K, V>,
         hash: u64,
         key: &Q,
-        now: Option<Nanos>,
+        now: Option<Now<'_>>,
     ) -> Option<Slot>
     where
         Q: Equivalent<K> + ?Sized,
@@ -181,13 +181,14 @@ impl<K, V> Shard<K, V> {
 
     /// Whether the time of an entry is over for a reader, and from then on for everybody: nobody may
     /// see it alive again if the clock steps back.
-    fn is_expired(&self, index: &Index<K, V>, slot: Slot, now: Nanos) -> bool {
-        let now = self.settle(now);
-        let is_expired = index.is_expired(slot, now);
-        if is_expired {
-            self.advance(now);
+    fn is_expired(&self, index: &Index<K, V>, slot: Slot, now: Now<'_>) -> bool {
+        let deadline = index.deadline(slot);
+        let is_known = deadline <= self.latest.load(Ordering::Relaxed);
+        if !is_known && now.has_reached(deadline) {
+            self.advance(deadline);
+            return true;
         }
-        is_expired
+        is_known
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time.

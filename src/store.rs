@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::Equivalent;
 
-use crate::clock::{Lifetime, NEVER, Nanos};
+use crate::clock::{Lifetime, NEVER, Nanos, Now};
 use crate::counters::Event;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
@@ -119,6 +119,12 @@ impl<K, V> Store<K, V> {
         self.lifetime.as_ref().map(Lifetime::now)
     }
 
+    /// Tells the time for reading, if the cache uses it. Calls user code: never under a lock.
+    #[inline]
+    pub(crate) fn roughly_now(&self) -> Option<Now<'_>> {
+        self.lifetime.as_ref().map(Lifetime::roughly_now)
+    }
+
     /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
     #[inline]
     pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, u64>
@@ -126,7 +132,7 @@ impl<K, V> Store<K, V> {
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        self.shard(hash).get(hash, key, self.now())
+        self.shard(hash).get(hash, key, self.roughly_now())
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -134,7 +140,7 @@ impl<K, V> Store<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.shard(hash).peek(hash, key, self.now(), look)
+        self.shard(hash).peek(hash, key, self.roughly_now(), look)
     }
 
     /// Counts an event.
