@@ -13,7 +13,7 @@ use crate::builder::Builder;
 use crate::clock::Lifetime;
 use crate::counters::Event;
 use crate::fetch::fetch;
-use crate::patience::{blocking, patiently};
+use crate::patience::{Patience, blocking, patiently};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
 use crate::shard::{Origin, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
@@ -430,8 +430,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn insert(&self, key: K, value: V) -> Option<V> {
-        match self.store().submit_now(self.submission(key, value)?) {
-            Ok(done) => done.into_replaced(),
+        match self.insert_now(key, value) {
+            Ok(replaced) => replaced,
             Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
         }
     }
@@ -454,6 +454,15 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         let mut submission = self.submission(key, value)?;
         blocking(|patience| self.store().try_submit(&mut submission, patience));
         submission.into_replaced()
+    }
+
+    /// Inserts an entry if no other writer is at work; otherwise the submission is to wait.
+    fn insert_now(&self, key: K, value: V) -> Result<Option<V>, Box<Submission<K, V>>> {
+        let Some(mut submission) = self.submission(key, value) else { return Ok(None) };
+        match self.store().try_submit(&mut submission, Patience::Try) {
+            Some(()) => Ok(submission.into_replaced()),
+            None => Err(Box::new(submission)),
+        }
     }
 
     /// Prepares an insertion; `None` if the cache keeps nothing, and fencing loads was all there was

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::counters::Event;
 use crate::flight::{Boarding, FlightKey, FlightName, Landing, Outcome, Polling, Ticket};
+use crate::patience::Patience;
 use crate::protocol::{KeySource, Protocol};
 use crate::shard::{Origin, Submission};
 use crate::store::Store;
@@ -246,8 +247,8 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
     {
         if let Err(waiting) = self.publish_now(value, &outcome) {
-            let submission = self.store.submit_later(waiting).await;
-            self.land(*submission, &outcome);
+            let mut submission = self.store.submit_later(waiting).await;
+            self.land(&mut submission, &outcome);
         }
     }
 
@@ -263,14 +264,16 @@ impl<'a, K, V> Leader<'a, K, V> {
         // The flight gets its key back before it needs it.
         let size = self.measured_key.take().and_then(|key| self.store.size(&key, &value));
         let origin = Origin::Flight(self.ticket);
-        let submission = self.store.submission(self.hash, origin, value, size);
-        let submission = self.store.submit_now(submission)?;
-        self.land(submission, outcome);
+        let mut submission = self.store.submission(self.hash, origin, value, size);
+        if self.store.try_submit(&mut submission, Patience::Try).is_none() {
+            return Err(Box::new(submission));
+        }
+        self.land(&mut submission, outcome);
         Ok(())
     }
 
     /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
-    fn land(&mut self, mut submission: Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
+    fn land(&mut self, submission: &mut Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
         self.has_ended = true;
         submission.take_arrival().land(outcome);
     }

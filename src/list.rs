@@ -101,13 +101,19 @@ fn threshold(stamps: &[AtomicU64]) -> Stamp {
     }
     // Neighbours were often inserted together, so the sample is spread over the whole array.
     let step = stamps.len().div_ceil(SAMPLE);
-    let sampled = stamps.iter().step_by(step).map(|stamp| stamp.load(Ordering::Relaxed));
-    let mut sample: Vec<Stamp> = sampled.filter(|stamp| *stamp != stamp::VACANT).collect();
-    if sample.is_empty() {
-        return NEWEST;
+    let mut sample = [stamp::VACANT; SAMPLE];
+    let mut occupied = 0;
+    for stamp in stamps.iter().step_by(step) {
+        let stamp = stamp.load(Ordering::Relaxed);
+        if stamp != stamp::VACANT {
+            sample[occupied] = stamp;
+            occupied += 1;
+        }
     }
-    let rank = sample.len() / RUN_SHARE;
-    *sample.select_nth_unstable(rank).1
+    match sample.get_mut(..occupied) {
+        Some(sample @ [_, ..]) => *sample.select_nth_unstable(occupied / RUN_SHARE).1,
+        _ => NEWEST,
+    }
 }
 
 #[cfg(test)]

@@ -162,24 +162,10 @@ impl<K, V> Store<K, V> {
         Submission::new(hash, origin, Incoming { value, deadline, size }, now)
     }
 
-    /// Publishes an entry if no other writer is at work.
-    ///
-    /// If one is, the submission goes into a box, so that the futures of all calls need no room for
-    /// what few of them wait with.
-    pub(crate) fn submit_now(
-        &self,
-        mut submission: Submission<K, V>,
-    ) -> Result<Submission<K, V>, Box<Submission<K, V>>>
-    where
-        K: Eq,
-    {
-        match self.try_submit(&mut submission, Patience::Try) {
-            Some(()) => Ok(submission),
-            None => Err(Box::new(submission)),
-        }
-    }
-
     /// Publishes an entry once no other writer is at work, leaving the thread to other tasks.
+    ///
+    /// The submission is in a box, so that the futures of all calls need no room for what few of them
+    /// wait with.
     pub(crate) async fn submit_later(
         &self,
         mut submission: Box<Submission<K, V>>,
