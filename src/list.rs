@@ -16,9 +16,17 @@ use crate::stamp::{self, Stamp};
 /// A pass collects about one slot in this many.
 const RUN_SHARE: usize = 8;
 
-/// How many stamps are looked at to guess where the oldest `1 / RUN_SHARE` ends. A shard of no more
-/// slots than this is sorted whole.
-const SAMPLE: usize = 128;
+/// The most that a pass means to collect: sorting more would keep other writers waiting for longer
+/// than reading all stamps does.
+const MAX_RUN: usize = 50_000;
+
+/// A shard of no more slots than this is sorted whole.
+const SMALL: usize = 128;
+
+/// How many stamps are looked at, at most, to guess where the oldest end; and at most one in this many,
+/// which is enough of a smaller shard.
+const SAMPLE: usize = 512;
+const SAMPLE_STEP: usize = 5;
 
 /// How many used candidates one call of [`LruList::pop`] skips: it runs under the exclusive lock.
 const MAX_SKIPS: usize = 16;
@@ -96,11 +104,11 @@ impl LruList {
 /// stamp moves.
 fn threshold(stamps: &[AtomicU64]) -> Stamp {
     const NEWEST: Stamp = stamp::VACANT - 1;
-    if stamps.len() <= SAMPLE {
+    if stamps.len() <= SMALL {
         return NEWEST;
     }
     // Neighbours were often inserted together, so the sample is spread over the whole array.
-    let step = stamps.len().div_ceil(SAMPLE);
+    let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
     let mut sample = [stamp::VACANT; SAMPLE];
     let mut occupied = 0;
     for stamp in stamps.iter().step_by(step) {
@@ -110,8 +118,9 @@ fn threshold(stamps: &[AtomicU64]) -> Stamp {
             occupied += 1;
         }
     }
+    let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
     match sample.get_mut(..occupied) {
-        Some(sample @ [_, ..]) => *sample.select_nth_unstable(occupied / RUN_SHARE).1,
+        Some(sample @ [_, ..]) => *sample.select_nth_unstable(occupied * wanted / stamps.len()).1,
         _ => NEWEST,
     }
 }
