@@ -145,17 +145,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.get(&1), Some(10));
     /// ```
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, V, S2, X> {
-        Builder {
-            maxsize: self.maxsize,
-            ttl: self.ttl,
-            shards: self.shards,
-            clock: self.clock,
-            measure: self.measure,
-            coalescing: self.coalescing,
-            hasher,
-            extractor: self.extractor,
-            types: self.types,
-        }
+        self.with(|_, extractor| (hasher, extractor))
     }
 
     /// Counts what keys and values own on the heap in the estimate of the memory taken.
@@ -265,17 +255,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     where
         X2: KeyExtractor<Args, Key = K>,
     {
-        Builder {
-            maxsize: self.maxsize,
-            ttl: self.ttl,
-            shards: self.shards,
-            clock: self.clock,
-            measure: self.measure,
-            coalescing: self.coalescing,
-            hasher: self.hasher,
-            extractor,
-            types: self.types,
-        }
+        self.with(|hasher, _| (hasher, extractor))
     }
 
     /// Builds a cache and wraps `function` in it; see [`Memo`].
@@ -300,6 +280,14 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     {
         let (cache, extractor) = self.into_parts();
         Memo::new(cache, function, extractor)
+    }
+
+    /// The same configuration with what `change` makes of the two settings that have types of their own.
+    fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
+        let Self { maxsize, ttl, shards, clock, measure, coalescing, hasher, extractor, types } =
+            self;
+        let (hasher, extractor) = change(hasher, extractor);
+        Builder { maxsize, ttl, shards, clock, measure, coalescing, hasher, extractor, types }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
