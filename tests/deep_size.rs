@@ -1,10 +1,10 @@
 //! What `DeepSize` reports, against what an allocator counts.
 
-// The crate itself has no unsafe code; an allocator that counts cannot be written without it.
-#![allow(unsafe_code)]
+#[path = "common/counting.rs"]
+mod counting;
 
 use async_lru::{DeepSize, impl_deep_size};
-use std::alloc::{GlobalAlloc, Layout, System};
+use counting::live;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
@@ -17,35 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Counts the live bytes of each thread by itself, so that tests may run side by side. Growth and
-/// zeroed allocations go through these two methods as well.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-}
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Wrapping, for memory that another thread allocated is freed here now and then.
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Builds a value, and counts the bytes that are live because of it.
 fn counted<T>(build: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
+    let before = live();
     let value = build();
-    (value, LIVE.get().wrapping_sub(before))
+    (value, live().wrapping_sub(before))
 }
 
 #[track_caller]

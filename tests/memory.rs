@@ -1,52 +1,17 @@
 //! The memory that the cache takes, as its estimate has it and as an allocator counts it.
 
-// The crate itself has no unsafe code; an allocator that counts cannot be written without it.
-#![allow(unsafe_code)]
-
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, ManualClock};
 use common::{hand, now, poll};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use counting::{allocations, live};
 use std::fmt::Debug;
 use std::future::pending;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Counts the live bytes and the allocations of each thread by itself, so that tests may run side
-/// by side. Growth and zeroed allocations go through these two methods as well.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Wrapping, for memory that another thread allocated is freed here now and then.
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many times `work` allocates.
-fn allocations(work: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
 
 /// A cache with what was live before it.
 struct Counted<K, V> {
@@ -58,12 +23,12 @@ impl<K, V> Counted<K, V> {
     fn new(build: impl FnOnce() -> AsyncLru<K, V>) -> Self {
         // What a process or a thread allocates once is not the cache's.
         AsyncLru::<u8, u8>::new(1).get(&1);
-        let before = LIVE.get();
+        let before = live();
         Self { cache: build(), before }
     }
 
     fn live(&self) -> usize {
-        LIVE.get().wrapping_sub(self.before)
+        live().wrapping_sub(self.before)
     }
 
     /// Asserts that the estimate is within 5 % of what is live because of the cache.
@@ -213,7 +178,7 @@ fn a_cache_that_is_dropped_leaves_nothing_behind() {
     }
     let Counted { cache, before } = counted;
     drop(cache);
-    assert_eq!(LIVE.get(), before);
+    assert_eq!(live(), before);
 }
 
 #[test]
