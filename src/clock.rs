@@ -169,6 +169,8 @@ impl Now<'_> {
 /// How long entries live, and the clock that says so.
 pub(crate) struct Lifetime {
     ttl: Duration,
+    /// The same; [`NEVER`] if it is longer than any clock can show.
+    ttl_nanos: Nanos,
     clock: Option<Box<dyn Clock>>,
     /// The default clock, inline: a hit must not pay for a virtual call.
     system: SystemClock,
@@ -176,7 +178,8 @@ pub(crate) struct Lifetime {
 
 impl Lifetime {
     pub(crate) fn new(ttl: Duration, clock: Option<Box<dyn Clock>>) -> Self {
-        Self { ttl, clock, system: SystemClock::new() }
+        let ttl_nanos = Nanos::try_from(ttl.as_nanos()).unwrap_or(NEVER);
+        Self { ttl, ttl_nanos, clock, system: SystemClock::new() }
     }
 
     pub(crate) fn ttl(&self) -> Duration {
@@ -205,8 +208,7 @@ impl Lifetime {
 
     /// When an entry published at `now` is gone.
     pub(crate) fn deadline(&self, now: Nanos) -> Nanos {
-        let ttl = Nanos::try_from(self.ttl.as_nanos()).unwrap_or(NEVER);
-        now.saturating_add(ttl)
+        now.saturating_add(self.ttl_nanos)
     }
 }
 

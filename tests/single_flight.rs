@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock};
-use common::{Gate, hand, join_all, now, poll};
+use common::{Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::yield_now;
 
 type Cache = AsyncLru<u32, u32>;
@@ -128,14 +128,20 @@ async fn at(gate: &Gate, value: u32) -> u32 {
     value
 }
 
+/// A load of key 1 that waits at `gate` and then gives 10, and a call that has joined it.
+fn flight<'a>(cache: &'a Cache, gate: &'a Gate) -> (Hand<'a, u32>, Hand<'a, u32>) {
+    let mut leader = hand(cache.get_or_insert_with(1, || at(gate, 10)));
+    assert!(poll(&mut leader).is_pending());
+    let mut waiter = hand(cache.get_or_insert_with(1, async || unreachable!()));
+    assert!(poll(&mut waiter).is_pending());
+    (leader, waiter)
+}
+
 #[test]
 fn a_caller_that_comes_after_the_value_is_published_hits_although_waiters_have_not_run() {
     let cache = Cache::new(10);
     let gate = Gate::new();
-    let mut leader = hand(cache.get_or_insert_with(1, || at(&gate, 10)));
-    assert!(poll(&mut leader).is_pending());
-    let mut waiter = hand(cache.get_or_insert_with(1, async || unreachable!()));
-    assert!(poll(&mut waiter).is_pending());
+    let (mut leader, mut waiter) = flight(&cache, &gate);
     gate.open();
     assert_eq!(poll(&mut leader), Poll::Ready(10));
 
@@ -149,10 +155,7 @@ fn a_caller_that_comes_after_the_value_is_published_hits_although_waiters_have_n
 fn a_waiter_gets_the_value_of_its_flight_even_if_the_entry_is_evicted_before_it_runs() {
     let cache = Cache::new(1);
     let gate = Gate::new();
-    let mut leader = hand(cache.get_or_insert_with(1, || at(&gate, 10)));
-    assert!(poll(&mut leader).is_pending());
-    let mut waiter = hand(cache.get_or_insert_with(1, async || unreachable!()));
-    assert!(poll(&mut waiter).is_pending());
+    let (mut leader, mut waiter) = flight(&cache, &gate);
     gate.open();
     assert_eq!(poll(&mut leader), Poll::Ready(10));
     now(cache.insert(2, 20));
@@ -175,10 +178,7 @@ fn a_write_wins_over_a_load_in_flight_and_those_who_joined_still_agree() {
         for fence in [Fence::Invalidate, Fence::Remove, Fence::Clear, Fence::Insert] {
             let cache = Cache::new(10);
             let gate = Gate::new();
-            let mut leader = hand(cache.get_or_insert_with(1, || at(&gate, 10)));
-            assert!(poll(&mut leader).is_pending());
-            let mut joined = hand(cache.get_or_insert_with(1, async || unreachable!()));
-            assert!(poll(&mut joined).is_pending());
+            let (mut leader, mut joined) = flight(&cache, &gate);
 
             match (fence, blocking) {
                 (Fence::Invalidate, false) => assert!(now(cache.invalidate(&1))),

@@ -31,8 +31,8 @@ pub(crate) enum Origin<K> {
 pub(super) enum Found {
     Entry(Slot),
     Nothing,
-    /// The value is a flight's, and a later write has won.
-    Fence,
+    /// The value is this flight's, and a later write has won.
+    Fence(Ticket),
 }
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
@@ -101,7 +101,7 @@ impl<K, V> Submission<K, V> {
             Origin::Flight(ticket) => {
                 let flight = flights.of(self.hash, *ticket);
                 if flight.is_fenced() {
-                    return Found::Fence;
+                    return Found::Fence(*ticket);
                 }
                 if flight.is_open() && !index.has_deadlines() {
                     // Whoever else publishes the key fences the flight.
@@ -117,11 +117,7 @@ impl<K, V> Submission<K, V> {
     pub(super) fn take_key(&mut self, flights: &mut Flights<K, V>) -> K {
         match &mut self.origin {
             Origin::Caller(key) => key.take().expect("an entry goes in once"),
-            Origin::Flight(ticket) => {
-                let (key, arrival) = flights.remove(self.hash, *ticket).end();
-                self.arrival = Some(arrival);
-                key.into_inner()
-            }
+            &mut Origin::Flight(ticket) => self.end_flight(flights, ticket).into_inner(),
         }
     }
 
@@ -134,11 +130,15 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Ends the flight of a value that a later write keeps out.
-    pub(super) fn turn_away(&mut self, flights: &mut Flights<K, V>) {
-        let Origin::Flight(ticket) = self.origin else { return };
+    pub(super) fn turn_away(&mut self, flights: &mut Flights<K, V>, ticket: Ticket) {
+        let key = self.end_flight(flights, ticket);
+        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
+    }
+
+    fn end_flight(&mut self, flights: &mut Flights<K, V>, ticket: Ticket) -> FlightKey<K> {
         let (key, arrival) = flights.remove(self.hash, ticket).end();
         self.arrival = Some(arrival);
-        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
+        key
     }
 
     /// Keeps the entry that was in the place of the new one.

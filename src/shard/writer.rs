@@ -92,8 +92,8 @@ impl<K, V> Writer<'_, K, V> {
             let existing = match submission.find(&index, &mut flights) {
                 Found::Entry(slot) => Some(slot),
                 Found::Nothing => None,
-                Found::Fence => {
-                    submission.turn_away(&mut flights);
+                Found::Fence(ticket) => {
+                    submission.turn_away(&mut flights, ticket);
                     return Written::Done;
                 }
             };
@@ -149,8 +149,7 @@ impl<K, V> Writer<'_, K, V> {
                 index.insert(submission.hash(), key, new, stamp)
             }
             Place::InsteadOf(victim) => {
-                submission.departed().evicted = Some(self.detach(index, victim));
-                ledger.counters.count(Event::Eviction);
+                submission.departed().evicted = Some(self.evict_from(index, victim, ledger));
                 index.insert(submission.hash(), key, new, stamp)
             }
         };
@@ -173,8 +172,7 @@ impl<K, V> Writer<'_, K, V> {
                     return None;
                 }
                 if let Some(victim) = self.pop_victim(&index, races) {
-                    ledger.counters.count(Event::Eviction);
-                    return Some(self.detach(&mut index, victim));
+                    return Some(self.evict_from(&mut index, victim, ledger));
                 }
             }
             self.search();
@@ -187,8 +185,7 @@ impl<K, V> Writer<'_, K, V> {
         let shard = self.shard;
         let mut index = shard.index_mut();
         let slot = self.first_expired(&index, shard.settle(now))?;
-        ledger.counters.count(Event::Expiration);
-        Some(self.detach(&mut index, slot))
+        Some(self.expire_from(&mut index, slot, ledger))
     }
 
     /// Takes out up to `limit` expired entries.
@@ -230,15 +227,12 @@ impl<K, V> Writer<'_, K, V> {
         let found = index.find(hash, key);
         let fenced = flights.fence(hash, key);
         let Some(slot) = found else { return Removed { entry: None, fenced } };
-        let expired = now.is_some_and(|now| index.is_expired(slot, now));
-        let entry = self.detach(&mut index, slot);
         ledger.release(1);
-        if expired {
-            ledger.counters.count(Event::Expiration);
-            departed.expired.push(entry);
+        if now.is_some_and(|now| index.is_expired(slot, now)) {
+            departed.expired.push(self.expire_from(&mut index, slot, ledger));
             return Removed { entry: None, fenced };
         }
-        Removed { entry: Some(entry), fenced }
+        Removed { entry: Some(self.detach(&mut index, slot)), fenced }
     }
 
     /// Takes out everything and fences all loads.
@@ -279,10 +273,21 @@ impl<K, V> Writer<'_, K, V> {
         let Some(now) = now else { return };
         for _ in 0..limit {
             let Some(slot) = self.first_expired(index, now) else { return };
-            departed.expired.push(self.detach(index, slot));
+            departed.expired.push(self.expire_from(index, slot, ledger));
             ledger.release(1);
-            ledger.counters.count(Event::Expiration);
         }
+    }
+
+    /// Takes out an entry that is alive, for want of room.
+    fn evict_from(&mut self, index: &mut Index<K, V>, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+        ledger.counters.count(Event::Eviction);
+        self.detach(index, slot)
+    }
+
+    /// Takes out an entry whose time is over.
+    fn expire_from(&mut self, index: &mut Index<K, V>, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+        ledger.counters.count(Event::Expiration);
+        self.detach(index, slot)
     }
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
