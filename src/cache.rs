@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use equivalent::Equivalent;
+use futures_lite::future::yield_now;
 
 use crate::builder::Builder;
 use crate::clock::Lifetime;
 use crate::counters::Event;
 use crate::fetch::fetch;
-use crate::patience::{Patience, blocking, patiently};
+use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
 use crate::shard::{Origin, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
@@ -440,8 +441,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// # Blocking
     ///
-    /// Blocks the thread while another writer is at work on the shard: microseconds, or milliseconds
-    /// in a shard of a million entries.
+    /// Blocks the thread while another one searches for the entries to evict next, if the cache is
+    /// full: microseconds, or milliseconds in a shard of a million entries.
     ///
     /// # Examples
     ///
@@ -502,15 +503,14 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (hash, now) = (self.hash(key), self.store().now());
-        patiently(|patience| self.store().remove(hash, key, now, patience)).await.into_value()
+        self.store().remove(self.hash(key), key).into_value()
     }
 
     /// [`remove`](Self::remove) for synchronous code.
     ///
     /// # Blocking
     ///
-    /// As for [`insert_blocking`](Self::insert_blocking).
+    /// For the time of one update, as every call does that writes.
     ///
     /// # Examples
     ///
@@ -523,8 +523,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (hash, now) = (self.hash(key), self.store().now());
-        blocking(|patience| self.store().remove(hash, key, now, patience)).into_value()
+        self.store().remove(self.hash(key), key).into_value()
     }
 
     /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
@@ -548,15 +547,14 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (hash, now) = (self.hash(key), self.store().now());
-        patiently(|patience| self.store().remove(hash, key, now, patience)).await.found_any()
+        self.store().remove(self.hash(key), key).found_any()
     }
 
     /// [`invalidate`](Self::invalidate) for synchronous code.
     ///
     /// # Blocking
     ///
-    /// As for [`insert_blocking`](Self::insert_blocking).
+    /// For the time of one update, as every call does that writes.
     ///
     /// # Examples
     ///
@@ -569,8 +567,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (hash, now) = (self.hash(key), self.store().now());
-        blocking(|patience| self.store().remove(hash, key, now, patience)).found_any()
+        self.store().remove(self.hash(key), key).found_any()
     }
 }
 
@@ -595,20 +592,14 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn clear(&self) {
-        let store = self.store();
-        // Dropped together at the end: the user's `Drop` does not keep a shard from being emptied.
-        let mut cleared = Vec::new();
-        for shard in store.shards() {
-            cleared.push(patiently(|patience| store.clear(shard, patience)).await);
-        }
-        self.reset_stats();
+        self.store().clear();
     }
 
     /// [`clear`](Self::clear) for synchronous code.
     ///
     /// # Blocking
     ///
-    /// As for [`insert_blocking`](Self::insert_blocking), once for each shard.
+    /// For the time of one update of each shard.
     ///
     /// # Examples
     ///
@@ -619,10 +610,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn clear_blocking(&self) {
-        let store = self.store();
-        let clear = |shard| blocking(|patience| store.clear(shard, patience));
-        let _cleared: Vec<_> = store.shards().iter().map(clear).collect();
-        self.reset_stats();
+        self.store().clear();
     }
 
     /// Frees the entries whose time is over, and returns how many.
@@ -651,7 +639,11 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub async fn purge_expired(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
-        while patiently(|patience| purge.step(patience)).await {}
+        while let Some(freed) = purge.step() {
+            if freed == Purge::<K, V>::BATCH {
+                yield_now().await;
+            }
+        }
         purge.freed()
     }
 
@@ -659,7 +651,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// # Blocking
     ///
-    /// As for [`insert_blocking`](Self::insert_blocking), for each shard.
+    /// For the time of the work: microseconds for every hundred entries that have expired.
     ///
     /// # Examples
     ///
@@ -669,7 +661,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub fn purge_expired_blocking(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
-        while blocking(|patience| purge.step(patience)) {}
+        while purge.step().is_some() {}
         purge.freed()
     }
 }
@@ -816,5 +808,65 @@ impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
             .field("ttl", &ttl)
             .field("shards", &shards)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// A cache that has to search for a victim before it takes in another entry.
+    fn full_cache() -> AsyncLru<u32, u32> {
+        let cache = AsyncLru::new(2);
+        cache.insert_blocking(1, 10);
+        cache.insert_blocking(2, 20);
+        cache
+    }
+
+    #[test]
+    fn a_writer_that_had_to_wait_for_a_search_and_is_not_polled_any_more_holds_up_nobody() {
+        let cache = full_cache();
+        let search = cache.store().shards()[0].hold_searches();
+        let mut insert = pin!(cache.insert(3, 30));
+        let mut load = pin!(cache.get_or_insert_with(4, async || 40));
+        assert!(poll(insert.as_mut()).is_pending());
+        assert!(poll(load.as_mut()).is_pending(), "loaded, but not published");
+        assert_eq!(cache.get(&1), Some(10));
+        assert_eq!(poll(pin!(cache.insert(1, 11))), Poll::Ready(Some(10)));
+        assert_eq!(poll(pin!(cache.remove(&2))), Poll::Ready(Some(20)));
+        drop(search);
+
+        assert_eq!(cache.insert_blocking(5, 50), None);
+        assert_eq!(cache.insert_blocking(6, 60), None);
+        assert_eq!(cache.keys(), [5, 6]);
+        assert_eq!(poll(insert), Poll::Ready(None));
+        assert_eq!(poll(load), Poll::Ready(40));
+        assert_eq!(cache.keys(), [3, 4]);
+    }
+
+    #[test]
+    fn a_leader_dropped_while_it_waits_to_publish_lets_a_waiter_load() {
+        let cache = full_cache();
+        let mut leader = Box::pin(cache.get_or_insert_with(3, async || {
+            yield_now().await;
+            30
+        }));
+        assert!(poll(leader.as_mut()).is_pending());
+        let mut waiter = pin!(cache.get_or_insert_with(3, async || 31));
+        assert!(poll(waiter.as_mut()).is_pending());
+        let search = cache.store().shards()[0].hold_searches();
+        assert!(poll(leader.as_mut()).is_pending());
+        drop(leader);
+        drop(search);
+        assert_eq!(poll(waiter), Poll::Ready(31));
+        assert_eq!(cache.stats().loads, 2);
+        assert_eq!(cache.stats().load_failures, 1);
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! A shared counter is a read-modify-write that drags its cache line from core to core. Here every
 //! thread has a stripe of its own in each cache, so plain loads and stores count exactly, and reading
-//! adds the stripes up. A thread's number goes back to the pool when the thread ends; the mutex of
-//! the pool orders the last count of one owner before the first of the next. Threads beyond
-//! [`OWNED_STRIPES`] share one stripe and pay for atomic additions.
+//! adds the stripes up. Threads without a number of their own share one stripe and pay for atomic
+//! additions.
 
-use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::threads::{self, NUMBERS};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,6 @@ pub(crate) enum Event {
 }
 
 const EVENTS: usize = 7;
-const OWNED_STRIPES: u32 = 64;
 
 /// Counts of one owner, on cache lines of their own.
 #[derive(Default)]
@@ -52,7 +51,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            owned: (0..OWNED_STRIPES).map(|_| OnceLock::new()).collect(),
+            owned: (0..NUMBERS).map(|_| OnceLock::new()).collect(),
             shared: Stripe::default(),
             zero: Mutex::default(),
         }
@@ -67,7 +66,7 @@ impl Counters {
     /// Counts `n` times `event`.
     #[inline]
     pub(crate) fn add(&self, event: Event, n: u64) {
-        match self.owned.get(thread_number() as usize) {
+        match self.owned.get(threads::number()) {
             Some(stripe) => {
                 // This thread alone writes here, so nothing is lost between the load and the store.
                 let counter = &stripe.get_or_init(Box::default).0[event as usize];
@@ -114,53 +113,6 @@ impl Counters {
     }
 }
 
-const UNASSIGNED: u32 = u32::MAX;
-/// The number of every thread that owns no stripe.
-const SHARED: u32 = OWNED_STRIPES;
-
-/// The numbers that no living thread has.
-static FREE_NUMBERS: Mutex<Option<Vec<u32>>> = Mutex::new(None);
-
-thread_local! {
-    /// Has no destructor, so that it can be read at any time, by other destructors too.
-    static NUMBER: Cell<u32> = const { Cell::new(UNASSIGNED) };
-    static RETURN_NUMBER: ReturnNumber = const { ReturnNumber };
-}
-
-/// Puts the thread's number back when the thread ends.
-struct ReturnNumber;
-
-impl Drop for ReturnNumber {
-    fn drop(&mut self) {
-        let number = NUMBER.replace(SHARED);
-        if number < OWNED_STRIPES {
-            let mut free = FREE_NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-            free.get_or_insert_default().push(number);
-        }
-    }
-}
-
-#[inline]
-fn thread_number() -> u32 {
-    match NUMBER.get() {
-        UNASSIGNED => assign_number(),
-        number => number,
-    }
-}
-
-#[cold]
-fn assign_number() -> u32 {
-    // Touched first, to have its destructor registered; a thread already past it owns nothing.
-    let number = if RETURN_NUMBER.try_with(|_| ()).is_ok() {
-        let mut free = FREE_NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-        free.get_or_insert_with(|| (0..OWNED_STRIPES).rev().collect()).pop().unwrap_or(SHARED)
-    } else {
-        SHARED
-    };
-    NUMBER.set(number);
-    number
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +122,7 @@ mod tests {
     #[test]
     fn more_threads_than_stripes_lose_no_count() {
         let counters = Counters::new();
-        let threads = OWNED_STRIPES as usize + 16;
+        let threads = NUMBERS + 16;
         let barrier = Barrier::new(threads);
         thread::scope(|scope| {
             for _ in 0..threads {
@@ -190,12 +142,12 @@ mod tests {
     #[test]
     fn threads_one_after_another_lose_no_count() {
         let counters = Counters::new();
-        for _ in 0..3 * OWNED_STRIPES {
+        for _ in 0..3 * NUMBERS {
             thread::scope(|scope| {
                 scope.spawn(|| counters.add(Event::Miss, 2));
             });
         }
-        assert_eq!(counters.totals().of(Event::Miss), 6 * u64::from(OWNED_STRIPES));
+        assert_eq!(counters.totals().of(Event::Miss), 6 * NUMBERS as u64);
     }
 
     #[test]

@@ -98,6 +98,9 @@ impl<K, V> Flight<K, V> {
     }
 }
 
+/// Where a flight is, as long as its shard stays locked.
+pub(crate) struct Seat(usize);
+
 /// The loads in progress in one shard.
 pub(crate) struct Flights<K, V> {
     table: HashTable<Flight<K, V>>,
@@ -124,6 +127,9 @@ impl<K, V> Flights<K, V> {
     where
         K: Eq,
     {
+        if self.table.is_empty() {
+            return None;
+        }
         let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
         let flight = self.table.find_mut(hash, is_open)?;
         let landing = flight.landing.get_or_insert_with(Arc::default);
@@ -148,22 +154,23 @@ impl<K, V> Flights<K, V> {
         ticket
     }
 
-    /// The flight of `ticket`, which its leader has not ended.
-    pub(crate) fn of(&self, hash: u64, ticket: Ticket) -> &Flight<K, V> {
-        self.table
-            .find(hash, |flight| flight.ticket == ticket)
-            .expect("a flight stays in the table until its leader ends it")
+    /// Where the flight of `ticket` is, which its leader has not ended.
+    pub(crate) fn seat(&self, hash: u64, ticket: Ticket) -> Seat {
+        let place = self.table.find_bucket_index(hash, |flight| flight.ticket == ticket);
+        Seat(place.expect("a flight stays in the table until its leader ends it"))
     }
 
-    /// Takes out the flight of `ticket`, which its leader has not ended before.
-    pub(crate) fn remove(&mut self, hash: u64, ticket: Ticket) -> Flight<K, V> {
-        let (flight, _) = self
-            .table
-            .find_entry(hash, |flight| flight.ticket == ticket)
-            .unwrap_or_else(|_| {
-                unreachable!("a flight stays in the table until its leader ends it")
-            })
-            .remove();
+    /// The flight that was found at `seat` under the same lock.
+    pub(crate) fn at(&self, seat: &Seat) -> &Flight<K, V> {
+        self.table.get_bucket(seat.0).expect("the flight is still there")
+    }
+
+    /// Takes out the flight that was found at `seat` under the same lock.
+    pub(crate) fn remove(&mut self, seat: Seat) -> Flight<K, V> {
+        let Ok(entry) = self.table.get_bucket_entry(seat.0) else {
+            unreachable!("the flight is still there")
+        };
+        let (flight, _) = entry.remove();
         if self.table.is_empty() && self.table.capacity() > Self::KEPT_CAPACITY {
             self.table = HashTable::new();
         }
@@ -365,6 +372,7 @@ thread_local! {
 pub(crate) struct Polling;
 
 impl Polling {
+    #[inline]
     pub(crate) fn enter(flight: FlightName) -> Self {
         POLLING.with(|polling| {
             let depth = polling.depth.get();
@@ -379,6 +387,7 @@ impl Polling {
 }
 
 impl Drop for Polling {
+    #[inline]
     fn drop(&mut self) {
         POLLING.with(|polling| {
             let depth = polling.depth.get() - 1;
@@ -392,6 +401,7 @@ impl Drop for Polling {
 
 /// Does `what` to the flights beyond the first few. A dying thread may have lost them, and with them
 /// merely the check.
+#[cold]
 fn with_deep_polling(what: impl FnOnce(&mut Vec<FlightName>)) {
     let _ = DEEP_POLLING.try_with(|deep| what(&mut deep.borrow_mut()));
 }

@@ -1,5 +1,6 @@
 //! The entries of a shard, found by key; knows no lock and no hasher.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::Equivalent;
@@ -51,24 +52,45 @@ pub(crate) struct Incoming<V> {
 pub(crate) struct Index<K, V> {
     table: HashTable<Slot>,
     entries: Slab<Entry<K, V>>,
-    /// Atomic because readers store them under a shared lock.
-    stamps: Vec<AtomicU64>,
+    /// Atomic because readers store them, and shared because a search for a victim goes over them
+    /// while entries come and go. Longer than the slab now and then.
+    stamps: Arc<[AtomicU64]>,
+    /// Raised by every write that adds an entry.
+    epoch: u64,
+    /// Slots that have ever been in use.
+    slots: usize,
     deadlines: Vec<Nanos>,
     sizes: Vec<usize>,
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
     measured: u128,
 }
 
-impl<K, V> Index<K, V> {
-    pub(crate) fn new() -> Self {
+impl<K, V> Default for Index<K, V> {
+    fn default() -> Self {
         Self {
             table: HashTable::new(),
             entries: Slab::new(),
-            stamps: Vec::new(),
+            stamps: Arc::default(),
+            epoch: 0,
+            slots: 0,
             deadlines: Vec::new(),
             sizes: Vec::new(),
             measured: 0,
         }
+    }
+}
+
+impl<K, V> Index<K, V> {
+    /// Takes out everything. The epoch goes on, so that no stamp is ever given twice.
+    pub(crate) fn take(&mut self) -> Self {
+        let epoch = self.epoch;
+        std::mem::replace(self, Self { epoch, ..Self::default() })
+    }
+
+    /// How often an entry was added: whoever saw a key missing knows by it whether to look again.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -89,9 +111,10 @@ impl<K, V> Index<K, V> {
         self.table.find(hash, is_key).copied()
     }
 
+    /// The value in a slot that is in use.
     #[inline]
-    pub(crate) fn entry(&self, slot: Slot) -> &Entry<K, V> {
-        &self.entries[slot as usize]
+    pub(crate) fn value(&self, slot: Slot) -> &V {
+        &self.entries[slot as usize].value
     }
 
     /// Whether the entry's time is over at `now`.
@@ -116,7 +139,8 @@ impl<K, V> Index<K, V> {
     /// of their two stamps; both are of one epoch, in which reads of different threads count as
     /// simultaneous. Keeping the greater for certain would take a read-modify-write on every hit.
     #[inline]
-    pub(crate) fn touch(&self, slot: Slot, stamp: Stamp) {
+    pub(crate) fn touch(&self, slot: Slot) {
+        let stamp = stamp::of_read(self.epoch);
         let current = &self.stamps[slot as usize];
         if current.load(Ordering::Relaxed) < stamp {
             current.store(stamp, Ordering::Relaxed);
@@ -124,8 +148,13 @@ impl<K, V> Index<K, V> {
     }
 
     /// The stamps by slot, [`VACANT`](stamp::VACANT) where there is no entry.
-    pub(crate) fn stamps(&self) -> &[AtomicU64] {
+    pub(crate) fn stamps(&self) -> &Arc<[AtomicU64]> {
         &self.stamps
+    }
+
+    /// How many slots have ever been in use.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
     }
 
     /// All entries with their slots and stamps, in no order.
@@ -136,14 +165,16 @@ impl<K, V> Index<K, V> {
     }
 
     /// Adds an entry whose key is not there yet.
-    pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, stamp: Stamp) -> Slot {
+    pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>) -> Slot {
         let Incoming { value, deadline, size } = new;
         let slot = self.entries.insert(Entry { key, value, hash });
-        if slot == self.stamps.len() {
-            self.stamps.push(AtomicU64::new(stamp));
-        } else {
-            *self.stamps[slot].get_mut() = stamp;
+        if slot == self.slots {
+            self.slots += 1;
+            if slot == self.stamps.len() {
+                self.stamps = with_more_room(&self.stamps);
+            }
         }
+        self.stamp_write(slot);
         self.set_extras(slot, deadline, size);
         self.table.insert_unique(hash, slot as Slot, |&slot| self.entries[slot as usize].hash);
         slot as Slot
@@ -152,15 +183,9 @@ impl<K, V> Index<K, V> {
     /// Puts an entry in the place of one with an equal key, as a use of it, and returns the old one.
     ///
     /// The new key comes with its value, since the two were measured together.
-    pub(crate) fn replace(
-        &mut self,
-        slot: Slot,
-        key: K,
-        new: Incoming<V>,
-        stamp: Stamp,
-    ) -> Entry<K, V> {
+    pub(crate) fn replace(&mut self, slot: Slot, key: K, new: Incoming<V>) -> Entry<K, V> {
         let slot = slot as usize;
-        *self.stamps[slot].get_mut() = stamp;
+        self.stamp_write(slot);
         self.forget_size(slot);
         self.set_extras(slot, new.deadline, new.size);
         let entry = &mut self.entries[slot];
@@ -168,13 +193,30 @@ impl<K, V> Index<K, V> {
         std::mem::replace(entry, Entry { key, value: new.value, hash })
     }
 
+    /// Puts an entry whose key is not there yet in the place of another, which it returns.
+    pub(crate) fn supplant(
+        &mut self,
+        slot: Slot,
+        hash: u64,
+        key: K,
+        new: Incoming<V>,
+    ) -> Entry<K, V> {
+        let Incoming { value, deadline, size } = new;
+        let entry = &mut self.entries[slot as usize];
+        let old = std::mem::replace(entry, Entry { key, value, hash });
+        self.forget_key(old.hash, slot);
+        self.stamp_write(slot as usize);
+        self.forget_size(slot as usize);
+        self.set_extras(slot as usize, deadline, size);
+        self.table.insert_unique(hash, slot, |&slot| self.entries[slot as usize].hash);
+        old
+    }
+
     /// Takes the entry out of `slot`.
     pub(crate) fn remove(&mut self, slot: Slot) -> Entry<K, V> {
         let entry = self.entries.remove(slot as usize);
-        if let Ok(found) = self.table.find_entry(entry.hash, |&other| other == slot) {
-            found.remove();
-        }
-        *self.stamps[slot as usize].get_mut() = stamp::VACANT;
+        self.forget_key(entry.hash, slot);
+        self.stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
         self.forget_size(slot as usize);
         entry
     }
@@ -188,9 +230,22 @@ impl<K, V> Index<K, V> {
     pub(crate) fn heap_size(&self) -> usize {
         self.table.allocation_size()
             + self.entries.capacity() * size_of::<SlabSlot<Entry<K, V>>>()
-            + self.stamps.capacity() * size_of::<AtomicU64>()
+            + size_of_val(&*self.stamps)
             + self.deadlines.capacity() * size_of::<Nanos>()
             + self.sizes.capacity() * size_of::<usize>()
+    }
+
+    /// Makes the entry in `slot` unknown to those who ask for its key.
+    fn forget_key(&mut self, hash: u64, slot: Slot) {
+        if let Ok(found) = self.table.find_entry(hash, |&other| other == slot) {
+            found.remove();
+        }
+    }
+
+    /// Starts a new epoch with the entry in `slot`.
+    fn stamp_write(&mut self, slot: usize) {
+        self.epoch += 1;
+        self.stamps[slot].store(stamp::of_write(self.epoch), Ordering::Relaxed);
     }
 
     fn set_extras(&mut self, slot: usize, deadline: Option<Nanos>, size: Option<usize>) {
@@ -208,6 +263,14 @@ impl<K, V> Index<K, V> {
             self.measured -= *size as u128;
         }
     }
+}
+
+/// A copy of the stamps with room for as many again; nobody stores one meanwhile.
+fn with_more_room(stamps: &[AtomicU64]) -> Arc<[AtomicU64]> {
+    const FEWEST: usize = 4;
+    let stamp =
+        |slot: usize| stamps.get(slot).map_or(stamp::VACANT, |stamp| stamp.load(Ordering::Relaxed));
+    (0..(2 * stamps.len()).max(FEWEST)).map(|slot| AtomicU64::new(stamp(slot))).collect()
 }
 
 /// Sets the element of `slot`, which is in the array or the next to be.
@@ -237,21 +300,38 @@ mod tests {
         }
     }
 
+    fn stamp(index: &Index<impl Sized, String>, slot: Slot) -> Stamp {
+        index.stamps()[slot as usize].load(Ordering::Relaxed)
+    }
+
     #[test]
     fn a_vacated_slot_is_reused_and_its_old_stamp_gone() {
-        let mut index = Index::new();
-        let first = index.insert(1, "a", incoming("one"), 10);
+        let mut index = Index::default();
+        let first = index.insert(1, "a", incoming("one"));
+        let old = stamp(&index, first);
         assert_eq!(index.remove(first).value, "one");
-        assert_eq!(index.stamps()[first as usize].load(Ordering::Relaxed), stamp::VACANT);
-        assert_eq!(index.insert(2, "b", incoming("two"), 11), first);
+        assert_eq!(stamp(&index, first), stamp::VACANT);
+        assert_eq!(index.insert(2, "b", incoming("two")), first);
+        assert!(stamp(&index, first) > old);
         assert_eq!(index.find(1, "a"), None);
         assert_eq!(index.find(2, "b"), Some(first));
     }
 
     #[test]
+    fn a_supplanted_entry_is_gone_and_the_new_one_in_its_slot() {
+        let mut index = Index::default();
+        let slot = index.insert(1, "a", incoming("one"));
+        let old = stamp(&index, slot);
+        assert_eq!(index.supplant(slot, 2, "b", incoming("three")).value, "one");
+        assert!(stamp(&index, slot) > old);
+        assert_eq!((index.find(1, "a"), index.find(2, "b")), (None, Some(slot)));
+        assert_eq!((index.len(), index.measured(), index.deadline(slot)), (1, 5, 5));
+    }
+
+    #[test]
     fn one_hash_for_all_keys_still_tells_them_apart() {
-        let mut index = Index::new();
-        let slots: Vec<Slot> = (0..100).map(|key| index.insert(0, key, incoming("x"), 0)).collect();
+        let mut index = Index::default();
+        let slots: Vec<Slot> = (0..100).map(|key| index.insert(0, key, incoming("x"))).collect();
         for (key, slot) in slots.iter().enumerate() {
             assert_eq!(index.find(0, &key), Some(*slot));
         }
@@ -262,23 +342,30 @@ mod tests {
 
     #[test]
     fn the_measured_sum_follows_inserts_replacements_and_removals() {
-        let mut index = Index::new();
-        let a = index.insert(1, 1, incoming("four"), 0);
-        let b = index.insert(2, 2, incoming("sixsix"), 1);
+        let mut index = Index::default();
+        let a = index.insert(1, 1, incoming("four"));
+        let b = index.insert(2, 2, incoming("sixsix"));
         assert_eq!(index.measured(), 10);
-        assert_eq!(index.replace(a, 1, incoming("a"), 2).value, "four");
+        assert_eq!(index.replace(a, 1, incoming("a")).value, "four");
         assert_eq!(index.measured(), 7);
         index.remove(b);
         assert_eq!(index.measured(), 1);
     }
 
     #[test]
-    fn a_stamp_never_goes_back() {
-        let mut index = Index::new();
-        let slot = index.insert(1, 1, incoming("x"), 5);
-        index.touch(slot, 3);
-        assert_eq!(index.stamps()[slot as usize].load(Ordering::Relaxed), 5);
-        index.touch(slot, 8);
-        assert_eq!(index.stamps()[slot as usize].load(Ordering::Relaxed), 8);
+    fn a_stamp_never_goes_back_nor_comes_again() {
+        let mut index = Index::default();
+        let slot = index.insert(1, 1, incoming("x"));
+        let later = stamp::of_write(1_000);
+        index.stamps()[slot as usize].store(later, Ordering::Relaxed);
+        index.touch(slot);
+        assert_eq!(stamp(&index, slot), later);
+
+        let before = index.take().epoch();
+        let slot = index.insert(1, 1, incoming("x"));
+        assert!(index.epoch() > before);
+        let written = stamp(&index, slot);
+        index.touch(slot);
+        assert!(stamp(&index, slot) > written);
     }
 }

@@ -27,11 +27,13 @@ impl Ledger {
         self.taken.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.maxsize
     }
 
     /// Takes a room if there is one. In a full cache, the usual case, only a load.
+    #[inline]
     pub(crate) fn reserve(&self) -> Option<Room<'_>> {
         let more = |taken| (taken < self.maxsize).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
@@ -39,11 +41,13 @@ impl Ledger {
     }
 
     /// The room of an entry that was just taken out, for another.
+    #[inline]
     pub(crate) fn inherit(&self) -> Room<'_> {
         Room { ledger: self }
     }
 
     /// Gives back the rooms of `entries` that were taken out.
+    #[inline]
     pub(crate) fn release(&self, entries: usize) {
         self.taken.fetch_sub(entries, Ordering::Relaxed);
     }
@@ -56,6 +60,7 @@ pub(crate) struct Room<'a> {
 
 impl Room<'_> {
     /// Hands the room to an entry that is in now.
+    #[inline]
     pub(crate) fn fill(self) {
         std::mem::forget(self);
     }

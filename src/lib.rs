@@ -72,11 +72,13 @@ mod ledger;
 mod list;
 mod memo;
 mod patience;
+mod pins;
 mod protocol;
 mod shard;
 mod stamp;
 mod stats;
 mod store;
+mod threads;
 
 pub use builder::Builder;
 pub use cache::AsyncLru;

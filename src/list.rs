@@ -14,7 +14,7 @@ use crate::index::Slot;
 use crate::stamp::{self, Stamp};
 
 /// A pass collects about one slot in this many.
-const RUN_SHARE: usize = 8;
+const RUN_SHARE: usize = 4;
 
 /// The most that a pass means to collect: sorting more would keep other writers waiting for longer
 /// than reading all stamps does.
@@ -41,7 +41,9 @@ struct Candidate {
 impl Candidate {
     /// Whether the entry has not been used, removed or replaced since it was collected.
     fn is_unused(&self, stamps: &[AtomicU64]) -> bool {
-        stamps[self.slot as usize].load(Ordering::Relaxed) == self.stamp
+        // The slot is gone if the shard was emptied meanwhile.
+        let stamp = stamps.get(self.slot as usize);
+        stamp.is_some_and(|stamp| stamp.load(Ordering::Relaxed) == self.stamp)
     }
 }
 
@@ -49,6 +51,8 @@ impl Candidate {
 #[derive(Default)]
 pub(crate) struct LruList {
     run: Vec<Candidate>,
+    /// Room in the run that is lent for a search.
+    lent: usize,
 }
 
 impl LruList {
@@ -67,7 +71,9 @@ impl LruList {
 
     /// Makes the next [`pop`](Self::pop) likely to succeed; certain if no stamp moves meanwhile.
     ///
-    /// Takes time in proportion to the number of slots now and then, so callers let readers go on.
+    /// Takes time in proportion to the number of slots now and then, so callers [`lend`](Self::lend) the
+    /// list and hold no lock. Stamps that move meanwhile do no harm: those that were read are lower
+    /// bounds of what they are later, and a slot filled meanwhile is newer than all of them.
     pub(crate) fn search(&mut self, stamps: &[AtomicU64]) {
         while let Some(candidate) = self.run.last() {
             if candidate.is_unused(stamps) {
@@ -78,18 +84,21 @@ impl LruList {
         self.collect(stamps);
     }
 
-    /// Whether a [`search`](Self::search) is due for certain.
-    pub(crate) fn is_used_up(&self) -> bool {
-        self.run.is_empty()
+    /// Takes the list for a search, after which it takes the place of what was left here.
+    pub(crate) fn lend(&mut self) -> Self {
+        let lent = std::mem::take(self);
+        self.lent = lent.run.capacity();
+        lent
     }
 
     /// Bytes that the list has allocated.
     pub(crate) fn heap_size(&self) -> usize {
-        self.run.capacity() * size_of::<Candidate>()
+        self.run.capacity().max(self.lent) * size_of::<Candidate>()
     }
 
     fn collect(&mut self, stamps: &[AtomicU64]) {
-        let newest = threshold(stamps);
+        let newest = self.threshold(stamps);
+        self.run.clear();
         for (slot, stamp) in stamps.iter().enumerate() {
             let stamp = stamp.load(Ordering::Relaxed);
             if stamp <= newest {
@@ -98,30 +107,30 @@ impl LruList {
         }
         self.run.sort_unstable_by_key(|candidate| Reverse(candidate.stamp));
     }
-}
 
-/// The stamp up to which slots belong to the next run. At least one occupied slot does, as long as no
-/// stamp moves.
-fn threshold(stamps: &[AtomicU64]) -> Stamp {
-    const NEWEST: Stamp = stamp::VACANT - 1;
-    if stamps.len() <= SMALL {
-        return NEWEST;
-    }
-    // Neighbours were often inserted together, so the sample is spread over the whole array.
-    let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
-    let mut sample = [stamp::VACANT; SAMPLE];
-    let mut occupied = 0;
-    for stamp in stamps.iter().step_by(step) {
-        let stamp = stamp.load(Ordering::Relaxed);
-        if stamp != stamp::VACANT {
-            sample[occupied] = stamp;
-            occupied += 1;
+    /// The stamp up to which slots belong to the next run. At least one occupied slot does, as long as
+    /// no stamp moves.
+    ///
+    /// Leaves its sample in the run, which has the room for it.
+    fn threshold(&mut self, stamps: &[AtomicU64]) -> Stamp {
+        const NEWEST: Stamp = stamp::VACANT - 1;
+        if stamps.len() <= SMALL {
+            return NEWEST;
         }
-    }
-    let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
-    match sample.get_mut(..occupied) {
-        Some(sample @ [_, ..]) => *sample.select_nth_unstable(occupied * wanted / stamps.len()).1,
-        _ => NEWEST,
+        // Neighbours were often inserted together, so the sample is spread over the whole array.
+        let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
+        for stamp in stamps.iter().step_by(step) {
+            let stamp = stamp.load(Ordering::Relaxed);
+            if stamp != stamp::VACANT {
+                self.run.push(Candidate { stamp, slot: 0 });
+            }
+        }
+        let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
+        let place = self.run.len() * wanted / stamps.len();
+        match self.run.as_mut_slice() {
+            [] => NEWEST,
+            sample => sample.select_nth_unstable_by_key(place, |sampled| sampled.stamp).1.stamp,
+        }
     }
 }
 

@@ -1,51 +1,48 @@
-//! One shard: its locks, the order in which they are taken, and what happens under them.
+//! One shard: its locks, the order in which they are taken, and what is read under them.
 
+mod state;
 mod submission;
-mod writer;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{
-    Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use equivalent::Equivalent;
 
+use self::state::State;
+pub(crate) use self::state::{Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
-pub(crate) use self::writer::{Removed, Writer, Written};
-use crate::clock::{Nanos, Now};
-use crate::expiry::ExpiryOrder;
-use crate::flight::{Arrival, Boarding, FlightKey, Flights, Ticket};
-use crate::index::{Index, Slot};
-use crate::list::LruList;
+use crate::clock::{NEVER, Nanos, Now};
+use crate::flight::{Arrival, Boarding, FlightKey, Ticket};
+use crate::index::{Entry, Index, Slot};
+use crate::ledger::{Ledger, Room};
 use crate::patience::Patience;
-use crate::stamp::{self, Stamp};
+use crate::pins::{PinnedBy, Pins};
+use crate::stamp::Stamp;
+use crate::threads;
+
+/// How many times a victim may slip away, used between the search and the lock, before the search is
+/// made under the lock, where nothing slips away.
+const MAX_RACES: usize = 3;
 
 /// A part of the cache, with locks of its own.
 ///
-/// Locks are taken in the order `order`, `index`, `flights`; any may be skipped. No lock is held across
-/// an await, and under none of them runs any of the user's code but `K: Eq`, and `V: Clone` (`K: Clone`
-/// for a list of keys) under a shared lock of `index`; what has to be dropped or woken is moved out
-/// first.
+/// Locks are taken in the order `searching`, `state`; either may be skipped. No lock is held across an
+/// await, and under none of them runs any of the user's code but `K: Eq`, and `V: Clone` (`K: Clone`
+/// for a list of keys) under `state` shared; what has to be dropped or woken is moved out first.
 ///
-/// In the order of the fields, so that what a hit reads of a shard lies on its first two cache lines.
+/// In the order of the fields, so that what a hit reads of a shard lies on its first cache lines.
 #[repr(C, align(128))]
 pub(crate) struct Shard<K, V> {
-    /// Raised by every write that adds an entry, under the exclusive lock of `index`.
-    epoch: AtomicU64,
     /// The latest time at which an entry was written or seen expired here: for this shard, time does
     /// not step back, whatever the clock does.
     latest: AtomicU64,
-    /// The entries. Shared for a hit and for a victim search, exclusive for the time of one update;
-    /// only the holder of `order` asks for the latter, so a hit never waits behind a search.
-    index: RwLock<Index<K, V>>,
-    /// The loads in progress. Held for the time of one table operation.
-    flights: Mutex<Flights<K, V>>,
-    /// Who leaves next. Whoever holds this is the only writer of the shard: entries stay as they are,
-    /// and a flight is not fenced, unless by the holder. Held during a search for a victim, so async
-    /// code never blocks on it.
-    order: Mutex<Order>,
-    /// Bytes of `order` when it was last free to be looked at.
-    order_size: AtomicUsize,
+    /// Who reads the entries without `state`.
+    pinned_by: PinnedBy<Index<K, V>>,
+    /// Everything. Shared, or instead of it a pin, for a hit; exclusive for the time of one update,
+    /// and so short that async code may block on it.
+    state: RwLock<State<K, V>>,
+    /// Held during a search for victims, which may take long, so async code never blocks on it.
+    searching: Mutex<()>,
 }
 
 /// What a shard holds and takes.
@@ -57,37 +54,14 @@ pub(crate) struct Size {
     pub(crate) allocated: usize,
 }
 
-/// Who leaves the shard next, for want of room and for want of time.
-struct Order {
-    lru: LruList,
-    expiry: ExpiryOrder,
-}
-
-impl Order {
-    fn new() -> Self {
-        Self { lru: LruList::default(), expiry: ExpiryOrder::new() }
-    }
-
-    fn heap_size(&self) -> usize {
-        self.lru.heap_size() + self.expiry.heap_size()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic of the user's `Eq` under the lock comes before anything has changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A look at a shard's entries, under the shared lock.
+/// A look at a shard's entries.
 impl<K, V> Shard<K, V> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(number: usize, pins: Arc<Pins<Index<K, V>>>) -> Self {
         Self {
-            order: Mutex::new(Order::new()),
-            index: RwLock::new(Index::new()),
-            flights: Mutex::new(Flights::new()),
-            epoch: AtomicU64::new(0),
             latest: AtomicU64::new(0),
-            order_size: AtomicUsize::new(0),
+            pinned_by: PinnedBy::new(number, pins),
+            state: RwLock::new(State::new()),
+            searching: Mutex::new(()),
         }
     }
 
@@ -103,11 +77,29 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let index = self.read();
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        let slot = self.find_live(&index, hash, key, now).ok_or(epoch)?;
-        index.touch(slot, stamp::of_read(epoch));
-        Ok(index.entry(slot).value.clone())
+        let thread = threads::number();
+        match self.pinned_by.get(thread) {
+            Some(index) => self.hit(&index, hash, key, now),
+            None => self.hit(&self.shared(thread).index, hash, key, now),
+        }
+    }
+
+    /// Compiled once for each of the two ways to the entries, which differ in how they are let go.
+    #[inline(always)]
+    fn hit<Q>(
+        &self,
+        index: &Index<K, V>,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+    ) -> Result<V, u64>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let slot = self.find_live(index, hash, key, now).ok_or(index.epoch())?;
+        index.touch(slot);
+        Ok(index.value(slot).clone())
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -121,9 +113,10 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let index = self.read();
-        let slot = self.find_live(&index, hash, key, now)?;
-        Some(look(&index.entry(slot).value))
+        self.read(|index| {
+            let slot = self.find_live(index, hash, key, now)?;
+            Some(look(index.value(slot)))
+        })
     }
 
     /// Adds the live keys to `keys`, least recently used first.
@@ -131,34 +124,63 @@ impl<K, V> Shard<K, V> {
     where
         K: Clone,
     {
-        let mut found: Vec<(Stamp, K)> = {
-            let index = self.read();
-            let is_live = |slot| now.is_none_or(|now| !self.is_expired(&index, slot, now));
+        let mut found: Vec<(Stamp, K)> = self.read(|index| {
+            let is_live = |slot| now.is_none_or(|now| !self.is_expired(index, slot, now));
             let live = index.iter().filter(|(slot, ..)| is_live(*slot));
             live.map(|(_, stamp, entry)| (stamp, entry.key.clone())).collect()
-        };
+        });
         found.sort_by_key(|(stamp, _)| *stamp);
         keys.extend(found.into_iter().map(|(_, key)| key));
     }
 
-    /// What the shard holds and takes. Does not wait for a writer: while one is at work, the orders of
-    /// eviction and expiry count as they were when last seen.
+    /// What the shard holds and takes.
     pub(crate) fn size(&self) -> Size {
-        if let Some(writer) = self.writer(Patience::Try) {
-            self.order_size.store(writer.order.heap_size(), Ordering::Relaxed);
-        }
-        let flights = self.flights().heap_size();
-        let index = self.read();
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         Size {
-            entries: index.len(),
-            measured: index.measured(),
-            allocated: index.heap_size() + flights + self.order_size.load(Ordering::Relaxed),
+            entries: state.index.len(),
+            measured: state.index.measured(),
+            allocated: state.heap_size(),
         }
     }
 
+    /// When the next entry expires: [`NEVER`] if there is none.
+    pub(crate) fn soonest_deadline(&self) -> Nanos {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.order.expiry.first().map_or(NEVER, |slot| state.index.deadline(slot))
+    }
+
+    /// Lets `look` at the entries: by the thread's pin, or else under the lock.
+    fn read<R>(&self, look: impl FnOnce(&Index<K, V>) -> R) -> R {
+        let thread = threads::number();
+        match self.pinned_by.get(thread) {
+            Some(index) => look(&index),
+            None => look(&self.shared(thread).index),
+        }
+    }
+
+    /// Everything to read, for a `thread` that is the caller and has no pin.
     #[inline]
-    fn read(&self) -> RwLockReadGuard<'_, Index<K, V>> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    fn shared(&self, thread: usize) -> RwLockReadGuard<'_, State<K, V>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        if self.pinned_by.count_read(thread) { self.pin(thread, state) } else { state }
+    }
+
+    /// Has the thread read by a pin from the next time on, or the time after that.
+    #[cold]
+    fn pin<'a>(
+        &'a self,
+        thread: usize,
+        state: RwLockReadGuard<'a, State<K, V>>,
+    ) -> RwLockReadGuard<'a, State<K, V>> {
+        if let Some(share) = state.index.pin() {
+            self.pinned_by.pin(thread, share);
+            return state;
+        }
+        drop(state);
+        if let Ok(mut state) = self.state.try_write() {
+            state.index.share();
+        }
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline]
@@ -185,54 +207,44 @@ impl<K, V> Shard<K, V> {
         let deadline = index.deadline(slot);
         let is_known = deadline <= self.latest.load(Ordering::Relaxed);
         if !is_known && now.has_reached(deadline) {
-            self.advance(deadline);
+            self.latest.fetch_max(deadline, Ordering::Relaxed);
             return true;
         }
         is_known
-    }
-
-    /// Corrects a reading of the clock by what this shard knows of the time.
-    #[inline]
-    fn settle(&self, now: Nanos) -> Nanos {
-        now.max(self.latest.load(Ordering::Relaxed))
-    }
-
-    /// From here on it is at least `now`.
-    fn advance(&self, now: Nanos) {
-        self.latest.fetch_max(now, Ordering::Relaxed);
     }
 }
 
 /// Loads in progress.
 impl<K, V> Shard<K, V> {
-    /// Joins the open flight of `key`, or starts one with it, unless the shard was written to since
-    /// `epoch`, when the key was not there: it may be now.
+    /// Joins the open flight of `key`, or starts one with it, unless an entry was added to the shard
+    /// since `epoch`, when the key was not there: it may be now.
     ///
-    /// A publication raises the epoch before it takes its flight out, both while it holds `flights`. So
-    /// whoever finds no flight and an unmoved epoch comes neither too late to join nor too early to
-    /// find the value.
+    /// A publication adds the entry and takes its flight out in one step. So whoever finds no flight
+    /// and an unmoved epoch comes neither too late to join nor too early to find the value.
     pub(crate) fn board(&self, hash: u64, key: FlightKey<K>, epoch: u64) -> Boarding<K, V>
     where
         K: Eq,
     {
-        let mut flights = self.flights();
-        if let Some((landing, ticket)) = flights.join(hash, key.get()) {
+        let state = &mut *self.exclusive();
+        if let Some((landing, ticket)) = state.flights.join(hash, key.get()) {
             return Boarding::Join(key, landing, ticket);
         }
-        if self.epoch.load(Ordering::Relaxed) != epoch {
+        if state.index.epoch() != epoch {
             return Boarding::LookAgain(key);
         }
-        Boarding::Lead(flights.lead(hash, key))
+        Boarding::Lead(state.flights.lead(hash, key))
     }
 
     /// Starts a flight that nobody can join.
     pub(crate) fn fly_alone(&self, hash: u64, key: FlightKey<K>) -> Ticket {
-        self.flights().lead_alone(hash, key)
+        self.exclusive().flights.lead_alone(hash, key)
     }
 
     /// Ends a flight without publishing a value; its key is the caller's to drop.
     pub(crate) fn end_flight(&self, hash: u64, ticket: Ticket) -> (FlightKey<K>, Arrival<V>) {
-        self.flights().remove(hash, ticket).end()
+        let flights = &mut self.exclusive().flights;
+        let seat = flights.seat(hash, ticket);
+        flights.remove(seat).end()
     }
 
     /// Keeps the values of loads of `key` that are in flight out of the cache.
@@ -240,38 +252,153 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.flights().fence(hash, key)
+        self.exclusive().flights.fence(hash, key)
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights<K, V>> {
-        lock(&self.flights)
+    /// Everything but the entries, which others may have pinned.
+    fn exclusive(&self) -> RwLockWriteGuard<'_, State<K, V>> {
+        // A panic of the user's `Eq` under the lock comes before anything has changed.
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Writing.
 impl<K, V> Shard<K, V> {
-    /// Becomes the only writer of the shard; `None` if there is one and `patience` is short.
-    pub(crate) fn writer(&self, patience: Patience) -> Option<Writer<'_, K, V>> {
-        let order = match patience {
-            Patience::Block => lock(&self.order),
-            Patience::Try => match self.order.try_lock() {
-                Ok(order) => order,
+    /// Everything, for an update.
+    fn writable(&self) -> RwLockWriteGuard<'_, State<K, V>> {
+        let state = self.exclusive();
+        self.pinned_by.take_back();
+        state
+    }
+
+    /// Publishes an entry, in `room` or one that the ledger still has, else in place of the least
+    /// recently used entry; `None` if somebody else searches that one and `patience` is short.
+    ///
+    /// The submission keeps its key and value until the entry is in.
+    pub(crate) fn write<'r>(
+        &self,
+        submission: &mut Submission<K, V>,
+        ledger: &'r Ledger,
+        mut room: Option<Room<'r>>,
+        patience: Patience,
+    ) -> Option<Written>
+    where
+        K: Eq,
+    {
+        let mut races = 0;
+        loop {
+            {
+                let mut state = self.writable();
+                let now = submission.now().map(|now| self.settle(now));
+                if races == MAX_RACES {
+                    state.search();
+                }
+                let written = state.write(submission, now, ledger, &mut room);
+                if written != Written::NeedsVictim {
+                    return Some(written);
+                }
+            }
+            self.search(patience)?;
+            races += 1;
+        }
+    }
+
+    /// Takes out the least recently used entry; its room is the caller's. Gives up if somebody else
+    /// searches it.
+    pub(crate) fn evict(&self, ledger: &Ledger) -> Option<Entry<K, V>> {
+        let mut races = 0;
+        loop {
+            {
+                let mut state = self.writable();
+                if races == MAX_RACES {
+                    state.search();
+                }
+                if let Some(evicted) = state.evict(ledger) {
+                    return Some(evicted);
+                }
+                if state.index.is_empty() {
+                    return None;
+                }
+            }
+            self.search(Patience::Try)?;
+            races += 1;
+        }
+    }
+
+    /// Takes out the entry that expired first, if one has; its room is the caller's.
+    pub(crate) fn expire_one(&self, now: Nanos, ledger: &Ledger) -> Option<Entry<K, V>> {
+        let mut state = self.writable();
+        let now = self.settle(now);
+        state.expire_one(now, ledger)
+    }
+
+    /// Takes out up to `limit` expired entries.
+    pub(crate) fn purge(
+        &self,
+        now: Nanos,
+        limit: usize,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) {
+        let mut state = self.writable();
+        let now = self.settle(now);
+        state.free_expired(now, limit, ledger, departed);
+    }
+
+    /// Removes the entry of `key` and fences its loads.
+    pub(crate) fn remove<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut state = self.writable();
+        let now = now.map(|now| self.settle(now));
+        state.remove(hash, key, now, ledger, departed)
+    }
+
+    /// Takes out everything and fences all loads.
+    pub(crate) fn clear(&self, ledger: &Ledger) -> Index<K, V> {
+        self.writable().clear(ledger)
+    }
+
+    /// Finds the next victims while everybody else goes on; `None` if somebody else is at it and
+    /// `patience` is short.
+    fn search(&self, patience: Patience) -> Option<()> {
+        let _searching = match patience {
+            Patience::Block => self.searching.lock().unwrap_or_else(PoisonError::into_inner),
+            Patience::Try => match self.searching.try_lock() {
+                Ok(searching) => searching,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return None,
             },
         };
-        Some(Writer { shard: self, order })
+        let (mut lru, stamps, slots) = {
+            let State { index, order, .. } = &mut *self.exclusive();
+            (order.lru.lend(), Arc::clone(index.stamps()), index.slots())
+        };
+        lru.search(&stamps[..slots]);
+        self.exclusive().order.lru = lru;
+        Some(())
     }
 
-    fn index_mut(&self) -> RwLockWriteGuard<'_, Index<K, V>> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps others from searching for victims.
+    #[cfg(test)]
+    pub(crate) fn hold_searches(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.searching.lock().unwrap()
     }
 
-    /// Starts a new epoch, under the exclusive lock of `index`; returns the stamp of the write.
-    fn raise_epoch(&self) -> Stamp {
-        let epoch = self.epoch.load(Ordering::Relaxed) + 1;
-        self.epoch.store(epoch, Ordering::Relaxed);
-        stamp::of_write(epoch)
+    /// Corrects a reading of the clock by what this shard knows of the time, and has it know that too.
+    /// The caller has the right to write.
+    fn settle(&self, now: Nanos) -> Nanos {
+        let latest = self.latest.load(Ordering::Relaxed).max(now);
+        self.latest.store(latest, Ordering::Relaxed);
+        latest
     }
 }
 
@@ -281,25 +408,25 @@ mod tests {
     use crate::index::Incoming;
     use crate::ledger::Ledger;
 
-    #[test]
-    fn a_hit_goes_on_while_another_thread_searches_a_victim() {
-        let shard = Shard::<u32, u32>::new();
-        let ledger = Ledger::new(10);
+    fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
+        let shard = Shard::new(0, Arc::new(Pins::new(1)));
         let new = Incoming { value: 10, deadline: None, size: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
-        let mut writer = shard.writer(Patience::Block).unwrap();
-        writer.write(&mut submission, &ledger, None);
+        let written = shard.write(&mut submission, ledger, None, Patience::Try);
+        assert_eq!(written, Some(Written::Done));
+        shard
+    }
 
-        // What a search holds: the order, and the index shared.
-        let _searched = shard.read();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                assert_eq!(shard.get(1, &1, None), Ok(10));
-                assert_eq!(shard.get(2, &2, None), Err(1));
-                let boarding = shard.board(2, FlightKey::Owned(2), 1);
-                assert!(matches!(boarding, Boarding::Lead(_)));
-                assert!(shard.writer(Patience::Try).is_none());
-            });
-        });
+    #[test]
+    fn everybody_goes_on_while_another_thread_searches_a_victim() {
+        let ledger = Ledger::new(10);
+        let shard = shard_of_one(&ledger);
+        let _searching = shard.hold_searches();
+        assert_eq!(shard.get(1, &1, None), Ok(10));
+        assert_eq!(shard.get(2, &2, None), Err(1));
+        assert!(matches!(shard.board(2, FlightKey::Owned(2), 1), Boarding::Lead(_)));
+        assert!(shard.search(Patience::Try).is_none());
+        let removed = shard.remove(1, &1, None, &ledger, &mut Departed::default());
+        assert_eq!(removed.into_value(), Some(10));
     }
 }

@@ -45,7 +45,8 @@ pub(crate) fn of_read(epoch: u64) -> Stamp {
         LAPS.fetch_add(1, Ordering::Relaxed);
         reads = 1;
     }
-    READS.set(reads);
+    // Inlined, unlike `set`, which takes a tenth of a hit.
+    READS.replace(reads);
     of_write(epoch) | reads
 }
 

@@ -1,5 +1,6 @@
 //! All shards together: which shard a key lives in, and what takes more than one of them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::Equivalent;
@@ -9,7 +10,8 @@ use crate::counters::Event;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
 use crate::patience::{Patience, patiently};
-use crate::shard::{Departed, Origin, Removed, Shard, Submission, Writer, Written};
+use crate::pins::Pins;
+use crate::shard::{Departed, Origin, Removed, Shard, Submission, Written};
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -37,11 +39,9 @@ pub(crate) enum Coalescing {
 }
 
 /// The entries of a cache, and the rules by which they come and go.
-///
-/// Every operation that writes is one *attempt*, which gives up if another writer stands in its way;
-/// `patiently` and `blocking` repeat it.
 pub(crate) struct Store<K, V> {
     shards: Box<[Shard<K, V>]>,
+    pins: Arc<Pins<Index<K, V>>>,
     pub(crate) ledger: Ledger,
     lifetime: Option<Lifetime>,
     measure: Option<Measure<K, V>>,
@@ -61,8 +61,10 @@ impl<K, V> Store<K, V> {
         coalescing: Coalescing,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
+        let pins = Arc::new(Pins::new(shards));
         Self {
-            shards: (0..shards).map(|_| Shard::new()).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, Arc::clone(&pins))).collect(),
+            pins,
             ledger: Ledger::new(maxsize),
             lifetime,
             measure,
@@ -162,7 +164,7 @@ impl<K, V> Store<K, V> {
         Submission::new(hash, origin, Incoming { value, deadline, size }, now)
     }
 
-    /// Publishes an entry once no other writer is at work, leaving the thread to other tasks.
+    /// Publishes an entry once nobody stands in its way, leaving the thread to other tasks.
     ///
     /// The submission is in a box, so that the futures of all calls need no room for what few of them
     /// wait with.
@@ -177,7 +179,8 @@ impl<K, V> Store<K, V> {
         submission
     }
 
-    /// Attempts to publish an entry; what comes of it is in the submission.
+    /// Attempts to publish an entry; what comes of it is in the submission. Gives up if somebody else
+    /// searches a victim, or fills the room that there was; `patiently` and `blocking` try again.
     pub(crate) fn try_submit(
         &self,
         submission: &mut Submission<K, V>,
@@ -188,83 +191,76 @@ impl<K, V> Store<K, V> {
     {
         let own = self.number(submission.hash());
         let deadline = submission.deadline().unwrap_or(NEVER);
-        let mut writer = self.shards[own].writer(patience)?;
-        let mut room = self.expire_elsewhere(own, &writer, submission);
-        while let Written::NeedsRoom = writer.write(submission, &self.ledger, room.take()) {
+        let mut room = self.expire_elsewhere(own, submission);
+        while let Written::NeedsRoom =
+            self.shards[own].write(submission, &self.ledger, room.take(), patience)?
+        {
             // Rooms may also be held by entries on their way in; then the attempt has to wait.
             room = Some(self.evict_elsewhere(own, submission)?);
         }
-        if deadline < self.soonest.load(Ordering::Relaxed) {
-            self.soonest.fetch_min(deadline, Ordering::Relaxed);
-        }
+        self.expect_expiry(deadline);
         Some(())
     }
 
-    /// Attempts to remove the entry of `key`, fencing its loads.
-    pub(crate) fn remove<Q>(
-        &self,
-        hash: u64,
-        key: &Q,
-        now: Option<Nanos>,
-        patience: Patience,
-    ) -> Option<Removed<K, V>>
+    /// Removes the entry of `key` and fences its loads.
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
+        let now = self.now();
         let mut departed = Departed::default();
-        let removed =
-            self.shard(hash).writer(patience)?.remove(hash, key, now, &self.ledger, &mut departed);
+        let removed = self.shard(hash).remove(hash, key, now, &self.ledger, &mut departed);
         drop(departed);
-        Some(removed)
+        removed
     }
 
-    /// Attempts to empty one shard, fencing its loads; what was in it is the caller's to drop.
-    pub(crate) fn clear(&self, shard: &Shard<K, V>, patience: Patience) -> Option<Index<K, V>> {
-        Some(shard.writer(patience)?.clear(&self.ledger))
+    /// Empties all shards, one after another, and fences all loads.
+    pub(crate) fn clear(&self) {
+        // Dropped together at the end: the user's `Drop` does not keep a shard from being emptied.
+        let _cleared: Vec<_> = self.shards.iter().map(|shard| shard.clear(&self.ledger)).collect();
+        self.ledger.counters.reset();
     }
 
     /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
-    fn expire_elsewhere(
-        &self,
-        own: usize,
-        writer: &Writer<'_, K, V>,
-        submission: &mut Submission<K, V>,
-    ) -> Option<Room<'_>> {
+    fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
         let now = submission.now()?;
         if now < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
             return None;
         }
         // An expired entry in the shard at hand goes by itself.
-        let mut soonest = writer.soonest_deadline();
-        if soonest <= now {
+        if self.shards[own].soonest_deadline() <= now {
             return None;
         }
+        // Whatever is added to a shard after the look at it brings its deadline in by itself.
+        self.soonest.store(NEVER, Ordering::Relaxed);
+        let mut soonest = self.shards[own].soonest_deadline();
+        let mut room = None;
         for other in self.others(own) {
-            // Whoever holds a shard never blocks on another. What a busy shard holds stays unknown.
-            let Some(mut writer) = other.writer(Patience::Try) else {
-                soonest = now;
-                continue;
-            };
-            if let Some(entry) = writer.expire_one(now, &self.ledger) {
+            if let Some(entry) = other.expire_one(now, &self.ledger) {
                 submission.departed().expired.push(entry);
-                return Some(self.ledger.inherit());
+                room = Some(self.ledger.inherit());
+                // There may be more.
+                soonest = now;
+                break;
             }
-            soonest = soonest.min(writer.soonest_deadline());
+            soonest = soonest.min(other.soonest_deadline());
         }
-        self.soonest.store(soonest, Ordering::Relaxed);
-        None
+        self.expect_expiry(soonest);
+        room
+    }
+
+    /// Notes that an entry expires at `deadline`.
+    fn expect_expiry(&self, deadline: Nanos) {
+        if deadline < self.soonest.load(Ordering::Relaxed) {
+            self.soonest.fetch_min(deadline, Ordering::Relaxed);
+        }
     }
 
     /// Takes the least recently used entry out of another shard.
     fn evict_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
-        for other in self.others(own) {
-            let Some(mut writer) = other.writer(Patience::Try) else { continue };
-            if let Some(entry) = writer.evict(&self.ledger) {
-                submission.departed().evicted = Some(entry);
-                return Some(self.ledger.inherit());
-            }
-        }
-        None
+        let entry = self.others(own).find_map(|other| other.evict(&self.ledger))?;
+        submission.departed().evicted = Some(entry);
+        Some(self.ledger.inherit())
     }
 
     /// All shards but one, starting after it, so that not always the same one gives.
@@ -277,7 +273,10 @@ impl<K, V> Store<K, V> {
     pub(crate) fn total_size(&self) -> u64 {
         let mut len = 0;
         let mut measured = 0;
-        let mut allocated = size_of_val(&*self.shards) + self.ledger.counters.heap_size();
+        let mut allocated = size_of_val(&*self.shards)
+            + self.ledger.counters.heap_size()
+            + size_of::<Pins<Index<K, V>>>()
+            + self.pins.heap_size();
         for shard in &self.shards {
             let size = shard.size();
             len += size.entries;
@@ -302,8 +301,8 @@ pub(crate) struct Purge<'a, K, V> {
 }
 
 impl<'a, K, V> Purge<'a, K, V> {
-    /// Entries taken out in one step.
-    const BATCH: usize = 64;
+    /// The most entries that one step takes out.
+    pub(crate) const BATCH: usize = 256;
 
     /// Starts a purge, unless the cache does not use time.
     pub(crate) fn start(store: &'a Store<K, V>) -> Option<Self> {
@@ -311,16 +310,17 @@ impl<'a, K, V> Purge<'a, K, V> {
         Some(Self { ledger: &store.ledger, now, shards: store.shards.iter(), freed: 0 })
     }
 
-    /// Attempts one step; tells whether there may be more to do.
-    pub(crate) fn step(&mut self, patience: Patience) -> Option<bool> {
-        let Some(shard) = self.shards.as_slice().first() else { return Some(false) };
+    /// Takes one step and tells how many entries it freed; `None` once there is nothing left to do.
+    pub(crate) fn step(&mut self) -> Option<usize> {
+        let shard = self.shards.as_slice().first()?;
         let mut departed = Departed::default();
-        shard.writer(patience)?.purge(self.now, Self::BATCH, self.ledger, &mut departed);
-        self.freed += departed.expired.len();
-        if departed.expired.len() < Self::BATCH {
+        shard.purge(self.now, Self::BATCH, self.ledger, &mut departed);
+        let freed = departed.expired.len();
+        self.freed += freed;
+        if freed < Self::BATCH {
             self.shards.next();
         }
-        Some(true)
+        Some(freed)
     }
 
     /// Entries freed so far.

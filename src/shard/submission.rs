@@ -1,7 +1,7 @@
 //! An entry on its way into a shard, and what leaves the shard for it.
 
 use crate::clock::Nanos;
-use crate::flight::{Arrival, FlightKey, Flights, Ticket};
+use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
@@ -31,8 +31,8 @@ pub(crate) enum Origin<K> {
 pub(super) enum Found {
     Entry(Slot),
     Nothing,
-    /// The value is this flight's, and a later write has won.
-    Fence(Ticket),
+    /// The value is a flight's, and a later write has won.
+    Fence,
 }
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
@@ -87,21 +87,29 @@ impl<K, V> Submission<K, V> {
         self.arrival.take().unwrap_or_default()
     }
 
+    /// Where the flight is that the entry comes from, if it comes from one.
+    pub(super) fn seat(&self, flights: &Flights<K, V>) -> Option<Seat> {
+        match self.origin {
+            Origin::Caller(_) => None,
+            Origin::Flight(ticket) => Some(flights.seat(self.hash, ticket)),
+        }
+    }
+
     /// Looks for an entry of the key. An insertion fences the loads of the key that are in flight.
-    pub(super) fn find(&self, index: &Index<K, V>, flights: &mut Flights<K, V>) -> Found
+    pub(super) fn find(
+        &self,
+        seat: Option<&Seat>,
+        index: &Index<K, V>,
+        flights: &mut Flights<K, V>,
+    ) -> Found
     where
         K: Eq,
     {
-        let entry = match &self.origin {
-            Origin::Caller(key) => {
-                let key = key.as_ref().expect("a submission keeps its key until it is in");
-                flights.fence(self.hash, key);
-                index.find(self.hash, key)
-            }
-            Origin::Flight(ticket) => {
-                let flight = flights.of(self.hash, *ticket);
+        let entry = match (&self.origin, seat) {
+            (_, Some(seat)) => {
+                let flight = flights.at(seat);
                 if flight.is_fenced() {
-                    return Found::Fence(*ticket);
+                    return Found::Fence;
                 }
                 if flight.is_open() && !index.has_deadlines() {
                     // Whoever else publishes the key fences the flight.
@@ -109,15 +117,21 @@ impl<K, V> Submission<K, V> {
                 }
                 index.find(self.hash, flight.key())
             }
+            (Origin::Caller(Some(key)), None) => {
+                flights.fence(self.hash, key);
+                index.find(self.hash, key)
+            }
+            _ => unreachable!("a submission keeps its key until it is in"),
         };
         entry.map_or(Found::Nothing, Found::Entry)
     }
 
     /// Takes the key, ending the flight that it comes from.
-    pub(super) fn take_key(&mut self, flights: &mut Flights<K, V>) -> K {
-        match &mut self.origin {
-            Origin::Caller(key) => key.take().expect("an entry goes in once"),
-            &mut Origin::Flight(ticket) => self.end_flight(flights, ticket).into_inner(),
+    pub(super) fn take_key(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) -> K {
+        match (&mut self.origin, seat) {
+            (_, Some(seat)) => self.end_flight(seat, flights).into_inner(),
+            (Origin::Caller(key), None) => key.take().expect("an entry goes in once"),
+            (Origin::Flight(_), None) => unreachable!("a flight has a seat"),
         }
     }
 
@@ -130,13 +144,15 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Ends the flight of a value that a later write keeps out.
-    pub(super) fn turn_away(&mut self, flights: &mut Flights<K, V>, ticket: Ticket) {
-        let key = self.end_flight(flights, ticket);
-        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
+    pub(super) fn turn_away(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) {
+        if let Some(seat) = seat {
+            let key = self.end_flight(seat, flights);
+            self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
+        }
     }
 
-    fn end_flight(&mut self, flights: &mut Flights<K, V>, ticket: Ticket) -> FlightKey<K> {
-        let (key, arrival) = flights.remove(self.hash, ticket).end();
+    fn end_flight(&mut self, seat: Seat, flights: &mut Flights<K, V>) -> FlightKey<K> {
+        let (key, arrival) = flights.remove(seat).end();
         self.arrival = Some(arrival);
         key
     }

@@ -1,0 +1,257 @@
+//! What is in a shard, and what the one who may write does there; knows no lock.
+
+use equivalent::Equivalent;
+
+use super::submission::{Departed, Found, Submission};
+use crate::clock::Nanos;
+use crate::counters::Event;
+use crate::expiry::ExpiryOrder;
+use crate::flight::Flights;
+use crate::index::{Entry, Index, Slot};
+use crate::ledger::{Ledger, Room};
+use crate::list::LruList;
+use crate::pins::Pinnable;
+
+/// How many expired entries a write frees on its way.
+const PURGED_PER_WRITE: usize = 4;
+
+/// Everything in a shard.
+pub(crate) struct State<K, V> {
+    pub(super) index: Pinnable<Index<K, V>>,
+    pub(super) flights: Flights<K, V>,
+    pub(super) order: Order,
+}
+
+/// Who leaves the shard next, for want of room and for want of time.
+pub(super) struct Order {
+    pub(super) lru: LruList,
+    pub(super) expiry: ExpiryOrder,
+}
+
+impl Order {
+    fn new() -> Self {
+        Self { lru: LruList::default(), expiry: ExpiryOrder::new() }
+    }
+}
+
+/// How an attempt to write an entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// The entry is in, or kept out by a fence.
+    Done,
+    /// There is room for it only in place of an entry of another shard.
+    NeedsRoom,
+    /// There is room for it in place of an entry that has to be searched.
+    NeedsVictim,
+}
+
+/// What was removed with a key.
+pub(crate) struct Removed<K, V> {
+    /// The entry, if it was alive.
+    pub(crate) entry: Option<Entry<K, V>>,
+    /// Whether loads in flight were fenced.
+    pub(crate) fenced: bool,
+}
+
+impl<K, V> Removed<K, V> {
+    pub(crate) fn into_value(self) -> Option<V> {
+        self.entry.map(Entry::into_value)
+    }
+
+    /// Whether there was anything to remove.
+    pub(crate) fn found_any(&self) -> bool {
+        self.entry.is_some() || self.fenced
+    }
+}
+
+/// Where an entry goes.
+enum Place<'r> {
+    /// Where its key is already.
+    Same(Slot),
+    /// Into a room of its own.
+    Room(Room<'r>),
+    /// Where the least recently used entry was.
+    InsteadOf(Slot),
+}
+
+impl<K, V> State<K, V> {
+    pub(super) fn new() -> Self {
+        Self { index: Pinnable::default(), flights: Flights::new(), order: Order::new() }
+    }
+
+    /// Bytes that all of it has allocated.
+    pub(super) fn heap_size(&self) -> usize {
+        size_of::<Index<K, V>>()
+            + self.index.heap_size()
+            + self.flights.heap_size()
+            + self.order.lru.heap_size()
+            + self.order.expiry.heap_size()
+    }
+
+    /// Publishes an entry; `now` is the time as the shard knows it.
+    pub(super) fn write<'r>(
+        &mut self,
+        submission: &mut Submission<K, V>,
+        now: Option<Nanos>,
+        ledger: &'r Ledger,
+        room: &mut Option<Room<'r>>,
+    ) -> Written
+    where
+        K: Eq,
+    {
+        if let Some(now) = now {
+            self.free_expired(now, PURGED_PER_WRITE, ledger, submission.departed());
+        }
+        // What the user's `Eq` has to say comes before anything that must be whole.
+        let seat = submission.seat(&self.flights);
+        let place = match submission.find(seat.as_ref(), &self.index, &mut self.flights) {
+            Found::Fence => {
+                submission.turn_away(seat, &mut self.flights);
+                return Written::Done;
+            }
+            Found::Entry(slot) => Place::Same(slot),
+            Found::Nothing => {
+                if let Some(room) = room.take().or_else(|| ledger.reserve()) {
+                    Place::Room(room)
+                } else if self.index.is_empty() {
+                    return Written::NeedsRoom;
+                } else if let Some(victim) = self.order.lru.pop(self.index.stamps()) {
+                    Place::InsteadOf(victim)
+                } else {
+                    return Written::NeedsVictim;
+                }
+            }
+        };
+        let key = submission.take_key(seat, &mut self.flights);
+        self.put(submission, key, place, now, ledger);
+        Written::Done
+    }
+
+    /// Puts the entry in its place. Calls none of the user's code, like the end of its flight before
+    /// it: all or nothing.
+    fn put(
+        &mut self,
+        submission: &mut Submission<K, V>,
+        key: K,
+        place: Place<'_>,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+    ) {
+        let new = submission.take_value(now);
+        let expires = new.deadline.is_some();
+        let slot = match place {
+            Place::Same(slot) => {
+                if expires {
+                    self.order.expiry.remove(slot);
+                }
+                let index = self.index.get_mut();
+                let expired = now.is_some_and(|now| index.is_expired(slot, now));
+                let old = index.replace(slot, key, new);
+                submission.displace(old, expired);
+                if expired {
+                    ledger.counters.count(Event::Expiration);
+                }
+                slot
+            }
+            Place::Room(room) => {
+                room.fill();
+                self.index.get_mut().insert(submission.hash(), key, new)
+            }
+            Place::InsteadOf(victim) => {
+                ledger.counters.count(Event::Eviction);
+                let index = self.index.get_mut();
+                if index.has_deadlines() {
+                    self.order.expiry.remove(victim);
+                }
+                let old = index.supplant(victim, submission.hash(), key, new);
+                submission.departed().evicted = Some(old);
+                victim
+            }
+        };
+        if expires {
+            self.order.expiry.push(slot);
+        }
+    }
+
+    /// Takes out the least recently used entry, if it is known; its room is the caller's.
+    pub(super) fn evict(&mut self, ledger: &Ledger) -> Option<Entry<K, V>> {
+        let victim = self.order.lru.pop(self.index.stamps())?;
+        ledger.counters.count(Event::Eviction);
+        Some(self.detach(victim))
+    }
+
+    /// Finds the next victims.
+    pub(super) fn search(&mut self) {
+        self.order.lru.search(&self.index.stamps()[..self.index.slots()]);
+    }
+
+    /// Takes out the entry that expired first, if one has; its room is the caller's.
+    pub(super) fn expire_one(&mut self, now: Nanos, ledger: &Ledger) -> Option<Entry<K, V>> {
+        let slot = self.order.expiry.first().filter(|slot| self.index.is_expired(*slot, now))?;
+        Some(self.expire_from(slot, ledger))
+    }
+
+    /// Takes out up to `limit` expired entries.
+    pub(super) fn free_expired(
+        &mut self,
+        now: Nanos,
+        limit: usize,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) {
+        for _ in 0..limit {
+            let Some(entry) = self.expire_one(now, ledger) else { return };
+            departed.expired.push(entry);
+            ledger.release(1);
+        }
+    }
+
+    /// Removes the entry of `key` and fences its loads.
+    pub(super) fn remove<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        if let Some(now) = now {
+            self.free_expired(now, PURGED_PER_WRITE, ledger, departed);
+        }
+        let found = self.index.find(hash, key);
+        let fenced = self.flights.fence(hash, key);
+        let Some(slot) = found else { return Removed { entry: None, fenced } };
+        ledger.release(1);
+        if now.is_some_and(|now| self.index.is_expired(slot, now)) {
+            departed.expired.push(self.expire_from(slot, ledger));
+            return Removed { entry: None, fenced };
+        }
+        Removed { entry: Some(self.detach(slot)), fenced }
+    }
+
+    /// Takes out everything and fences all loads.
+    pub(super) fn clear(&mut self, ledger: &Ledger) -> Index<K, V> {
+        self.flights.fence_all();
+        self.order = Order::new();
+        ledger.release(self.index.len());
+        self.index.get_mut().take()
+    }
+
+    /// Takes out an entry whose time is over.
+    fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+        ledger.counters.count(Event::Expiration);
+        self.detach(slot)
+    }
+
+    /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
+    fn detach(&mut self, slot: Slot) -> Entry<K, V> {
+        let index = self.index.get_mut();
+        if index.has_deadlines() {
+            self.order.expiry.remove(slot);
+        }
+        index.remove(slot)
+    }
+}
