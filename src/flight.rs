@@ -10,13 +10,15 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
+
+use crate::sync::{Mutex, MutexGuard, thread_local};
 
 /// Tells the flights of one shard apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,8 +260,14 @@ impl<'a, V> Future for Wait<'a, V> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let landing = self.landing;
+        if let Some(outcome) = landing.outcome.get() {
+            // Whoever has set it takes all wakers out.
+            self.place = None;
+            return Poll::Ready(outcome);
+        }
         assert_not_within(self.flight);
-        let mut fresh = None;
+        // Cloning runs the executor's code, so not under the lock.
+        let mut fresh = self.place.is_none().then(|| cx.waker().clone());
         loop {
             // Declared before the lock is taken, so dropped after it is released.
             let _stale: Option<Waker>;
@@ -270,7 +278,6 @@ impl<'a, V> Future for Wait<'a, V> {
                 _ => {}
             }
             let Some(waker) = fresh.take() else {
-                // Cloning runs the executor's code, so not under the lock; then look again.
                 drop(waiting);
                 fresh = Some(cx.waker().clone());
                 continue;

@@ -1,7 +1,7 @@
 //! The entries of a shard, found by key; knows no lock and no hasher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use equivalent::Equivalent;
 use hashbrown::HashTable;
@@ -9,6 +9,7 @@ use slab::Slab;
 
 use crate::clock::Nanos;
 use crate::stamp::{self, Stamp};
+use crate::sync::AtomicU64;
 
 /// Where an entry lives; free for reuse once the entry has left.
 pub(crate) type Slot = u32;
@@ -164,11 +165,12 @@ impl<K, V> Index<K, V> {
             .map(|(slot, entry)| (slot as Slot, self.stamps[slot].load(Ordering::Relaxed), entry))
     }
 
-    /// Adds an entry whose key is not there yet.
-    pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>) -> Slot {
+    /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat
+    /// more.
+    pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, share: usize) -> Slot {
         let Incoming { value, deadline, size } = new;
         if self.entries.len() == self.stamps.len() {
-            self.grow();
+            self.grow(share);
         }
         let slot = self.entries.insert(Entry { key, value, hash });
         self.slots = self.slots.max(slot + 1);
@@ -233,14 +235,19 @@ impl<K, V> Index<K, V> {
             + self.sizes.capacity() * size_of::<usize>()
     }
 
-    /// Makes room for more entries than there ever were. Doubling the room of a large shard would leave
-    /// a quarter of it unused on average.
+    /// Makes room for more entries than there ever were: twice as many, but no more than the shard will
+    /// need if its keys are spread as by chance (four standard deviations above its share), and beyond
+    /// that an eighth more.
     #[cold]
-    fn grow(&mut self) {
+    fn grow(&mut self, share: usize) {
         const FEWEST: usize = 4;
-        const SMALL: usize = 1024;
         let len = self.stamps.len();
-        let more = if len < SMALL { len.max(FEWEST) } else { len / 4 };
+        let likely = share.saturating_add(4 * share.isqrt());
+        let more = match likely.checked_sub(len) {
+            None | Some(0) => len / 8,
+            Some(missing) => len.min(missing),
+        };
+        let more = more.max(FEWEST);
         self.stamps = with_more_room(&self.stamps, more);
         self.entries.reserve_exact(more);
         if self.has_deadlines() {
@@ -322,11 +329,11 @@ mod tests {
     #[test]
     fn a_vacated_slot_is_reused_and_its_old_stamp_gone() {
         let mut index = Index::default();
-        let first = index.insert(1, "a", incoming("one"));
+        let first = index.insert(1, "a", incoming("one"), 100);
         let old = stamp(&index, first);
         assert_eq!(index.remove(first).value, "one");
         assert_eq!(stamp(&index, first), stamp::VACANT);
-        assert_eq!(index.insert(2, "b", incoming("two")), first);
+        assert_eq!(index.insert(2, "b", incoming("two"), 100), first);
         assert!(stamp(&index, first) > old);
         assert_eq!(index.find(1, "a"), None);
         assert_eq!(index.find(2, "b"), Some(first));
@@ -335,7 +342,7 @@ mod tests {
     #[test]
     fn a_supplanted_entry_is_gone_and_the_new_one_in_its_slot() {
         let mut index = Index::default();
-        let slot = index.insert(1, "a", incoming("one"));
+        let slot = index.insert(1, "a", incoming("one"), 100);
         let old = stamp(&index, slot);
         assert_eq!(index.supplant(slot, 2, "b", incoming("three")).value, "one");
         assert!(stamp(&index, slot) > old);
@@ -346,7 +353,8 @@ mod tests {
     #[test]
     fn one_hash_for_all_keys_still_tells_them_apart() {
         let mut index = Index::default();
-        let slots: Vec<Slot> = (0..100).map(|key| index.insert(0, key, incoming("x"))).collect();
+        let slots: Vec<Slot> =
+            (0..100).map(|key| index.insert(0, key, incoming("x"), 100)).collect();
         for (key, slot) in slots.iter().enumerate() {
             assert_eq!(index.find(0, &key), Some(*slot));
         }
@@ -358,8 +366,8 @@ mod tests {
     #[test]
     fn the_measured_sum_follows_inserts_replacements_and_removals() {
         let mut index = Index::default();
-        let a = index.insert(1, 1, incoming("four"));
-        let b = index.insert(2, 2, incoming("sixsix"));
+        let a = index.insert(1, 1, incoming("four"), 100);
+        let b = index.insert(2, 2, incoming("sixsix"), 100);
         assert_eq!(index.measured(), 10);
         assert_eq!(index.replace(a, 1, incoming("a")).value, "four");
         assert_eq!(index.measured(), 7);
@@ -370,14 +378,14 @@ mod tests {
     #[test]
     fn a_stamp_never_goes_back_nor_comes_again() {
         let mut index = Index::default();
-        let slot = index.insert(1, 1, incoming("x"));
+        let slot = index.insert(1, 1, incoming("x"), 100);
         let later = stamp::of_write(1_000);
         index.stamps()[slot as usize].store(later, Ordering::Relaxed);
         index.touch(slot);
         assert_eq!(stamp(&index, slot), later);
 
         let before = index.take().epoch();
-        let slot = index.insert(1, 1, incoming("x"));
+        let slot = index.insert(1, 1, incoming("x"), 100);
         assert!(index.epoch() > before);
         let written = stamp(&index, slot);
         index.touch(slot);

@@ -1,8 +1,9 @@
 //! What all shards of a cache share: how many entries it may hold, and the counts of what happened.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::counters::Counters;
+use crate::sync::AtomicUsize;
 
 /// The bound of the cache and its counters.
 ///

@@ -78,6 +78,7 @@ mod shard;
 mod stamp;
 mod stats;
 mod store;
+mod sync;
 mod threads;
 
 pub use builder::Builder;

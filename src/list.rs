@@ -8,10 +8,11 @@
 //! makes the next, so an eviction costs a few sequential loads and a share of a sort.
 
 use std::cmp::Reverse;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::index::Slot;
 use crate::stamp::{self, Stamp};
+use crate::sync::AtomicU64;
 
 /// A pass collects about one slot in this many.
 const RUN_SHARE: usize = 4;

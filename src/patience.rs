@@ -1,9 +1,8 @@
 //! What a writer does while another one is at work.
 
-use std::hint;
-use std::thread;
-
 use futures_lite::future;
+
+use crate::sync::{spin_loop, yield_now};
 
 /// How a writer deals with another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub(crate) async fn patiently<R>(mut attempt: impl FnMut(Patience) -> Option<R>)
         }
         if spins < SPINS {
             spins += 1;
-            hint::spin_loop();
+            spin_loop();
         } else {
             future::yield_now().await;
         }
@@ -39,7 +38,7 @@ pub(crate) fn blocking<R>(mut attempt: impl FnMut(Patience) -> Option<R>) -> R {
     loop {
         match attempt(Patience::Block) {
             Some(result) => return result,
-            None => thread::yield_now(),
+            None => yield_now(),
         }
     }
 }

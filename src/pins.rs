@@ -9,14 +9,11 @@
 //! The idea is that of BRAVO (Dice and Kogan, "BRAVO: Biased Locking for Reader-Writer Locks", USENIX
 //! ATC 2019); the `Arc` makes it safe code.
 
-use std::hint;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
-use try_lock::{Locked, TryLock};
-
+use crate::sync::{AtomicU32, AtomicU64, Locked, TryLock, spin_loop, yield_now};
 use crate::threads::NUMBERS;
 
 /// A thread's share of one shard.
@@ -208,9 +205,9 @@ fn wait_for<T>(pin: &Pin<T>) -> Locked<'_, Option<Arc<T>>> {
         }
         if spins < SPINS {
             spins += 1;
-            hint::spin_loop();
+            spin_loop();
         } else {
-            thread::yield_now();
+            yield_now();
         }
     }
 }
@@ -296,7 +293,7 @@ mod tests {
             });
             assert_eq!(told.recv(), Ok("begins"));
             for _ in 0..1_000 {
-                thread::yield_now();
+                yield_now();
                 assert_eq!((*read, told.try_recv()), (1, Err(mpsc::TryRecvError::Empty)));
             }
             drop(read);

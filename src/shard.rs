@@ -3,8 +3,8 @@
 mod state;
 mod submission;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use equivalent::Equivalent;
 
@@ -18,6 +18,7 @@ use crate::ledger::{Ledger, Room};
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
 use crate::stamp::Stamp;
+use crate::sync::{AtomicU64, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::threads;
 
 /// How many times a victim may slip away, used between the search and the lock, before the search is
@@ -56,11 +57,12 @@ pub(crate) struct Size {
 
 /// A look at a shard's entries.
 impl<K, V> Shard<K, V> {
-    pub(crate) fn new(number: usize, pins: Arc<Pins<Index<K, V>>>) -> Self {
+    /// Makes the shard of this `number`, with its `share` of the room, in entries.
+    pub(crate) fn new(number: usize, share: usize, pins: Arc<Pins<Index<K, V>>>) -> Self {
         Self {
             latest: AtomicU64::new(0),
             pinned_by: PinnedBy::new(number, pins),
-            state: RwLock::new(State::new()),
+            state: RwLock::new(State::new(share)),
             searching: Mutex::new(()),
         }
     }
@@ -409,7 +411,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
-        let shard = Shard::new(0, Arc::new(Pins::new(1)));
+        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)));
         let new = Incoming { value: 10, deadline: None, size: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
         let written = shard.write(&mut submission, ledger, None, Patience::Try);

@@ -1,7 +1,7 @@
 //! All shards together: which shard a key lives in, and what takes more than one of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use equivalent::Equivalent;
 
@@ -12,6 +12,7 @@ use crate::ledger::{Ledger, Room};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
 use crate::shard::{Departed, Origin, Removed, Shard, Submission, Written};
+use crate::sync::AtomicU64;
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -62,8 +63,10 @@ impl<K, V> Store<K, V> {
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
         let pins = Arc::new(Pins::new(shards));
+        let share = maxsize.div_ceil(shards);
+        let shard = |number| Shard::new(number, share, Arc::clone(&pins));
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, Arc::clone(&pins))).collect(),
+            shards: (0..shards).map(shard).collect(),
             pins,
             ledger: Ledger::new(maxsize),
             lifetime,

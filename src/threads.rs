@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
 
+use crate::sync::thread_local;
+
 /// How many threads at a time have a number of their own, from zero.
 pub(crate) const NUMBERS: usize = 64;
 
@@ -27,7 +29,7 @@ struct ReturnNumber;
 
 impl Drop for ReturnNumber {
     fn drop(&mut self) {
-        let number = NUMBER.replace(SHARED);
+        let number = NUMBER.with(|own| own.replace(SHARED));
         if number < NUMBERS {
             let mut free = FREE_NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
             free.get_or_insert_default().push(number);
@@ -38,7 +40,7 @@ impl Drop for ReturnNumber {
 /// The number of the current thread: below [`NUMBERS`] if it has one of its own.
 #[inline]
 pub(crate) fn number() -> usize {
-    match NUMBER.get() {
+    match NUMBER.with(Cell::get) {
         UNASSIGNED => assign_number(),
         number => number,
     }
@@ -53,6 +55,6 @@ fn assign_number() -> usize {
     } else {
         SHARED
     };
-    NUMBER.set(number);
+    NUMBER.with(|own| own.set(number));
     number
 }

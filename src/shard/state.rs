@@ -20,6 +20,8 @@ pub(crate) struct State<K, V> {
     pub(super) index: Pinnable<Index<K, V>>,
     pub(super) flights: Flights<K, V>,
     pub(super) order: Order,
+    /// The shard's share of the bound.
+    share: usize,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -75,8 +77,10 @@ enum Place<'r> {
 }
 
 impl<K, V> State<K, V> {
-    pub(super) fn new() -> Self {
-        Self { index: Pinnable::default(), flights: Flights::new(), order: Order::new() }
+    /// Makes what is in an empty shard that has `share` of the room.
+    pub(super) fn new(share: usize) -> Self {
+        let index = Pinnable::default();
+        Self { index, flights: Flights::new(), order: Order::new(), share }
     }
 
     /// Bytes that all of it has allocated.
@@ -155,7 +159,7 @@ impl<K, V> State<K, V> {
             }
             Place::Room(room) => {
                 room.fill();
-                self.index.get_mut().insert(submission.hash(), key, new)
+                self.index.get_mut().insert(submission.hash(), key, new, self.share)
             }
             Place::InsteadOf(victim) => {
                 ledger.counters.count(Event::Eviction);
