@@ -788,6 +788,17 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<K: Eq, V, S> AsyncLru<K, V, S> {
+    /// Panics if anything in the cache disagrees with anything else, while no call writes to it;
+    /// returns how many loads are in flight. For the crate's own tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn validate(&self) -> usize {
+        self.store().validate()
+    }
+}
+
 impl<K, V, S> Clone for AsyncLru<K, V, S> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }

@@ -65,6 +65,26 @@ impl ExpiryOrder {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl ExpiryOrder {
+    /// Asserts that the links agree in both directions; returns the slots, soonest first.
+    pub(crate) fn validate(&self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        let mut previous = NONE;
+        let mut next = self.first;
+        while next != NONE {
+            assert!(slots.len() < self.links.len(), "the list has an end");
+            let link = self.links[next as usize];
+            assert_eq!(link.previous, previous);
+            slots.push(next);
+            previous = next;
+            next = link.next;
+        }
+        assert_eq!(self.last, previous);
+        slots
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -207,6 +207,23 @@ impl<K, V> Flights<K, V> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Flights<K, V> {
+    /// Asserts that tickets tell flights apart and that no key has two flights to join; returns how
+    /// many flights there are.
+    pub(crate) fn validate(&self) -> usize {
+        for flight in &self.table {
+            assert!(flight.ticket.0 < self.next_ticket);
+            let is_twin = |other: &&Flight<K, V>| {
+                other.ticket == flight.ticket
+                    || other.is_open() && flight.is_open() && other.key() == flight.key()
+            };
+            assert_eq!(self.table.iter_hash(flight.hash).filter(is_twin).count(), 1);
+        }
+        self.table.len()
+    }
+}
+
 /// What the waiters of a flight get.
 pub(crate) enum Outcome<V> {
     Value(V),

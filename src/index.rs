@@ -288,6 +288,34 @@ impl<K, V> Index<K, V> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Index<K, V> {
+    /// Asserts that table, entries, stamps, deadlines and sizes agree.
+    pub(crate) fn validate(&self) {
+        let Self { table, entries, stamps, epoch, slots, deadlines, sizes, measured } = self;
+        assert_eq!(table.len(), entries.len(), "every entry is in the table once");
+        assert!(*slots <= stamps.len() && stamps.len() <= entries.capacity());
+        for (slot, entry) in entries {
+            assert!(slot < *slots);
+            assert_eq!(
+                self.find(entry.hash, &entry.key),
+                Some(slot as Slot),
+                "a key finds its entry"
+            );
+            let stamp = stamps[slot].load(Ordering::Relaxed);
+            assert!(stamp < stamp::of_write(epoch + 1), "no use lies ahead");
+        }
+        let is_stamped = |stamp: &&AtomicU64| stamp.load(Ordering::Relaxed) != stamp::VACANT;
+        assert_eq!(stamps.iter().filter(is_stamped).count(), entries.len());
+        assert!(deadlines.is_empty() || deadlines.len() == *slots);
+        assert!(sizes.is_empty() || sizes.len() == *slots);
+        if !sizes.is_empty() {
+            let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
+            assert_eq!(sum, *measured);
+        }
+    }
+}
+
 /// A copy of the stamps with room for `more`; nobody stores one meanwhile.
 fn with_more_room(stamps: &[AtomicU64], more: usize) -> Arc<[AtomicU64]> {
     let stamp =

@@ -135,6 +135,19 @@ impl LruList {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl LruList {
+    /// Asserts that the run is in order and that no entry outside it was used before one inside.
+    pub(crate) fn validate(&self, stamps: &[AtomicU64]) {
+        assert!(self.run.is_sorted_by_key(|candidate| Reverse(candidate.stamp)));
+        let unused: Vec<_> = self.run.iter().filter(|one| one.is_unused(stamps)).collect();
+        let Some(latest) = unused.first() else { return };
+        let is_later = |stamp: &&AtomicU64| stamp.load(Ordering::Relaxed) > latest.stamp;
+        let later = stamps.iter().filter(is_later).count();
+        assert_eq!(unused.len() + later, stamps.len(), "the oldest are all in the run");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -195,6 +195,16 @@ impl<T> PinnedBy<T> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<T> PinnedBy<T> {
+    /// Asserts that nobody has pinned what is not shared.
+    pub(crate) fn validate(&self, pinned: &Pinnable<T>) {
+        let pins = (0..NUMBERS).filter_map(|thread| self.pins.get(thread, self.place as usize));
+        let pins = pins.filter(|pin| wait_for(pin).is_some()).count();
+        assert!(pinned.is_shared || pins == 0, "{pins} pins of what is written in place");
+    }
+}
+
 /// Waits for the end of the read that holds the pin, if one does.
 fn wait_for<T>(pin: &Pin<T>) -> Locked<'_, Option<Arc<T>>> {
     const SPINS: u32 = 64;

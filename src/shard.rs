@@ -404,6 +404,16 @@ impl<K, V> Shard<K, V> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Shard<K, V> {
+    /// Asserts that the shard is whole; returns how many entries and flights it has.
+    pub(crate) fn validate(&self) -> (usize, usize) {
+        let state = self.exclusive();
+        self.pinned_by.validate(&state.index);
+        (state.index.len(), state.validate())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -294,6 +294,22 @@ impl<K, V> Store<K, V> {
     }
 }
 
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Store<K, V> {
+    /// Asserts that all shards are whole and the ledger is right; returns how many flights there are.
+    pub(crate) fn validate(&self) -> usize {
+        let (mut entries, mut flights) = (0, 0);
+        for shard in &self.shards {
+            let (more_entries, more_flights) = shard.validate();
+            entries += more_entries;
+            flights += more_flights;
+        }
+        assert_eq!(entries, self.ledger.len(), "every room is an entry's");
+        assert!(entries <= self.ledger.maxsize());
+        flights
+    }
+}
+
 /// The freeing of all expired entries, step by step so that other writers get through in between.
 pub(crate) struct Purge<'a, K, V> {
     ledger: &'a Ledger,

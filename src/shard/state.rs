@@ -259,3 +259,17 @@ impl<K, V> State<K, V> {
         index.remove(slot)
     }
 }
+
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> State<K, V> {
+    /// Asserts that all of it agrees; returns how many flights there are.
+    pub(super) fn validate(&self) -> usize {
+        let Self { index, flights, order, share: _ } = self;
+        index.validate();
+        order.lru.validate(index.stamps());
+        let expiring = order.expiry.validate();
+        assert_eq!(expiring.len(), if index.has_deadlines() { index.len() } else { 0 });
+        assert!(expiring.is_sorted_by_key(|slot| index.deadline(*slot)));
+        flights.validate()
+    }
+}
