@@ -29,7 +29,7 @@ const SMALL: usize = 128;
 const SAMPLE: usize = 512;
 const SAMPLE_STEP: usize = 5;
 
-/// How many used candidates one call of [`LruList::pop`] skips: it runs under the exclusive lock.
+/// How many used candidates one call of [`LruList::oldest`] skips: it runs under the exclusive lock.
 const MAX_SKIPS: usize = 16;
 
 /// A slot that was among the oldest, with the stamp that it had then.
@@ -57,20 +57,22 @@ pub(crate) struct LruList {
 }
 
 impl LruList {
-    /// Takes the least recently used slot; `None` if [`search`](Self::search) has to run first.
+    /// The least recently used slot; `None` if [`search`](Self::search) has to run first.
     ///
-    /// The answer is exact if no stamp moves meanwhile, so callers hold the exclusive lock.
-    pub(crate) fn pop(&mut self, stamps: &[AtomicU64]) -> Option<Slot> {
-        for _ in 0..MAX_SKIPS {
-            let candidate = self.run.pop()?;
+    /// It stays in the run until its stamp moves, as it does when the entry leaves. The answer is exact
+    /// if no stamp moves meanwhile, so callers hold the exclusive lock.
+    pub(crate) fn oldest(&mut self, stamps: &[AtomicU64]) -> Option<Slot> {
+        for _ in 0..=MAX_SKIPS {
+            let candidate = self.run.last()?;
             if candidate.is_unused(stamps) {
                 return Some(candidate.slot);
             }
+            self.run.pop();
         }
         None
     }
 
-    /// Makes the next [`pop`](Self::pop) likely to succeed; certain if no stamp moves meanwhile.
+    /// Makes [`oldest`](Self::oldest) likely to succeed; certain if no stamp moves meanwhile.
     ///
     /// Takes time in proportion to the number of slots now and then, so callers [`lend`](Self::lend) the
     /// list and hold no lock. Stamps that move meanwhile do no harm: those that were read are lower
@@ -161,7 +163,7 @@ mod tests {
         let mut order = Vec::new();
         loop {
             list.search(stamps);
-            let Some(slot) = list.pop(stamps) else { return order };
+            let Some(slot) = list.oldest(stamps) else { return order };
             stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
             order.push(slot);
         }
@@ -185,7 +187,7 @@ mod tests {
         let mut list = LruList::default();
         list.search(&stamps);
         stamps[0].store(4, Ordering::Relaxed);
-        assert_eq!(list.pop(&stamps), Some(1));
+        assert_eq!(list.oldest(&stamps), Some(1));
     }
 
     #[test]
@@ -196,9 +198,9 @@ mod tests {
         for stamp in &stamps[..50] {
             stamp.fetch_add(1_000, Ordering::Relaxed);
         }
-        assert_eq!(list.pop(&stamps), None);
+        assert_eq!(list.oldest(&stamps), None);
         list.search(&stamps);
-        assert_eq!(list.pop(&stamps), Some(50));
+        assert_eq!(list.oldest(&stamps), Some(50));
     }
 
     #[test]
@@ -206,6 +208,6 @@ mod tests {
         let stamps = stamps([stamp::VACANT; 300]);
         let mut list = LruList::default();
         list.search(&stamps);
-        assert_eq!(list.pop(&stamps), None);
+        assert_eq!(list.oldest(&stamps), None);
     }
 }

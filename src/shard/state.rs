@@ -108,7 +108,7 @@ impl<K, V> State<K, V> {
         }
         // What the user's `Eq` has to say comes before anything that must be whole.
         let seat = submission.seat(&self.flights);
-        let place = match submission.find(seat.as_ref(), &self.index, &mut self.flights) {
+        let place = match submission.find(seat.as_ref(), &self.index, &self.flights) {
             Found::Fence => {
                 submission.turn_away(seat, &mut self.flights);
                 return Written::Done;
@@ -119,13 +119,15 @@ impl<K, V> State<K, V> {
                     Place::Room(room)
                 } else if self.index.is_empty() {
                     return Written::NeedsRoom;
-                } else if let Some(victim) = self.order.lru.pop(self.index.stamps()) {
+                } else if let Some(victim) = self.order.lru.oldest(self.index.stamps()) {
                     Place::InsteadOf(victim)
                 } else {
                     return Written::NeedsVictim;
                 }
             }
         };
+        // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
+        submission.fence(&mut self.flights);
         let key = submission.take_key(seat, &mut self.flights);
         self.put(submission, key, place, now, ledger);
         Written::Done
@@ -179,7 +181,7 @@ impl<K, V> State<K, V> {
 
     /// Takes out the least recently used entry, if it is known; its room is the caller's.
     pub(super) fn evict(&mut self, ledger: &Ledger) -> Option<Entry<K, V>> {
-        let victim = self.order.lru.pop(self.index.stamps())?;
+        let victim = self.order.lru.oldest(self.index.stamps())?;
         ledger.counters.count(Event::Eviction);
         Some(self.detach(victim))
     }

@@ -95,12 +95,12 @@ impl<K, V> Submission<K, V> {
         }
     }
 
-    /// Looks for an entry of the key. An insertion fences the loads of the key that are in flight.
+    /// Looks for an entry of the key.
     pub(super) fn find(
         &self,
         seat: Option<&Seat>,
         index: &Index<K, V>,
-        flights: &mut Flights<K, V>,
+        flights: &Flights<K, V>,
     ) -> Found
     where
         K: Eq,
@@ -117,13 +117,20 @@ impl<K, V> Submission<K, V> {
                 }
                 index.find(self.hash, flight.key())
             }
-            (Origin::Caller(Some(key)), None) => {
-                flights.fence(self.hash, key);
-                index.find(self.hash, key)
-            }
+            (Origin::Caller(Some(key)), None) => index.find(self.hash, key),
             _ => unreachable!("a submission keeps its key until it is in"),
         };
         entry.map_or(Found::Nothing, Found::Entry)
+    }
+
+    /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry.
+    pub(super) fn fence(&self, flights: &mut Flights<K, V>)
+    where
+        K: Eq,
+    {
+        if let Origin::Caller(Some(key)) = &self.origin {
+            flights.fence(self.hash, key);
+        }
     }
 
     /// Takes the key, ending the flight that it comes from.
