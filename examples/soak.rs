@@ -34,13 +34,13 @@ use executor::Executor;
 use load::Ground;
 
 /// Steps of one task in a round.
-const STEPS: u64 = 500;
+const STEPS: u64 = 2_000;
 
 /// Keys of one task in a round.
 const FAILING_KEYS: u64 = 1_000;
 
 /// Rounds until the memory has found its level: tables, queues and stacks have grown by then.
-const WARM_UP: u64 = 10;
+const WARM_UP: u64 = 3;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
