@@ -13,16 +13,16 @@ impl<'a> Bytes<'a> {
     }
 
     /// The next byte; zero when none is left.
-    pub fn next(&mut self) -> u8 {
+    pub fn next_byte(&mut self) -> u8 {
         self.0.next().copied().unwrap_or(0)
     }
 
     pub fn next_u64(&mut self) -> u64 {
-        (0..8).fold(0, |number, _| number << 8 | u64::from(self.next()))
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.next_byte()))
     }
 
     pub fn below(&mut self, limit: usize) -> usize {
-        usize::from(self.next()) % limit
+        usize::from(self.next_byte()) % limit
     }
 
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {

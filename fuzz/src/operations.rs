@@ -22,7 +22,7 @@ pub fn run(input: &[u8]) {
     if let Some(ttl) = ttl {
         builder = builder.ttl(Duration::from_nanos(ttl));
     }
-    if bytes.next() % 2 == 1 {
+    if bytes.next_byte() % 2 == 1 {
         builder = builder.measure_with(|_, value: &Value| value.number as usize);
     }
     let model = Model { maxsize, ttl, ..Model::default() };

@@ -37,7 +37,7 @@ pub fn run(input: &[u8]) {
     if let Some(ttl) = ttl {
         builder = builder.ttl(ttl).clock(clock.clone());
     }
-    if bytes.next() % 2 == 1 {
+    if bytes.next_byte() % 2 == 1 {
         builder = builder.measure_with(|_, _| 1);
     }
     let ground = Ground {

@@ -48,10 +48,10 @@ fn duration(bytes: &mut Bytes<'_>) -> Duration {
         4 => END,
         5 => end + Duration::from_nanos(1),
         6 => Duration::from_secs(u64::MAX),
-        7 => Duration::from_nanos(u64::MAX / 2 + u64::from(bytes.next())),
-        8 => END - Duration::from_nanos(u64::from(bytes.next())),
+        7 => Duration::from_nanos(u64::MAX / 2 + u64::from(bytes.next_byte())),
+        8 => END - Duration::from_nanos(u64::from(bytes.next_byte())),
         9 => Duration::from_nanos(bytes.next_u64()),
-        _ => Duration::from_nanos(u64::from(bytes.next())),
+        _ => Duration::from_nanos(u64::from(bytes.next_byte())),
     }
 }
 
@@ -150,7 +150,7 @@ impl Run {
     /// Moves the clock to any time, or by a little.
     fn set_clock(&mut self, bytes: &mut Bytes<'_>) {
         let now = self.clock.time();
-        let step = Duration::from_nanos(u64::from(bytes.next()));
+        let step = Duration::from_nanos(u64::from(bytes.next_byte()));
         let time = match bytes.below(4) {
             0 => duration(bytes),
             1 => now.saturating_sub(step),
