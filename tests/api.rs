@@ -285,6 +285,7 @@ executors! {
         assert_eq!(errors.len(), 50);
     }
 
+    /// Against (A20) of `docs/reliability.md`.
     async fn waiters_of_failed_loads_try_one_after_another_until_one_succeeds() {
         let cache = AsyncLru::<u32, u32>::new(10);
         let started = AtomicUsize::new(0);
@@ -563,6 +564,7 @@ executors! {
 // The cache as a whole.
 
 executors! {
+    /// Against (A21) of `docs/reliability.md`.
     async fn clear_removes_everything_and_resets_the_statistics() {
         for blocking in [false, true] {
             let cache = AsyncLru::<u32, u32>::builder().maxsize(2_000).shards(8).build();

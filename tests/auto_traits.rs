@@ -92,6 +92,7 @@ fn types_are_send_and_sync_whatever_the_parts_are_called() {
 }
 
 /// Two threads could get hold of one `Rc` or `Cell`.
+/// Against (A38) of `docs/reliability.md`.
 #[test]
 fn a_cache_is_neither_send_nor_sync_if_its_parts_are_not() {
     <AsyncLru<Rc<str>, u64> as NotSend<_>>::holds();
@@ -232,6 +233,7 @@ fn futures_are_send_if_what_they_hold_is() {
     futures_are_send(&cache, "a".to_owned(), "a".into(), async || "a".into(), tried);
 }
 
+/// Against (A38) of `docs/reliability.md`.
 #[test]
 fn futures_are_not_send_if_what_they_hold_is_not() {
     fn not_send<T: NotSend<Why>, Why>(_: T) {}

@@ -59,6 +59,7 @@ executors! {
         }
     }
 
+    /// Against (A19) of `docs/reliability.md`.
     async fn callers_of_one_moment_share_a_load_of_a_cache_that_keeps_nothing() {
         for cache in keeping_nothing() {
             let started = AtomicU64::new(0);
@@ -106,6 +107,7 @@ executors! {
 // Extreme settings.
 
 executors! {
+    /// Against (A34), (A35) of `docs/reliability.md`.
     async fn the_largest_settings_work() {
         let cache = AsyncLru::<u64, u64>::builder()
             .maxsize(usize::MAX)
@@ -125,6 +127,7 @@ executors! {
         assert!(cache.is_empty());
     }
 
+    /// Against (A36) of `docs/reliability.md`.
     async fn the_smallest_settings_work() {
         let nanosecond = Duration::from_nanos(1);
         let clock = ManualClock::new();
@@ -143,6 +146,7 @@ executors! {
         assert_eq!(cache.get(&99), None);
     }
 
+    /// Against (A36) of `docs/reliability.md`.
     async fn more_shards_than_entries_hold_no_more_than_they_may() {
         for maxsize in 1..5 {
             let cache = AsyncLru::<u64, u64>::builder().maxsize(maxsize).shards(1024).build();
@@ -379,6 +383,7 @@ impl PartialEq for Shifty {
 impl Eq for Shifty {}
 
 executors! {
+    /// Against (A36) of `docs/reliability.md`.
     async fn keys_that_change_in_the_cache_are_lost_and_leave_in_their_turn() {
         for shards in [1, 8] {
             let cache = AsyncLru::<Shifty, u64>::builder().maxsize(50).shards(shards).build();
@@ -457,6 +462,7 @@ async fn assert_usable(cache: &AsyncLru<Arc<str>, u64>, key: &Arc<str>) {
 }
 
 executors! {
+    /// Against (A30) of `docs/reliability.md`.
     async fn ten_thousand_errors_in_a_row_leave_nothing_behind() {
         let cache = AsyncLru::<Arc<str>, u64>::new(10);
         let key: Arc<str> = "key".into();
@@ -489,6 +495,7 @@ executors! {
         assert_usable(&cache, &key).await;
     }
 
+    /// Against (A7), (A30) of `docs/reliability.md`.
     async fn a_thousand_panics_leave_nothing_behind() {
         let cache = AsyncLru::<Arc<str>, u64>::new(10);
         let key: Arc<str> = "key".into();
@@ -519,6 +526,7 @@ executors! {
         assert_usable(&cache, &key).await;
     }
 
+    /// Against (A30) of `docs/reliability.md`.
     async fn ten_thousand_dropped_waiters_leave_nothing_behind() {
         let cache = AsyncLru::<Arc<str>, u64>::new(10);
         let key: Arc<str> = "key".into();
@@ -542,6 +550,7 @@ executors! {
         assert_usable(&cache, &key).await;
     }
 
+    /// Against (A8) of `docs/reliability.md`.
     async fn leaders_dropped_one_after_another_hand_over_ten_thousand_times() {
         let cache = AsyncLru::<Arc<str>, u64>::new(10);
         let key: Arc<str> = "key".into();
@@ -670,6 +679,7 @@ executors! {
         assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
     }
 
+    /// Against (A34) of `docs/reliability.md`.
     async fn a_jump_to_the_end_of_time_expires_what_can_expire() {
         let nanoseconds = Duration::from_nanos;
         for end in [Duration::MAX, nanoseconds(u64::MAX), nanoseconds(u64::MAX - 1)] {
@@ -693,6 +703,7 @@ executors! {
         }
     }
 
+    /// Against (A34) of `docs/reliability.md`.
     async fn a_clock_that_jumps_about_breaks_nothing() {
         for shards in [1, 8] {
             let cache = timed(shards, Jumping(AtomicU64::new(0)));

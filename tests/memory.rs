@@ -181,6 +181,7 @@ fn a_cache_that_is_dropped_leaves_nothing_behind() {
     assert_eq!(live(), before);
 }
 
+/// Against (A30) of `docs/reliability.md`.
 #[test]
 fn a_burst_of_loads_leaves_no_memory_behind() {
     let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().maxsize(0).build());
@@ -196,6 +197,7 @@ fn a_burst_of_loads_leaves_no_memory_behind() {
     assert!(counted.live() < idle + 64 * 1024, "{} and {idle}", counted.live());
 }
 
+/// Against (A36) of `docs/reliability.md`.
 #[test]
 fn a_large_bound_allocates_nothing_in_advance() {
     for (maxsize, shards) in [(usize::MAX, 1), (usize::MAX, usize::MAX), (1 << 20, 0)] {

@@ -325,6 +325,7 @@ fn validate(cache: &Cache, what: &str) {
     assert_eq!(cache.keys().len(), cache.len(), "{what}");
 }
 
+/// Against (A25), (A26), (A27), (A28) of `docs/reliability.md`.
 #[test]
 fn a_panic_at_any_call_of_user_code_leaves_the_cache_valid() {
     silence_panics_on_purpose();
@@ -365,6 +366,7 @@ fn silence_panics_on_purpose() {
     }));
 }
 
+/// Against (A7) of `docs/reliability.md`.
 #[test]
 fn a_panic_of_the_loader_reaches_its_own_caller_alone() {
     let cache = AsyncLru::<u32, u32>::new(10);
@@ -385,6 +387,7 @@ fn a_panic_of_the_loader_reaches_its_own_caller_alone() {
     assert_eq!((stats.loads, stats.load_failures), (2, 1));
 }
 
+/// Against (A27) of `docs/reliability.md`.
 #[test]
 fn a_panic_while_everything_is_dropped_still_drops_the_rest() {
     struct Value(Rc<Cell<u32>>);

@@ -75,6 +75,7 @@ executors! {
         assert_eq!(cache.get(&1), Some(3), "the load that ended last is kept");
     }
 
+    /// Against (A19) of `docs/reliability.md`.
     async fn a_cache_that_keeps_nothing_still_shares_loads() {
         let nothing = [
             Cache::new(0),
@@ -137,6 +138,7 @@ fn flight<'a>(cache: &'a Cache, gate: &'a Gate) -> (Hand<'a, u32>, Hand<'a, u32>
     (leader, waiter)
 }
 
+/// Against (A15) of `docs/reliability.md`.
 #[test]
 fn a_caller_that_comes_after_the_value_is_published_hits_although_waiters_have_not_run() {
     let cache = Cache::new(10);
@@ -172,6 +174,7 @@ enum Fence {
     Insert,
 }
 
+/// Against (A11), (A16), (A17) of `docs/reliability.md`.
 #[test]
 fn a_write_wins_over_a_load_in_flight_and_those_who_joined_still_agree() {
     for blocking in [false, true] {
@@ -205,6 +208,7 @@ fn a_write_wins_over_a_load_in_flight_and_those_who_joined_still_agree() {
     }
 }
 
+/// Against (A17) of `docs/reliability.md`.
 #[test]
 fn a_fenced_load_that_ends_last_does_not_come_back() {
     let cache = Cache::new(10);
@@ -268,6 +272,7 @@ fn a_key_that_expires_is_loaded_once_more_for_all() {
     assert_eq!((stats.expirations, stats.evictions, stats.current_size), (1, 0, 1));
 }
 
+/// Against (A22) of `docs/reliability.md`.
 #[test]
 fn a_loader_that_asks_for_its_own_key_panics_with_a_message() {
     let cache = Cache::new(10);
@@ -276,6 +281,7 @@ fn a_loader_that_asks_for_its_own_key_panics_with_a_message() {
     assert_recursion_is_named(recursive, &cache);
 }
 
+/// Against (A22) of `docs/reliability.md`.
 #[test]
 fn loaders_that_ask_for_each_other_in_a_circle_panic_with_a_message() {
     let cache = Cache::new(10);
@@ -323,6 +329,7 @@ fn assert_recursion_is_named(call: impl Future<Output = u32>, cache: &Cache) {
     assert_eq!(cache.stats().current_size, 1);
 }
 
+/// Against (A24) of `docs/reliability.md`.
 #[test]
 fn a_loader_may_use_the_cache_for_other_keys() {
     let cache = Cache::new(10);

@@ -295,6 +295,7 @@ executors! {
         }
     }
 
+    /// Against (A29) of `docs/reliability.md`.
     async fn each_expired_entry_counts_once_however_it_is_freed() {
         let clock = ManualClock::new();
         let cache =
@@ -524,6 +525,7 @@ executors! {
         assert_eq!(seen.load(Ordering::Relaxed), 102 + 304 + 506);
     }
 
+    /// Against (A35) of `docs/reliability.md`.
     async fn measures_too_large_to_add_up_do_not_overflow() {
         let cache = AsyncLru::<u64, u64>::builder().measure_with(|_, _| usize::MAX).build();
         for key in 0..3 {
@@ -548,6 +550,7 @@ executors! {
     }
 }
 
+/// Against (A35) of `docs/reliability.md`.
 #[test]
 fn a_value_that_grows_does_not_make_the_estimate_drift() {
     let cache =

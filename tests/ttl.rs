@@ -64,6 +64,7 @@ executors! {
         }
     }
 
+    /// Against (A32) of `docs/reliability.md`.
     async fn purging_frees_what_nobody_reads() {
         for shards in [1, 8] {
             let clock = ManualClock::new();
@@ -92,6 +93,7 @@ executors! {
     }
 }
 
+/// Against (A33) of `docs/reliability.md`.
 #[test]
 fn the_time_to_live_starts_with_the_publication_and_not_with_the_load() {
     let (cache, clock) = cache(10, SECOND);
@@ -122,6 +124,7 @@ fn replacing_a_value_starts_its_time_anew() {
     assert_eq!(cache.get(&1), None);
 }
 
+/// Against (A29) of `docs/reliability.md`.
 #[test]
 fn an_expired_value_is_not_returned_by_the_insert_that_replaces_it() {
     let (cache, clock) = cache(10, SECOND);
@@ -132,6 +135,7 @@ fn an_expired_value_is_not_returned_by_the_insert_that_replaces_it() {
     assert_eq!((stats.expirations, stats.evictions, stats.current_size), (1, 0, 1));
 }
 
+/// Against (A32) of `docs/reliability.md`.
 #[test]
 fn every_write_frees_some_expired_entries_and_a_bounded_number() {
     let (cache, clock) = cache(400, SECOND);
@@ -150,6 +154,7 @@ fn every_write_frees_some_expired_entries_and_a_bounded_number() {
     assert_eq!(cache.len(), writes as usize);
 }
 
+/// Against (A32) of `docs/reliability.md`.
 #[test]
 fn a_load_that_never_ends_does_not_keep_other_entries_from_expiring() {
     let (cache, clock) = cache(10, SECOND);
@@ -164,6 +169,7 @@ fn a_load_that_never_ends_does_not_keep_other_entries_from_expiring() {
     assert_eq!(now(cache.purge_expired()), 1);
 }
 
+/// Against (A34) of `docs/reliability.md`.
 #[test]
 fn the_longest_times_to_live_never_end() {
     for ttl in [Duration::MAX, Duration::from_secs(u64::MAX / 2), Duration::from_nanos(u64::MAX)] {
@@ -186,6 +192,7 @@ fn a_clock_at_the_end_of_its_range_neither_panics_nor_keeps_what_is_due() {
     assert_eq!(cache.get(&2), Some(20), "its deadline lies beyond all time");
 }
 
+/// Against (A34) of `docs/reliability.md`.
 #[test]
 fn a_clock_that_steps_back_revives_nothing_that_was_seen_expired() {
     let (cache, clock) = cache(10, SECOND);

@@ -1,0 +1,227 @@
+//! What the tasks do: calls of every kind, which succeed, fail, panic or are dropped.
+
+use std::future::{Future, pending};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use async_lru::{AsyncLru, ManualClock};
+use futures_lite::FutureExt;
+use futures_lite::future::{or, yield_now};
+
+use crate::census::{Census, Key, Number, Value};
+
+pub(crate) const MAXSIZE: usize = 20_000;
+
+/// Keys of the random load; few are asked for often and many seldom.
+const KEYS: u64 = 80_000;
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// What all tasks share.
+pub(crate) struct Ground {
+    pub(crate) cache: AsyncLru<Key, Value>,
+    pub(crate) census: Census,
+    clock: ManualClock,
+    pub(crate) counts: Counts,
+}
+
+/// What was done, as the tasks count it; all but the steps since the cache was last emptied.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) steps: AtomicU64,
+    /// Calls that the cache counts.
+    pub(crate) calls: AtomicU64,
+    pub(crate) loads: AtomicU64,
+    /// Loads that ended with a value.
+    pub(crate) values: AtomicU64,
+}
+
+impl Counts {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a load is to end.
+#[derive(Clone, Copy, PartialEq)]
+enum Ending {
+    Value,
+    Error,
+    Panic,
+}
+
+impl Ground {
+    pub(crate) fn new() -> Self {
+        let clock = ManualClock::new();
+        let builder = AsyncLru::builder().maxsize(MAXSIZE).ttl(TTL).clock(clock.clone());
+        Self { cache: builder.build(), census: Census::default(), clock, counts: Counts::default() }
+    }
+
+    /// Fills the cache with entries that are all alike, so that its memory can be compared.
+    pub(crate) fn fill(&self) {
+        let Self { cache, census, .. } = self;
+        for key in KEYS..KEYS + MAXSIZE as u64 {
+            cache.insert_blocking(census.key(key), census.value(key));
+        }
+        assert_eq!(cache.len(), MAXSIZE);
+    }
+
+    /// Starts `number` loads at once and drops them: the cache keeps the room that its table of loads
+    /// has taken, within limits, and in the random load that would grow for a long time.
+    pub(crate) fn crowd(&self, number: u64) {
+        let start = |key| {
+            let mut call = Box::pin(self.cache.get_or_insert_with(self.census.key(key), pending));
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            call
+        };
+        let calls: Vec<_> = (0..number).map(start).collect();
+        drop(calls);
+        self.clear();
+    }
+
+    /// Empties the cache, which resets its statistics.
+    pub(crate) fn clear(&self) {
+        self.cache.clear_blocking();
+        let Counts { calls, loads, values, .. } = &self.counts;
+        for counter in [calls, loads, values] {
+            counter.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// A row of random steps.
+    pub(crate) async fn random_load(&self, seed: u64, steps: u64) {
+        let mut random = Random(seed);
+        for _ in 0..steps {
+            self.random_step(&mut random).await;
+            Counts::add(&self.counts.steps);
+        }
+    }
+
+    async fn random_step(&self, random: &mut Random) {
+        let Self { cache, census, clock, counts } = self;
+        let number = random.below(KEYS);
+        let number = random.below(number + 1);
+        let yields = random.below(4);
+        match random.below(1000) {
+            0..500 => self.call(number, yields, Ending::Value).await,
+            500..600 => {
+                let ending = if random.below(3) == 0 { Ending::Error } else { Ending::Value };
+                let call = cache.try_get_or_insert_with(census.key(number), || {
+                    self.load(number, yields, ending)
+                });
+                Counts::add(&counts.calls);
+                assert!(
+                    call.await.is_ok_and(|value| value.key == number) || ending == Ending::Error
+                );
+            }
+            600..650 => {
+                let call = cache.try_get_or_insert_shared(census.key(number), || {
+                    self.load(number, yields, Ending::Error)
+                });
+                Counts::add(&counts.calls);
+                assert!(call.await.map_or_else(|key| key == number, |value| value.key == number));
+            }
+            650..700 => {
+                let call = AssertUnwindSafe(self.call(number, yields, Ending::Panic));
+                // Those that found a value or waited for another's do not panic.
+                drop(call.catch_unwind().await);
+            }
+            700..800 => {
+                let call = async {
+                    self.call(number, yields + 2, Ending::Value).await;
+                };
+                // The loser is dropped.
+                or(call, async {
+                    for _ in 0..yields {
+                        yield_now().await;
+                    }
+                })
+                .await;
+            }
+            800..880 => {
+                Counts::add(&counts.calls);
+                let found = cache.get(&Number(number));
+                assert!(found.is_none_or(|value| value.key == number));
+            }
+            880..930 => {
+                let old = cache.insert(census.key(number), census.value(number)).await;
+                assert!(old.is_none_or(|value| value.key == number));
+            }
+            930..960 => {
+                let old = cache.remove(&Number(number)).await;
+                assert!(old.is_none_or(|value| value.key == number));
+            }
+            960..990 => drop(cache.invalidate(&Number(number)).await),
+            990 => drop(cache.purge_expired().await),
+            _ => clock.advance(TTL / 500),
+        }
+        assert!(cache.len() <= MAXSIZE);
+    }
+
+    async fn call(&self, number: u64, yields: u64, ending: Ending) {
+        let load = || async move {
+            // Only a failing load has no value, and there is none here.
+            self.load(number, yields, ending).await.unwrap_or_else(|_| unreachable!())
+        };
+        Counts::add(&self.counts.calls);
+        let value = self.cache.get_or_insert_with(self.census.key(number), load).await;
+        assert_eq!(value.key, number);
+    }
+
+    async fn load(&self, number: u64, yields: u64, ending: Ending) -> Result<Value, u64> {
+        Counts::add(&self.counts.loads);
+        let _alive = self.census.load();
+        for _ in 0..yields {
+            yield_now().await;
+        }
+        match ending {
+            Ending::Value => {
+                Counts::add(&self.counts.values);
+                Ok(self.census.value(number))
+            }
+            Ending::Error => Err(number),
+            // Unlike `panic!` it prints nothing.
+            Ending::Panic => resume_unwind(Box::new("on purpose")),
+        }
+    }
+
+    /// Keys that were never asked for, each of whose loads fails.
+    pub(crate) async fn failing_keys(&self, keys: Range<u64>) {
+        for number in keys {
+            // Not a key that the cache is filled with.
+            let number = number | 1 << 40;
+            Counts::add(&self.counts.calls);
+            let load = || self.load(number, number % 2, Ending::Error);
+            let failed = self.cache.try_get_or_insert_with(self.census.key(number), load).await;
+            assert!(failed.is_err_and(|key| key == number));
+            Counts::add(&self.counts.steps);
+        }
+    }
+
+    /// Asserts that the cache has counted the same, which only holds when nobody calls it.
+    pub(crate) fn assert_statistics(&self) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        let stats = self.cache.stats();
+        let Counts { calls, loads, values, .. } = &self.counts;
+        assert_eq!(stats.calls(), count(calls), "{stats}");
+        assert_eq!(stats.loads, count(loads), "{stats}");
+        // A call that is dropped while it waits to publish its value counts as failed.
+        assert!(stats.loads - stats.load_failures <= count(values), "{stats}");
+    }
+}
+
+/// A generator of random numbers: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (bits ^ bits >> 31) % limit
+    }
+}

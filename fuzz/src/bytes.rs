@@ -1,0 +1,31 @@
+//! The input of a target, taken byte by byte.
+
+/// What is left of an input.
+pub struct Bytes<'a>(std::slice::Iter<'a, u8>);
+
+impl<'a> Bytes<'a> {
+    pub fn new(input: &'a [u8]) -> Self {
+        Self(input.iter())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.as_slice().is_empty()
+    }
+
+    /// The next byte; zero when none is left.
+    pub fn next_byte(&mut self) -> u8 {
+        self.0.next().copied().unwrap_or(0)
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.next_byte()))
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::from(self.next_byte()) % limit
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}

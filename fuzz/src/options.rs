@@ -1,0 +1,249 @@
+//! Caches of any settings, however odd, each used a little.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::time::Duration;
+
+use async_lru::{AsyncLru, ManualClock};
+use futures_lite::future::{block_on, yield_now, zip};
+
+use super::bytes::Bytes;
+use super::census::{Census, Key, Value, numbers};
+
+const KEYS: usize = 10;
+
+/// A thousand shards are slow to look at, and what a setting breaks shows soon.
+const MAX_STEPS: u32 = 40;
+
+/// Builds the cache that `input` asks for, and uses it.
+pub fn run(input: &[u8]) {
+    let mut bytes = Bytes::new(input);
+    let census = Census::default();
+    let settings = Settings::from(&mut bytes);
+    let cache = settings.build();
+    settings.assert_kept(&cache);
+    let written = HashMap::new();
+    let mut run = Run { cache, settings, census: census.clone(), written, evictions: 0 };
+    let empty = run.cache.stats().total_size_in_memory_bytes;
+    let mut number = 0;
+    while !bytes.is_empty() && number < MAX_STEPS {
+        number += 1;
+        run.step(&mut bytes, number);
+        run.check();
+    }
+    run.cache.clear_blocking();
+    let cleared = run.cache.stats().total_size_in_memory_bytes;
+    assert!(cleared < empty + (1 << 16), "{cleared} bytes after clear, {empty} before");
+    drop(run);
+    census.assert_only(0);
+}
+
+/// A hasher that is good, or bad in one of the ways that hashers are bad.
+#[derive(Clone, Copy, Debug)]
+enum Hashing {
+    Good,
+    Constant(u64),
+    /// The number itself, shifted: all other bits are zero.
+    Shifted(u32),
+}
+
+struct AnyHasher(Hashing, DefaultHasher, u64);
+
+impl BuildHasher for Hashing {
+    type Hasher = AnyHasher;
+
+    fn build_hasher(&self) -> AnyHasher {
+        AnyHasher(*self, DefaultHasher::new(), 0)
+    }
+}
+
+impl Hasher for AnyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.1.write(bytes);
+        self.2 = bytes.iter().fold(self.2, |number, byte| number << 8 | u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        match self.0 {
+            Hashing::Good => self.1.finish(),
+            Hashing::Constant(hash) => hash,
+            Hashing::Shifted(by) => self.2 << by,
+        }
+    }
+}
+
+/// What the cache is told of the bytes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Measuring {
+    Nothing,
+    Each(usize),
+    /// Another number each time.
+    Growing,
+}
+
+#[derive(Debug)]
+struct Settings {
+    maxsize: usize,
+    shards: Option<usize>,
+    ttl: Option<Duration>,
+    measuring: Measuring,
+    hashing: Hashing,
+    without_single_flight: Option<()>,
+}
+
+impl Settings {
+    fn from(bytes: &mut Bytes<'_>) -> Self {
+        let large = u32::MAX as usize;
+        let any = bytes.next_u64() as usize;
+        Self {
+            maxsize: bytes.pick(&[0, 1, 2, 3, 7, 511, 512, large - 1, large, usize::MAX, any]),
+            shards: bytes.pick(&[None, Some(0), Some(1), Some(3), Some(64), Some(any)]),
+            ttl: bytes.pick(&[
+                None,
+                Some(Duration::ZERO),
+                Some(Duration::from_nanos(1)),
+                Some(Duration::from_nanos(any as u64)),
+                Some(Duration::MAX),
+            ]),
+            measuring: bytes.pick(&[
+                Measuring::Nothing,
+                Measuring::Each(0),
+                Measuring::Each(1),
+                Measuring::Each(usize::MAX),
+                Measuring::Each(any),
+                Measuring::Growing,
+            ]),
+            hashing: bytes.pick(&[
+                Hashing::Good,
+                Hashing::Constant(0),
+                Hashing::Constant(u64::MAX),
+                Hashing::Constant(any as u64),
+                Hashing::Shifted(0),
+                Hashing::Shifted(56),
+            ]),
+            without_single_flight: bytes.pick(&[None, Some(())]),
+        }
+    }
+
+    fn build(&self) -> AsyncLru<Key, Value, Hashing> {
+        let mut builder = AsyncLru::<Key, Value>::builder()
+            .maxsize(self.maxsize)
+            .clock(ManualClock::new())
+            .hasher(self.hashing);
+        if let Some(shards) = self.shards {
+            builder = builder.shards(shards);
+        }
+        if let Some(ttl) = self.ttl {
+            builder = builder.ttl(ttl);
+        }
+        if self.without_single_flight.is_some() {
+            builder = builder.without_single_flight();
+        }
+        match self.measuring {
+            Measuring::Nothing => builder.build(),
+            Measuring::Each(bytes) => builder.measure_with(move |_, _| bytes).build(),
+            Measuring::Growing => builder.measure_with(|_, value| 1 << (value.number % 64)).build(),
+        }
+    }
+
+    fn keeps_entries(&self) -> bool {
+        self.maxsize > 0 && self.ttl != Some(Duration::ZERO)
+    }
+
+    fn assert_kept(&self, cache: &AsyncLru<Key, Value, Hashing>) {
+        let info = cache.info();
+        assert!(
+            info.maxsize == self.maxsize || info.maxsize >= 1 << 31 && info.maxsize < self.maxsize
+        );
+        assert_eq!(info.ttl, self.ttl);
+        assert!(info.shards.is_power_of_two() && info.shards <= 1024);
+        assert!(self.shards.is_none_or(|asked| info.shards >= asked.min(1024)));
+        assert!(cache.stats().total_size_in_memory_bytes < 1 << 20, "room in advance: {self:?}");
+    }
+}
+
+struct Run {
+    cache: AsyncLru<Key, Value, Hashing>,
+    settings: Settings,
+    census: Census,
+    /// What each key has unless it was evicted; nothing expires, as the clock stands still.
+    written: HashMap<u8, u32>,
+    /// As of the step before.
+    evictions: u64,
+}
+
+impl Run {
+    fn step(&mut self, bytes: &mut Bytes<'_>, number: u32) {
+        let Self { cache, settings, census, written, .. } = self;
+        let kind = bytes.below(8);
+        let at = bytes.below(KEYS) as u8;
+        let key = || census.key(at);
+        let load = async || {
+            yield_now().await;
+            census.value(number)
+        };
+        match kind {
+            0 => {
+                let found = numbers(cache.get(&key()));
+                assert!(found.is_none() || found == written.get(&at).copied());
+                return;
+            }
+            1 => {
+                let old = numbers(cache.remove_blocking(&key()));
+                assert!(old.is_none() || old == written.remove(&at));
+                written.remove(&at);
+                return;
+            }
+            2 if at == 0 => {
+                cache.clear_blocking();
+                written.clear();
+                return;
+            }
+            2..=4 => {
+                let old = numbers(block_on(cache.insert(key(), census.value(number))));
+                assert!(old.is_none() || old == written.get(&at).copied());
+                written.insert(at, number);
+            }
+            _ => {
+                let misses = cache.stats().misses;
+                let borrowed = key();
+                let both = zip(
+                    cache.get_or_insert_with(key(), load),
+                    cache.get_or_insert_with_ref(&borrowed, load),
+                );
+                let (one, two) = block_on(both);
+                drop(borrowed);
+                assert_eq!(one.number, two.number);
+                let expected = if settings.without_single_flight.is_some() { 2 } else { 1 };
+                let missed = cache.stats().misses - misses;
+                assert!(missed == 0 || missed == expected, "{missed} loads of one moment");
+                if missed == 0 {
+                    assert_eq!(written.get(&at), Some(&one.number));
+                }
+                written.insert(at, one.number);
+            }
+        }
+        let expected = settings.keeps_entries().then(|| written[&at]);
+        assert_eq!(numbers(cache.peek(&key())), expected, "the newest entry is there");
+    }
+
+    fn check(&mut self) {
+        let Self { cache, settings, census, written, evictions } = self;
+        let stats = cache.stats();
+        let len = cache.len();
+        assert!(len <= settings.maxsize);
+        assert!(len == settings.maxsize || stats.evictions <= *evictions, "evicted with room left");
+        *evictions = stats.evictions;
+        if settings.keeps_entries() && *evictions == 0 {
+            assert_eq!(len, written.len());
+        }
+        assert_eq!(cache.keys().len(), len);
+        assert_eq!(stats.expirations, 0);
+        census.assert_only(len);
+        if let Measuring::Each(bytes) = settings.measuring {
+            let least = (bytes as u64).saturating_mul(len as u64);
+            assert!(stats.total_size_in_memory_bytes >= least, "{stats}");
+        }
+        assert!(!format!("{cache:?} {} {stats}", cache.info()).is_empty());
+    }
+}
