@@ -863,6 +863,27 @@ mod tests {
     }
 
     #[test]
+    fn an_insertion_that_has_to_wait_fences_no_load_before_it_is_in() {
+        let cache = full_cache();
+        let mut leader = pin!(cache.get_or_insert_with(3, async || {
+            yield_now().await;
+            30
+        }));
+        assert!(poll(leader.as_mut()).is_pending());
+        let search = cache.store().shards()[0].hold_searches();
+        let mut insert = pin!(cache.insert(3, 31));
+        assert!(poll(insert.as_mut()).is_pending());
+        let mut waiter = pin!(cache.get_or_insert_with(3, async || unreachable!("joins the load")));
+        assert!(poll(waiter.as_mut()).is_pending());
+        drop(search);
+
+        assert_eq!(poll(insert), Poll::Ready(None));
+        assert_eq!(poll(leader), Poll::Ready(30));
+        assert_eq!(poll(waiter), Poll::Ready(30));
+        assert_eq!(cache.get(&3), Some(31));
+    }
+
+    #[test]
     fn a_leader_dropped_while_it_waits_to_publish_lets_a_waiter_load() {
         let cache = full_cache();
         let mut leader = Box::pin(cache.get_or_insert_with(3, async || {
