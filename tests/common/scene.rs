@@ -62,6 +62,16 @@ pub struct Scene {
     pub others: u32,
 }
 
+/// The calls of a scene.
+struct Cast<'a> {
+    /// The one to be cancelled.
+    subject: Caller<'a>,
+    /// The one that loads first, if it is not that.
+    helper: Option<Caller<'a>>,
+    /// Those that wait.
+    others: Vec<Caller<'a>>,
+}
+
 impl Scene {
     pub fn is_possible(&self) -> bool {
         let load = self.call.load();
@@ -112,39 +122,11 @@ impl Scene {
     }
 
     fn play_on(&self, stage: &Stage, polls: usize, fate: Fate) -> Run {
-        let Self { kind, call, role, .. } = *self;
-        let mut subject = stage.begin(SUBJECT, call, self.key());
-        let load = Call::Load(Form::With, Ending::Value);
-        let mut helper = self.has_helper().then(|| stage.begin(HELPER, load, KEY));
-        let form = |number: u32| Form::ALL[(number as usize + polls) % Form::ALL.len()];
-        let mut others: Vec<Caller<'_>> = (0..self.others)
-            .map(|other| stage.begin(OTHERS + other, Call::Load(form(other), Ending::Value), KEY))
-            .collect();
-        if let Some(helper) = &mut helper {
-            helper.poll();
-            others.iter_mut().for_each(Caller::poll);
-        }
+        let mut cast = self.gather(stage, polls);
+        self.act(stage, &mut cast, polls);
+        let Cast { subject, helper, others } = cast;
+        let mut others: Vec<Caller<'_>> = helper.into_iter().chain(others).collect();
 
-        for poll in 0..polls {
-            if self.is_blocked(poll) {
-                stage.during_a_write(|| subject.poll());
-            } else {
-                subject.poll();
-            }
-            if subject.answer().is_some() {
-                break;
-            }
-            if role == Role::Heir && poll == 0 {
-                helper.take().into_iter().for_each(Caller::cancel);
-            } else if role != Role::Writer || poll == 0 && !self.has_helper() {
-                helper.iter_mut().chain(&mut others).for_each(Caller::poll);
-            }
-        }
-        if role == Role::Heir {
-            helper.take().into_iter().for_each(Caller::cancel);
-        }
-
-        let run = if subject.answer().is_some() { Run::Ended } else { Run::Cut };
         let (answer, has_started) = (subject.answer(), subject.has_started());
         let leads = subject.leads();
         let mut kept = None;
@@ -153,8 +135,7 @@ impl Scene {
             Fate::Leaked => subject.leak(),
             Fate::Kept => kept = Some(subject),
         }
-        let mut others: Vec<Caller<'_>> = helper.into_iter().chain(others).collect();
-        if leads && fate != Fate::Dropped && role != Role::Bystander && kind.is_single_flight {
+        if leads && fate != Fate::Dropped && self.shares_flights() {
             // The documented limit: nobody can poll the load.
             for _ in 0..8 {
                 others.iter_mut().for_each(Caller::poll);
@@ -167,16 +148,16 @@ impl Scene {
         }
         drive(&mut others);
         let makers = self.makers(&others, answer);
-        let is_cleared = matches!(call, Call::Clear | Call::MemoClear) && run == Run::Ended;
-        if kind.is_single_flight && !is_cleared {
-            let led_by_others = makers.iter().filter(|maker| **maker >= OTHERS).count();
+        if self.kind.is_single_flight && !(self.call.is_clear() && answer.is_some()) {
+            let led_by_others = makers.iter().filter(|maker| **maker >= OTHERS).count() as u64;
             let led_before = u64::from(self.has_helper()) + u64::from(has_started);
-            assert_eq!(stage.loads(), led_before + led_by_others as u64);
+            assert_eq!(stage.loads(), led_before + led_by_others);
         }
-        if kind.is_single_flight && kind.keeps_entries() {
+        if self.kind.is_single_flight && self.kind.keeps_entries() {
             self.check_entries(stage, makers.first().copied(), answer);
         }
         drop(others);
+
         if leads {
             kept.take().into_iter().for_each(Caller::cancel);
             if fate == Fate::Leaked {
@@ -188,7 +169,52 @@ impl Scene {
         stage.validate();
         kept.into_iter().for_each(Caller::cancel);
         stage.validate();
-        run
+        if answer.is_some() { Run::Ended } else { Run::Cut }
+    }
+
+    /// Begins the calls, and the load that is there before the one to be cancelled.
+    fn gather<'a>(&self, stage: &'a Stage, polls: usize) -> Cast<'a> {
+        let load = |maker, form| stage.begin(maker, Call::Load(form, Ending::Value), KEY);
+        let subject = stage.begin(SUBJECT, self.call, self.key());
+        let mut helper = self.has_helper().then(|| load(HELPER, Form::With));
+        // The others take turns with the forms.
+        let form = |other: u32| Form::ALL[(other as usize + polls) % Form::ALL.len()];
+        let mut others: Vec<Caller<'_>> =
+            (0..self.others).map(|other| load(OTHERS + other, form(other))).collect();
+        if let Some(helper) = &mut helper {
+            helper.poll();
+            others.iter_mut().for_each(Caller::poll);
+        }
+        Cast { subject, helper, others }
+    }
+
+    /// Polls the call up to `polls` times, and the others as the role has it.
+    fn act(&self, stage: &Stage, cast: &mut Cast<'_>, polls: usize) {
+        let Cast { subject, helper, others } = cast;
+        for poll in 0..polls {
+            if self.is_blocked(poll) {
+                stage.during_a_write(|| subject.poll());
+            } else {
+                subject.poll();
+            }
+            if subject.answer().is_some() {
+                break;
+            }
+            match self.role {
+                Role::Heir if poll == 0 => helper.take().into_iter().for_each(Caller::cancel),
+                // Their load must not end while the write waits.
+                Role::Writer if self.has_helper() || poll > 0 => {}
+                _ => helper.iter_mut().chain(others.iter_mut()).for_each(Caller::poll),
+            }
+        }
+        if self.role == Role::Heir {
+            helper.take().into_iter().for_each(Caller::cancel);
+        }
+    }
+
+    /// Whether the others wait for a load that the call leads.
+    fn shares_flights(&self) -> bool {
+        self.role != Role::Bystander && self.kind.is_single_flight
     }
 
     /// Who made the values that the others have got: one for all, but where nothing is shared.

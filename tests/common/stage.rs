@@ -6,14 +6,15 @@
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
-use std::sync::mpsc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Memo};
 
-use crate::common::{Hand, hand, poll};
+use crate::common::{Hand, hand};
 use crate::forms::Form;
 use crate::ledger::Ledger;
 use crate::props::{Ending, Failure, Key, Load, Notes, Value, YIELDS, count};
@@ -93,9 +94,13 @@ impl Call {
         self.load().is_none() && self != Self::PurgeExpired
     }
 
+    pub fn is_clear(self) -> bool {
+        matches!(self, Self::Clear | Self::MemoClear)
+    }
+
     /// Whether it concerns all keys.
     pub fn is_sweeping(self) -> bool {
-        matches!(self, Self::Clear | Self::MemoClear | Self::PurgeExpired)
+        self.is_clear() || self == Self::PurgeExpired
     }
 }
 
@@ -277,7 +282,9 @@ impl Stage {
             }
         };
         let (future, answer) = (Some(future), None);
-        Caller { stage: self, maker, call, future, answer, has_started, was_polled: false }
+        // An executor polls a new task without being asked.
+        let alarm = Arc::new(Alarm(AtomicBool::new(true)));
+        Caller { stage: self, maker, call, future, answer, has_started, alarm, was_polled: false }
     }
 
     /// Does something while another thread is in the middle of a write to the shard of [`KEY`], which
@@ -374,6 +381,17 @@ pub struct Caller<'a> {
     was_polled: bool,
     /// Whether its own load was started.
     has_started: Rc<Cell<bool>>,
+    /// Whether it was woken since its last poll.
+    alarm: Arc<Alarm>,
+}
+
+/// A waker that remembers being woken.
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Caller<'_> {
@@ -406,13 +424,15 @@ impl Caller<'_> {
         }
         self.was_polled = true;
         self.stage.ledger.act_as(self.maker);
-        if let Poll::Ready(answer) = poll(future) {
+        self.alarm.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.alarm));
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.answer = Some(answer);
             self.future = None;
             if answer == Answer::Failure(self.maker) {
                 count(&notes.failures);
             }
-            if matches!(self.call, Call::Clear | Call::MemoClear) {
+            if self.call.is_clear() {
                 self.stage.forget_counts();
             }
         }
@@ -438,13 +458,15 @@ impl Caller<'_> {
     }
 }
 
-/// Polls calls in turn until all have ended, which must be soon.
+/// Polls calls in turn, each when it was woken, until all have ended, which must be soon.
 pub fn drive(callers: &mut [Caller<'_>]) {
     for _ in 0..8 * YIELDS {
-        callers.iter_mut().for_each(Caller::poll);
-        if callers.iter().all(|caller| caller.answer.is_some()) {
-            return;
+        for caller in callers.iter_mut() {
+            if caller.alarm.0.load(Ordering::Relaxed) {
+                caller.poll();
+            }
         }
     }
-    panic!("calls that nothing stands in the way of never end");
+    let left = callers.iter().filter(|caller| caller.answer.is_none()).count();
+    assert_eq!(left, 0, "calls that nothing stands in the way of were not woken or never end");
 }
