@@ -5,6 +5,8 @@ mod common;
 mod forms;
 #[path = "common/ledger.rs"]
 mod ledger;
+#[path = "common/on_wake.rs"]
+mod on_wake;
 #[path = "common/props.rs"]
 mod props;
 #[path = "common/scene.rs"]
@@ -22,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use async_lru::AsyncLru;
 use common::{Hand, hand, join_all, now, poll};
 use futures_lite::future::{or, pending, yield_now};
+use on_wake::on_wake;
 use scene::{FATES, ROLES, Run, Scene};
 use stage::{Call, Kind};
 use watchdog::{Progress, watched};
@@ -198,27 +201,20 @@ fn the_latest_waker_is_woken() {
 
 #[test]
 fn a_waker_that_drops_another_waiter_when_it_is_woken_does_not_deadlock() {
-    /// Owns a task, and drops it when it is woken.
-    struct DropTask(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-    impl Wake for DropTask {
-        fn wake(self: Arc<Self>) {
-            if let Some(drop_task) = self.0.lock().unwrap().take() {
-                drop_task();
-            }
-        }
-    }
-    let cache = Cache::new(10);
-    let mut leader = Box::pin(cache.get_or_insert_with(1, pending::<u32>));
-    assert!(poll(&mut leader).is_pending());
-    let of_victim = cache.clone();
-    let mut victim = Box::pin(async move { of_victim.get_or_insert_with(1, async || 2).await });
-    assert!(poll(&mut victim).is_pending());
+    watched(|_| {
+        let cache = Cache::new(10);
+        let mut leader = Box::pin(cache.get_or_insert_with(1, pending::<u32>));
+        assert!(poll(&mut leader).is_pending());
+        let of_victim = cache.clone();
+        let mut victim = Box::pin(async move { of_victim.get_or_insert_with(1, async || 2).await });
+        assert!(poll(&mut victim).is_pending());
 
-    let waker = Waker::from(Arc::new(DropTask(Mutex::new(Some(Box::new(move || drop(victim)))))));
-    let mut waiter = hand(cache.get_or_insert_with(1, async || 3));
-    assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    drop(leader);
-    assert_eq!(poll(&mut waiter), Poll::Ready(3));
+        let waker = on_wake(move || drop(victim));
+        let mut waiter = hand(cache.get_or_insert_with(1, async || 3));
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(leader);
+        assert_eq!(poll(&mut waiter), Poll::Ready(3));
+    });
 }
 
 /// A key whose comparison can be made to wait, and with it the writer that compares.

@@ -192,9 +192,7 @@ impl<'a> Pair<'a> {
             }
             Op::Drop(which) => {
                 if let Some(place) = self.pick(which) {
-                    let Pending { future, call, .. } = self.pending.remove(place);
-                    drop(future);
-                    self.model.cancel(&call);
+                    self.drop_call(place);
                 }
             }
             Op::Advance(step) => self.set_clock(self.time + step),
@@ -217,6 +215,24 @@ impl<'a> Pair<'a> {
         let future = form.call(self.cache, key, load);
         let call = Call::new(key, form, number, plan);
         self.pending.push(Pending { future, plan: shared, call });
+    }
+
+    fn drop_call(&mut self, place: usize) {
+        let Pending { future, call, .. } = self.pending.remove(place);
+        drop(future);
+        self.model.cancel(&call);
+    }
+
+    /// Drops what has not ended; then every key is free.
+    fn end(&mut self) {
+        while !self.pending.is_empty() {
+            self.drop_call(0);
+            self.compare();
+        }
+        for key in 0..KEYS {
+            self.begin(key, Form::With, 0, Plan::Succeed);
+            assert!(self.poll(0), "the load of {key} has to wait");
+        }
     }
 
     fn pick(&self, which: Index) -> Option<usize> {
@@ -322,6 +338,7 @@ fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     for (number, op) in (0..).zip(ops) {
         pair.run(number, op);
     }
+    pair.end();
 }
 
 /// Tries sequences of operations on caches of every small size, and prints how many.

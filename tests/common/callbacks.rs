@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_lru::{AsyncLru, Builder, Clock, ManualClock, Memo};
 use futures_lite::future::yield_now;
 
-use crate::common::{Hand, hand};
+use crate::common::{Hand, hand, poll};
 
 /// How long entries live.
 pub const TTL: Duration = Duration::from_secs(1);
@@ -118,14 +118,15 @@ impl Shared {
         }
     }
 
-    /// The future of a load, which yields once.
+    /// The future of a load, which yields a few times.
     fn load(self: Arc<Self>, load: Load) -> impl Future<Output = Result<Value, Failure>> + 'static {
         let probe = Probe::new(&self, Callback::DropLoad);
         async move {
             let _probe = probe;
-            self.reached(Callback::LoaderPoll);
-            yield_now().await;
-            self.reached(Callback::LoaderPoll);
+            for _ in 0..3 {
+                self.reached(Callback::LoaderPoll);
+                yield_now().await;
+            }
             match load {
                 Load::Succeeds => Ok(self.value()),
                 Load::Fails => Err(Failure { probe: Probe::new(&self, Callback::DropFailure) }),
@@ -338,6 +339,31 @@ impl Kind {
             });
         if self.is_single_flight { builder } else { builder.without_single_flight() }
     }
+}
+
+thread_local! {
+    /// Calls in progress, for whoever wants to poll or drop them. One that is being polled is not here.
+    static IN_PROGRESS: RefCell<Vec<Hand<'static, ()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets callbacks have a call.
+pub fn offer(call: Hand<'static, ()>) {
+    IN_PROGRESS.with_borrow_mut(|calls| calls.push(call));
+}
+
+/// Polls the calls in progress once each; says whether any is left.
+pub fn poll_those_in_progress() -> bool {
+    let mut calls = IN_PROGRESS.take();
+    calls.retain_mut(|call| poll(call).is_pending());
+    IN_PROGRESS.with_borrow_mut(|others| {
+        others.append(&mut calls);
+        !others.is_empty()
+    })
+}
+
+/// Drops the calls in progress.
+pub fn drop_those_in_progress() {
+    drop(IN_PROGRESS.take());
 }
 
 thread_local! {

@@ -3,10 +3,13 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::callbacks::{Cache, Key, Load, Memos, Method, Shared};
+use crate::callbacks::{
+    Cache, Key, Load, Memos, Method, Shared, drop_those_in_progress, poll_those_in_progress,
+};
 use crate::common::poll;
 use crate::forms::Form;
 
@@ -65,7 +68,20 @@ fn try_call(memos: &Memos, shared: &Arc<Shared>, load: Load) {
     }
 }
 
-/// Every public method, by its name.
+/// A call that is not fenced and not waited for. It names a recursion where it would join the very load
+/// that calls it.
+fn join_and_leave(memos: &Memos, shared: &Arc<Shared>) {
+    for number in KEYS {
+        let loader = shared.loader(Load::Succeeds);
+        let mut call = Form::With.call(memos.sure.cache(), shared.key(number), loader);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(poll(&mut call)))) {
+            let message = payload.downcast_ref::<&str>();
+            assert!(message.is_some_and(|message| message.contains("recursive load")));
+        }
+    }
+}
+
+/// Every public method by its name, and what else a program may do.
 pub const METHODS: &[(&str, Method)] = &[
     ("get", |memos, shared| with_keys(memos, shared, |cache, key, _| drop(cache.get(key)))),
     ("peek", |memos, shared| with_keys(memos, shared, |cache, key, _| drop(cache.peek(key)))),
@@ -172,6 +188,11 @@ pub const METHODS: &[(&str, Method)] = &[
     ("Memo::stats", |memos, _| drop((memos.sure.stats(), memos.fallible.stats()))),
     ("Memo::clone", |memos, _| drop(memos.clone())),
     ("Memo's Debug", |memos, _| drop(format!("{:?} {:?}", memos.sure, memos.fallible))),
+    ("a call that joins a load and leaves it", join_and_leave),
+    ("a poll of the calls in progress", |_, _| {
+        poll_those_in_progress();
+    }),
+    ("a drop of the calls in progress", |_, _| drop_those_in_progress()),
     // Then the handles of the calls that go on are the last.
-    ("drop of all other handles", |_, shared| drop(shared.take_stage())),
+    ("a drop of all other handles", |_, shared| drop(shared.take_stage())),
 ];

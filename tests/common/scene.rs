@@ -219,14 +219,17 @@ impl Scene {
 
     /// Who made the values that the others have got: one for all, but where nothing is shared.
     fn makers(&self, others: &[Caller<'_>], answer: Option<Answer>) -> Vec<u32> {
+        let failure = Some(Answer::Failure(SUBJECT));
+        let is_shared = self.call.shares_errors() && self.shares_flights() && answer == failure;
         let mut makers = Vec::new();
         for other in others {
+            if is_shared && other.call().shares_errors() {
+                assert_eq!(other.answer(), failure);
+                continue;
+            }
             match other.answer() {
                 Some(Answer::Value(maker)) => makers.push(maker),
-                failed => {
-                    assert!(self.call.shares_errors() && answer == Some(Answer::Failure(SUBJECT)));
-                    assert_eq!(failed, answer);
-                }
+                failed => panic!("{failed:?} of a load that does not fail"),
             }
         }
         if !self.kind.is_single_flight {

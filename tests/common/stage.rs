@@ -399,6 +399,10 @@ impl Caller<'_> {
         self.answer
     }
 
+    pub fn call(&self) -> Call {
+        self.call
+    }
+
     pub fn maker(&self) -> u32 {
         self.maker
     }
