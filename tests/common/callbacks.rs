@@ -351,19 +351,28 @@ pub fn offer(call: Hand<'static, ()>) {
     IN_PROGRESS.with_borrow_mut(|calls| calls.push(call));
 }
 
+/// Takes one call out, so that callbacks find the others while it is polled or dropped.
+fn take_one_in_progress() -> Option<Hand<'static, ()>> {
+    IN_PROGRESS.with_borrow_mut(|calls| (!calls.is_empty()).then(|| calls.remove(0)))
+}
+
 /// Polls the calls in progress once each; says whether any is left.
 pub fn poll_those_in_progress() -> bool {
-    let mut calls = IN_PROGRESS.take();
-    calls.retain_mut(|call| poll(call).is_pending());
-    IN_PROGRESS.with_borrow_mut(|others| {
-        others.append(&mut calls);
-        !others.is_empty()
-    })
+    for _ in 0..IN_PROGRESS.with_borrow(Vec::len) {
+        if let Some(mut call) = take_one_in_progress() {
+            if poll(&mut call).is_pending() {
+                offer(call);
+            }
+        }
+    }
+    IN_PROGRESS.with_borrow(|calls| !calls.is_empty())
 }
 
 /// Drops the calls in progress.
 pub fn drop_those_in_progress() {
-    drop(IN_PROGRESS.take());
+    while let Some(call) = take_one_in_progress() {
+        drop(call);
+    }
 }
 
 thread_local! {
