@@ -16,7 +16,6 @@ mod stage;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -215,68 +214,6 @@ fn a_waker_that_drops_another_waiter_when_it_is_woken_does_not_deadlock() {
         assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         drop(leader);
         assert_eq!(poll(&mut waiter), Poll::Ready(3));
-    });
-}
-
-/// A key whose comparison can be made to wait, and with it the writer that compares.
-#[derive(Clone)]
-struct SlowKey(u32, Arc<Mutex<Option<Pause>>>);
-
-/// Tells that a comparison has begun, and waits until it may end.
-type Pause = (mpsc::Sender<()>, mpsc::Receiver<()>);
-
-impl PartialEq for SlowKey {
-    fn eq(&self, other: &Self) -> bool {
-        if let Some((began, may_end)) = self.1.lock().unwrap().take() {
-            began.send(()).unwrap();
-            may_end.recv().unwrap();
-        }
-        self.0 == other.0
-    }
-}
-
-impl Eq for SlowKey {}
-
-impl Hash for SlowKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-#[test]
-fn a_writer_that_had_to_wait_and_is_not_polled_any_more_holds_up_nobody() {
-    let cache = AsyncLru::<SlowKey, u32>::new(10);
-    let pause = Arc::new(Mutex::new(None));
-    let key = |number| SlowKey(number, Arc::clone(&pause));
-    cache.insert_blocking(key(1), 10);
-    std::thread::scope(|scope| {
-        let (began, has_begun) = mpsc::channel();
-        let (end, may_end) = mpsc::channel();
-        *pause.lock().unwrap() = Some((began, may_end));
-        let slow = scope.spawn(|| cache.insert_blocking(key(1), 11));
-        has_begun.recv().unwrap();
-
-        // The shard is locked by a thread that is in the middle of a write.
-        let mut insert = hand(cache.insert(key(2), 20));
-        let mut remove_key = key(1);
-        remove_key.1 = Arc::default();
-        let mut remove = hand(cache.remove(&remove_key));
-        let mut clear = hand(cache.clear());
-        assert!(poll(&mut insert).is_pending());
-        assert!(poll(&mut remove).is_pending());
-        assert!(poll(&mut clear).is_pending());
-        end.send(()).unwrap();
-        assert_eq!(slow.join().unwrap(), Some(10));
-
-        // The three are alive, were woken, and nobody polls them.
-        assert_eq!(now(cache.insert(key(3), 30)), None);
-        assert_eq!(cache.insert_blocking(key(4), 40), None);
-        assert_eq!(cache.len(), 3);
-
-        drop(remove);
-        drop(clear);
-        assert_eq!(poll(&mut insert), Poll::Ready(None));
-        assert_eq!(cache.len(), 4);
     });
 }
 

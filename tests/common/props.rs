@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, mpsc};
 
 use futures_lite::future::yield_now;
 
@@ -14,35 +13,21 @@ use crate::ledger::{Item, Ledger};
 /// How often a load yields.
 pub const YIELDS: usize = 3;
 
-/// A key whose comparison can be made to wait, and with it the writer that compares.
+/// A key; ten neighbours have one hash.
 #[derive(Clone)]
 pub struct Key {
     number: u32,
     _item: Item,
-    pause: Option<Arc<Mutex<Option<Pause>>>>,
 }
-
-/// Tells that a comparison has begun, and waits until it may end.
-pub type Pause = (mpsc::Sender<()>, mpsc::Receiver<()>);
 
 impl Key {
     pub fn new(ledger: &Ledger, number: u32) -> Self {
-        Self { number, _item: ledger.make("key"), pause: None }
-    }
-
-    /// A key whose first comparison makes its writer pause.
-    pub fn pausing(ledger: &Ledger, number: u32, pause: Pause) -> Self {
-        Self { pause: Some(Arc::new(Mutex::new(Some(pause)))), ..Self::new(ledger, number) }
+        Self { number, _item: ledger.make("key") }
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        let pause = self.pause.as_ref().or(other.pause.as_ref());
-        if let Some((began, may_end)) = pause.and_then(|pause| pause.lock().unwrap().take()) {
-            began.send(()).unwrap();
-            may_end.recv().unwrap();
-        }
         self.number == other.number
     }
 }

@@ -17,8 +17,8 @@ pub enum Role {
     Waiter,
     /// It waits for a load that is dropped, and is the first to be polled after that.
     Heir,
-    /// It has to wait for another writer, with a write that concerns the others' key or with the
-    /// value that the others wait for.
+    /// It has to wait for a search, with a write that concerns the others' key or with the value that
+    /// the others wait for.
     Writer,
     /// It works on another key of the same hash.
     Bystander,
@@ -50,7 +50,7 @@ const SUBJECT: u32 = 1;
 const HELPER: u32 = 2;
 const OTHERS: u32 = 3;
 
-/// How often a call is polled in vain while another writer is at work.
+/// How often a call is polled in vain while somebody else searches.
 const BLOCKED_POLLS: usize = 3;
 
 /// A call among others, to be cancelled.
@@ -99,7 +99,7 @@ impl Scene {
         if self.role == Role::Bystander { ASIDE } else { KEY }
     }
 
-    /// Whether another writer is at work at the poll of this number.
+    /// Whether somebody else searches at the poll of this number.
     fn is_blocked(&self, poll: usize) -> bool {
         let first = if self.call.load().is_some() { YIELDS } else { 0 };
         let is_late_enough = poll >= first && poll < first + BLOCKED_POLLS;
@@ -193,7 +193,7 @@ impl Scene {
         let Cast { subject, helper, others } = cast;
         for poll in 0..polls {
             if self.is_blocked(poll) {
-                stage.during_a_write(|| subject.poll());
+                stage.during_a_search(|| subject.poll());
             } else {
                 subject.poll();
             }

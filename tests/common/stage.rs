@@ -6,10 +6,9 @@
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Memo};
@@ -23,7 +22,7 @@ use crate::props::{Ending, Failure, Key, Load, Notes, Value, YIELDS, count};
 pub const KEY: u32 = 1;
 /// The key of a call that has nothing to do with the others, of the same hash.
 pub const ASIDE: u32 = 2;
-/// The key that a slow writer writes, of the same hash.
+/// A key that is there from the start, of the same hash.
 const ANVIL: u32 = 3;
 /// The entries that are there from the start: some wherever they fall, and enough of the same hash to
 /// make room for what calls bring.
@@ -287,23 +286,10 @@ impl Stage {
         Caller { stage: self, maker, call, future, answer, has_started, alarm, was_polled: false }
     }
 
-    /// Does something while another thread is in the middle of a write to the shard of [`KEY`], which
-    /// it can only be in a cache that keeps entries.
-    pub fn during_a_write<T>(&self, what: impl FnOnce() -> T) -> T {
-        self.ledger.act_as(SEED);
-        let (began, has_begun) = mpsc::channel();
-        let (end, may_end) = mpsc::channel();
-        let key = Key::pausing(&self.ledger, ANVIL, (began, may_end));
-        let value = self.value(SEED);
-        let cache = &self.cache;
-        thread::scope(|scope| {
-            let writer = scope.spawn(move || drop(cache.insert_blocking(key, value)));
-            has_begun.recv().unwrap();
-            let result = what();
-            end.send(()).unwrap();
-            writer.join().unwrap();
-            result
-        })
+    /// Does something while nobody can find out which entry would have to leave for another.
+    pub fn during_a_search<T>(&self, what: impl FnOnce() -> T) -> T {
+        let _search = self.cache.hold_searches();
+        what()
     }
 
     /// Who made the value that is cached for a key.
@@ -324,6 +310,7 @@ impl Stage {
         assert_eq!(stats.calls(), self.notes.calls.get(), "{stats}");
         assert_eq!(stats.loads, self.notes.loads.get(), "{stats}");
         assert_eq!(stats.load_failures, self.notes.failures.get(), "{stats}");
+        let _loads_in_flight = self.cache.validate();
     }
 
     /// Every operation still does what it says, at the keys that the calls have left behind and at
