@@ -9,9 +9,10 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use crate::cache::AsyncLru;
-use crate::clock::{Clock, Lifetime};
+use crate::clock::Clock;
 use crate::deep_size::DeepSize;
 use crate::index::MAX_ENTRIES;
+use crate::lifetime::Lifetimes;
 use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
 use crate::store::{Coalescing, Measure, Store};
 
@@ -47,9 +48,8 @@ const MAX_SHARDS: usize = 1024;
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
     maxsize: usize,
-    ttl: Option<Duration>,
+    lifetimes: Lifetimes<K, V>,
     shards: Option<usize>,
-    clock: Option<Box<dyn Clock>>,
     measure: Option<Measure<K, V>>,
     coalescing: Coalescing,
     hasher: S,
@@ -61,9 +61,8 @@ impl<K, V> Builder<K, V> {
     pub(crate) fn new() -> Self {
         Self {
             maxsize: DEFAULT_MAXSIZE,
-            ttl: None,
+            lifetimes: Lifetimes::new(),
             shards: None,
-            clock: None,
             measure: None,
             coalescing: Coalescing::On,
             hasher: RandomState::new(),
@@ -110,7 +109,101 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.lifetimes.set_ttl(ttl);
+        self
+    }
+
+    /// Sets how long an entry lives from one use to the next; for ever by default.
+    ///
+    /// A use is what counts for the order of eviction: [`get`](AsyncLru::get), a hit of
+    /// `get_or_insert`, and an insertion. At `idle` exactly after the last one the entry is gone. With
+    /// zero nothing is kept. Takes 8 bytes per entry and has every hit read the exact time. Together
+    /// with other rules for expiry, the earliest deadline counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, u32>::builder()
+    ///     .time_to_idle(Duration::from_secs(60))
+    ///     .clock(clock.clone())
+    ///     .build();
+    /// cache.insert_blocking(1, 10);
+    /// clock.advance(Duration::from_secs(59));
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// clock.advance(Duration::from_secs(59));
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
+    pub fn time_to_idle(mut self, idle: Duration) -> Self {
+        self.lifetimes.set_idle(idle);
+        self
+    }
+
+    /// Sets how long each entry lives, counted from its publication, by what `lifetime` returns for it;
+    /// `None` leaves it to the other rules for expiry. The earliest deadline counts.
+    ///
+    /// Called once for each publication, outside every lock. An entry of lifetime zero is given to its
+    /// callers and not kept. Such entries are freed, unread, by later writes, each of which takes a
+    /// bounded number of steps towards that, and by [`purge_expired`](AsyncLru::purge_expired).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, Option<u32>>::builder()
+    ///     .ttl(Duration::from_secs(60))
+    ///     .expiry(|_key, value| value.is_none().then_some(Duration::from_secs(1)))
+    ///     .clock(clock.clone())
+    ///     .build();
+    /// cache.insert_blocking(1, Some(10));
+    /// cache.insert_blocking(2, None);
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(cache.keys(), [1]);
+    /// ```
+    pub fn expiry(
+        mut self,
+        lifetime: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.lifetimes.set_of_entry(Box::new(lifetime));
+        self
+    }
+
+    /// Shortens each entry's lifetime by a random part of it, of up to `share`, so that entries which
+    /// were written together do not expire together; 0 by default.
+    ///
+    /// Concerns lifetimes that count from publication. A share below 0 or no number counts as 0, one
+    /// above 1 as 1. No lifetime becomes zero by it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, u32>::builder()
+    ///     .ttl(Duration::from_secs(100))
+    ///     .ttl_jitter(0.1)
+    ///     .clock(clock.clone())
+    ///     .build();
+    /// (0..1000).for_each(|key| drop(cache.insert_blocking(key, key)));
+    /// clock.advance(Duration::from_secs(89));
+    /// assert_eq!(cache.keys().len(), 1000);
+    /// clock.advance(Duration::from_secs(6));
+    /// assert!((1..1000).contains(&cache.keys().len()));
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(cache.keys().len(), 0);
+    /// ```
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.lifetimes.set_jitter(share);
         self
     }
 
@@ -230,7 +323,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Some(Box::new(clock));
+        self.lifetimes.set_clock(Box::new(clock));
         self
     }
 
@@ -284,16 +377,15 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
     fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
-        let Self { maxsize, ttl, shards, clock, measure, coalescing, hasher, extractor, types } =
+        let Self { maxsize, lifetimes, shards, measure, coalescing, hasher, extractor, types } =
             self;
         let (hasher, extractor) = change(hasher, extractor);
-        Builder { maxsize, ttl, shards, clock, measure, coalescing, hasher, extractor, types }
+        Builder { maxsize, lifetimes, shards, measure, coalescing, hasher, extractor, types }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
-        let lifetime = self.ttl.map(|ttl| Lifetime::new(ttl, self.clock));
         let shards = self.shards.unwrap_or_else(|| default_shards(self.maxsize));
-        let store = Store::new(shards, self.maxsize, lifetime, self.measure, self.coalescing);
+        let store = Store::new(shards, self.maxsize, self.lifetimes, self.measure, self.coalescing);
         (AsyncLru::from_parts(store, self.hasher), self.extractor)
     }
 }
@@ -317,7 +409,7 @@ impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("maxsize", &self.maxsize)
-            .field("ttl", &self.ttl)
+            .field("ttl", &self.lifetimes.ttl())
             .field("shards", &self.shards)
             .field("coalescing", &self.coalescing)
             .finish_non_exhaustive()

@@ -1,22 +1,24 @@
 //! The cache as its users see it.
 
+mod lifetimes;
+
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 use equivalent::Equivalent;
 use futures_lite::future::yield_now;
 
 use crate::builder::Builder;
-use crate::clock::Lifetime;
 use crate::counters::Event;
 use crate::fetch::fetch;
 use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
-use crate::shard::{Origin, Submission};
+use crate::shard::{Origin, Purged, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
 
@@ -431,10 +433,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn insert(&self, key: K, value: V) -> Option<V> {
-        match self.insert_now(key, value) {
-            Ok(replaced) => replaced,
-            Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
-        }
+        self.put(key, value, None).await
     }
 
     /// [`insert`](Self::insert) for synchronous code.
@@ -452,31 +451,62 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), Some(10));
     /// ```
     pub fn insert_blocking(&self, key: K, value: V) -> Option<V> {
-        let mut submission = self.submission(key, value)?;
-        blocking(|patience| self.store().try_submit(&mut submission, patience));
-        submission.into_replaced()
+        self.put_blocking(key, value, None)
     }
 
-    /// Inserts an entry if no other writer is at work; otherwise the submission is to wait.
-    fn insert_now(&self, key: K, value: V) -> Result<Option<V>, Box<Submission<K, V>>> {
-        let Some(mut submission) = self.submission(key, value) else { return Ok(None) };
-        match self.store().try_submit(&mut submission, Patience::Try) {
-            Some(()) => Ok(submission.into_replaced()),
-            None => Err(Box::new(submission)),
+    /// Inserts an entry that lives no longer than its `own` lifetime.
+    async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+        match self.put_now(key, value, own) {
+            Ok(replaced) => replaced,
+            Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
         }
     }
 
-    /// Prepares an insertion; `None` if the cache keeps nothing, and fencing loads was all there was
-    /// to do.
-    fn submission(&self, key: K, value: V) -> Option<Submission<K, V>> {
+    fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+        match self.submission(key, value, own) {
+            Ok(mut submission) => {
+                blocking(|patience| self.store().try_submit(&mut submission, patience));
+                submission.into_replaced()
+            }
+            Err(replaced) => replaced,
+        }
+    }
+
+    /// Inserts an entry if nobody stands in its way; otherwise the submission is to wait.
+    fn put_now(
+        &self,
+        key: K,
+        value: V,
+        own: Option<Duration>,
+    ) -> Result<Option<V>, Box<Submission<K, V>>> {
+        match self.submission(key, value, own) {
+            Ok(mut submission) => match self.store().try_submit(&mut submission, Patience::Try) {
+                Some(()) => Ok(submission.into_replaced()),
+                None => Err(Box::new(submission)),
+            },
+            Err(replaced) => Ok(replaced),
+        }
+    }
+
+    /// Prepares an insertion. An entry that is not to be kept merely makes the one before it go, which
+    /// is returned, and fences loads.
+    fn submission(
+        &self,
+        key: K,
+        value: V,
+        own: Option<Duration>,
+    ) -> Result<Submission<K, V>, Option<V>> {
         let hash = self.hash(&key);
         let store = self.store();
         if !store.keeps_entries() {
             store.shard(hash).fence(hash, &key);
-            return None;
+            return Err(None);
         }
-        let size = store.size(&key, &value);
-        Some(store.submission(hash, Origin::Caller(Some(key)), value, size))
+        let appraisal = store.appraise(&key, &value).with_own(own);
+        if !appraisal.lets_live() {
+            return Err(store.remove(hash, &key).into_value());
+        }
+        Ok(store.submission(hash, Origin::Caller(Some(key)), value, appraisal))
     }
 }
 
@@ -639,8 +669,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub async fn purge_expired(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
-        while let Some(freed) = purge.step() {
-            if freed == Purge::<K, V>::BATCH {
+        while let Some(purged) = purge.step() {
+            if purged == Purged::Some {
                 yield_now().await;
             }
         }
@@ -714,7 +744,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         K: Clone,
     {
         let store = self.store();
-        let now = store.roughly_now();
+        let now = store.lifetimes().roughly_now();
         let mut keys = Vec::with_capacity(self.len());
         for shard in store.shards() {
             shard.keys_into(&mut keys, now);
@@ -734,7 +764,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         let store = self.store();
         CacheInfo {
             maxsize: store.ledger.maxsize(),
-            ttl: store.lifetime().map(Lifetime::ttl),
+            ttl: store.lifetimes().ttl(),
             shards: store.shards().len(),
         }
     }

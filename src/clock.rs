@@ -68,6 +68,14 @@ impl SystemClock {
     }
 }
 
+impl SystemClock {
+    /// A time that is not over yet, where one can be told at less cost than the exact one.
+    #[inline]
+    pub(crate) fn at_most(&self) -> Option<Nanos> {
+        self.coarse.at_most()
+    }
+}
+
 impl Default for SystemClock {
     fn default() -> Self {
         Self::new()
@@ -151,6 +159,11 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
 #[derive(Clone, Copy)]
 pub(crate) enum Now<'a> {
     Exactly(Nanos),
+    /// Exactly too; an entry that is used now lives on until `idle_deadline`.
+    Using {
+        now: Nanos,
+        idle_deadline: Nanos,
+    },
     /// Hardly so late: a deadline beyond it is still to come, and for others the clock has to be read.
     AtMost(Nanos, &'a SystemClock),
 }
@@ -160,55 +173,9 @@ impl Now<'_> {
     #[inline]
     pub(crate) fn has_reached(self, deadline: Nanos) -> bool {
         match self {
-            Self::Exactly(now) => deadline <= now,
+            Self::Exactly(now) | Self::Using { now, .. } => deadline <= now,
             Self::AtMost(latest, clock) => deadline <= latest && deadline <= nanos(clock.now()),
         }
-    }
-}
-
-/// How long entries live, and the clock that says so.
-pub(crate) struct Lifetime {
-    ttl: Duration,
-    /// The same; [`NEVER`] if it is longer than any clock can show.
-    ttl_nanos: Nanos,
-    clock: Option<Box<dyn Clock>>,
-    /// The default clock, inline: a hit must not pay for a virtual call.
-    system: SystemClock,
-}
-
-impl Lifetime {
-    pub(crate) fn new(ttl: Duration, clock: Option<Box<dyn Clock>>) -> Self {
-        let ttl_nanos = Nanos::try_from(ttl.as_nanos()).unwrap_or(NEVER);
-        Self { ttl, ttl_nanos, clock, system: SystemClock::new() }
-    }
-
-    pub(crate) fn ttl(&self) -> Duration {
-        self.ttl
-    }
-
-    /// Reads the clock. Calls user code: never under a lock.
-    pub(crate) fn now(&self) -> Nanos {
-        nanos(match &self.clock {
-            None => self.system.now(),
-            Some(clock) => clock.now(),
-        })
-    }
-
-    /// Tells the time for reading, at less cost. Calls user code: never under a lock.
-    #[inline]
-    pub(crate) fn roughly_now(&self) -> Now<'_> {
-        if let Some(clock) = &self.clock {
-            return Now::Exactly(nanos(clock.now()));
-        }
-        match self.system.coarse.at_most() {
-            Some(latest) => Now::AtMost(latest, &self.system),
-            None => Now::Exactly(nanos(self.system.now())),
-        }
-    }
-
-    /// When an entry published at `now` is gone.
-    pub(crate) fn deadline(&self, now: Nanos) -> Nanos {
-        now.saturating_add(self.ttl_nanos)
     }
 }
 

@@ -95,16 +95,16 @@ struct Call<'a, K, V> {
     store: &'a Store<K, V>,
     hash: u64,
     key: FlightKey<K>,
-    /// In a cache that measures its entries, the leader's share of the key.
-    measured_key: Option<Arc<K>>,
+    /// In a cache that appraises its entries, the leader's share of the key.
+    appraised_key: Option<Arc<K>>,
     /// Whether the call has been counted, as what it met first.
     is_counted: bool,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     fn new(store: &'a Store<K, V>, hash: u64, key: K) -> Self {
-        let (key, measured_key) = FlightKey::new(key, store.measures());
-        Self { store, hash, key, measured_key, is_counted: false }
+        let (key, appraised_key) = FlightKey::new(key, store.appraises());
+        Self { store, hash, key, appraised_key, is_counted: false }
     }
 
     /// Leads a flight or joins the one there is, after a look at `epoch` that found no value.
@@ -113,16 +113,16 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
         if !self.store.coalesces() {
             self.count(Event::Miss);
             let ticket = shard.fly_alone(self.hash, self.key);
-            return Step::Lead(Leader::new(self.store, self.hash, ticket, self.measured_key));
+            return Step::Lead(Leader::new(self.store, self.hash, ticket, self.appraised_key));
         }
         loop {
             match shard.board(self.hash, self.key, epoch) {
                 Boarding::Lead(ticket) => {
-                    let Self { store, hash, measured_key, .. } = self;
+                    let Self { store, hash, appraised_key, .. } = self;
                     if !self.is_counted {
                         store.count(Event::Miss);
                     }
-                    return Step::Lead(Leader::new(store, hash, ticket, measured_key));
+                    return Step::Lead(Leader::new(store, hash, ticket, appraised_key));
                 }
                 Boarding::Join(key, landing, ticket) => {
                     self.key = key;
@@ -216,8 +216,8 @@ struct Leader<'a, K, V> {
     hash: u64,
     ticket: Ticket,
     has_ended: bool,
-    /// In a cache that measures its entries, the key of the flight.
-    measured_key: Option<Arc<K>>,
+    /// In a cache that appraises its entries, the key of the flight.
+    appraised_key: Option<Arc<K>>,
 }
 
 impl<'a, K, V> Leader<'a, K, V> {
@@ -225,9 +225,9 @@ impl<'a, K, V> Leader<'a, K, V> {
         store: &'a Store<K, V>,
         hash: u64,
         ticket: Ticket,
-        measured_key: Option<Arc<K>>,
+        appraised_key: Option<Arc<K>>,
     ) -> Self {
-        Self { store, hash, ticket, has_ended: false, measured_key }
+        Self { store, hash, ticket, has_ended: false, appraised_key }
     }
 
     fn flight(&self) -> FlightName {
@@ -262,9 +262,14 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
     {
         // The flight gets its key back before it needs it.
-        let size = self.measured_key.take().and_then(|key| self.store.size(&key, &value));
+        let key = self.appraised_key.take();
+        let appraisal = key.map(|key| self.store.appraise(&key, &value)).unwrap_or_default();
+        if !appraisal.lets_live() {
+            self.end(outcome);
+            return Ok(());
+        }
         let origin = Origin::Flight(self.ticket);
-        let mut submission = self.store.submission(self.hash, origin, value, size);
+        let mut submission = self.store.submission(self.hash, origin, value, appraisal);
         if self.store.try_submit(&mut submission, Patience::Try).is_none() {
             return Err(Box::new(submission));
         }

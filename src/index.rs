@@ -7,7 +7,8 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::clock::Nanos;
+use crate::clock::{NEVER, Nanos};
+use crate::lifetime::Deadlines;
 use crate::stamp::{self, Stamp};
 use crate::sync::AtomicU64;
 
@@ -37,8 +38,7 @@ impl<K, V> Entry<K, V> {
 /// What an entry brings along besides its key.
 pub(crate) struct Incoming<V> {
     pub(crate) value: V,
-    /// When it expires, in a cache with a time to live.
-    pub(crate) deadline: Option<Nanos>,
+    pub(crate) deadlines: Deadlines,
     /// Bytes of key and value, in a cache that measures them.
     pub(crate) size: Option<usize>,
 }
@@ -60,7 +60,10 @@ pub(crate) struct Index<K, V> {
     epoch: u64,
     /// Slots that have ever been in use.
     slots: usize,
+    /// Of all slots up to the last that ever had one.
     deadlines: Vec<Nanos>,
+    /// Up to when each entry lives unless it is used; atomic because readers put it off.
+    idle_deadlines: Vec<AtomicU64>,
     sizes: Vec<usize>,
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
     measured: u128,
@@ -75,6 +78,7 @@ impl<K, V> Default for Index<K, V> {
             epoch: 0,
             slots: 0,
             deadlines: Vec::new(),
+            idle_deadlines: Vec::new(),
             sizes: Vec::new(),
             measured: 0,
         }
@@ -124,14 +128,34 @@ impl<K, V> Index<K, V> {
         self.deadline(slot) <= now
     }
 
-    /// When the entry expires.
+    /// When the entry expires: [`NEVER`] if it does not.
+    #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> Nanos {
-        self.deadlines[slot as usize]
+        let slot = slot as usize;
+        let deadline = self.deadlines.get(slot).copied().unwrap_or(NEVER);
+        match self.idle_deadlines.get(slot) {
+            Some(idle) => deadline.min(idle.load(Ordering::Relaxed)),
+            None => deadline,
+        }
     }
 
-    /// Whether entries expire: all of them or none.
+    /// Whether entries may expire.
     pub(crate) fn has_deadlines(&self) -> bool {
-        !self.deadlines.is_empty()
+        !self.deadlines.is_empty() || !self.idle_deadlines.is_empty()
+    }
+
+    /// Whether the deadlines of entries may be put off.
+    pub(crate) fn has_idle_deadlines(&self) -> bool {
+        !self.idle_deadlines.is_empty()
+    }
+
+    /// Puts off when the entry expires unless it is used. A shared lock is enough.
+    pub(crate) fn put_off(&self, slot: Slot, idle_deadline: Nanos) {
+        if let Some(current) = self.idle_deadlines.get(slot as usize) {
+            if current.load(Ordering::Relaxed) < idle_deadline {
+                current.store(idle_deadline, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Records a use of the entry.
@@ -168,14 +192,14 @@ impl<K, V> Index<K, V> {
     /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat
     /// more.
     pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, share: usize) -> Slot {
-        let Incoming { value, deadline, size } = new;
+        let Incoming { value, deadlines, size } = new;
         if self.entries.len() == self.stamps.len() {
             self.grow(share);
         }
         let slot = self.entries.insert(Entry { key, value, hash });
         self.slots = self.slots.max(slot + 1);
         self.stamp_write(slot);
-        self.set_extras(slot, deadline, size);
+        self.set_extras(slot, deadlines, size);
         self.table.insert_unique(hash, slot as Slot, |&slot| self.entries[slot as usize].hash);
         slot as Slot
     }
@@ -187,7 +211,7 @@ impl<K, V> Index<K, V> {
         let slot = slot as usize;
         self.stamp_write(slot);
         self.forget_size(slot);
-        self.set_extras(slot, new.deadline, new.size);
+        self.set_extras(slot, new.deadlines, new.size);
         let entry = &mut self.entries[slot];
         let hash = entry.hash;
         std::mem::replace(entry, Entry { key, value: new.value, hash })
@@ -201,13 +225,13 @@ impl<K, V> Index<K, V> {
         key: K,
         new: Incoming<V>,
     ) -> Entry<K, V> {
-        let Incoming { value, deadline, size } = new;
+        let Incoming { value, deadlines, size } = new;
         let entry = &mut self.entries[slot as usize];
         let old = std::mem::replace(entry, Entry { key, value, hash });
         self.forget_key(old.hash, slot);
         self.stamp_write(slot as usize);
         self.forget_size(slot as usize);
-        self.set_extras(slot as usize, deadline, size);
+        self.set_extras(slot as usize, deadlines, size);
         self.table.insert_unique(hash, slot, |&slot| self.entries[slot as usize].hash);
         old
     }
@@ -232,6 +256,7 @@ impl<K, V> Index<K, V> {
             + self.entries.capacity() * size_of::<SlabSlot<Entry<K, V>>>()
             + size_of_val(&*self.stamps)
             + self.deadlines.capacity() * size_of::<Nanos>()
+            + self.idle_deadlines.capacity() * size_of::<AtomicU64>()
             + self.sizes.capacity() * size_of::<usize>()
     }
 
@@ -250,8 +275,11 @@ impl<K, V> Index<K, V> {
         let more = more.max(FEWEST);
         self.stamps = with_more_room(&self.stamps, more);
         self.entries.reserve_exact(more);
-        if self.has_deadlines() {
+        if !self.deadlines.is_empty() {
             self.deadlines.reserve_exact(more);
+        }
+        if !self.idle_deadlines.is_empty() {
+            self.idle_deadlines.reserve_exact(more);
         }
         if !self.sizes.is_empty() {
             self.sizes.reserve_exact(more);
@@ -271,12 +299,17 @@ impl<K, V> Index<K, V> {
         self.stamps[slot].store(stamp::of_write(self.epoch), Ordering::Relaxed);
     }
 
-    fn set_extras(&mut self, slot: usize, deadline: Option<Nanos>, size: Option<usize>) {
-        if let Some(deadline) = deadline {
-            set(&mut self.deadlines, slot, deadline);
+    fn set_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {
+        let Deadlines { fixed, idle } = deadlines;
+        if fixed != NEVER || slot < self.deadlines.len() {
+            set(&mut self.deadlines, slot, fixed, || NEVER);
+        }
+        if idle != NEVER || slot < self.idle_deadlines.len() {
+            let never = || AtomicU64::new(NEVER);
+            set(&mut self.idle_deadlines, slot, AtomicU64::new(idle), never);
         }
         if let Some(size) = size {
-            set(&mut self.sizes, slot, size);
+            set(&mut self.sizes, slot, size, || 0);
             self.measured += size as u128;
         }
     }
@@ -292,7 +325,7 @@ impl<K, V> Index<K, V> {
 impl<K: Eq, V> Index<K, V> {
     /// Asserts that table, entries, stamps, deadlines and sizes agree.
     pub(crate) fn validate(&self) {
-        let Self { table, entries, stamps, epoch, slots, deadlines, sizes, measured } = self;
+        let Self { table, entries, stamps, epoch, slots, deadlines, sizes, measured, .. } = self;
         assert_eq!(table.len(), entries.len(), "every entry is in the table once");
         assert!(*slots <= stamps.len() && stamps.len() <= entries.capacity());
         for (slot, entry) in entries {
@@ -307,7 +340,7 @@ impl<K: Eq, V> Index<K, V> {
         }
         let is_stamped = |stamp: &&AtomicU64| stamp.load(Ordering::Relaxed) != stamp::VACANT;
         assert_eq!(stamps.iter().filter(is_stamped).count(), entries.len());
-        assert!(deadlines.is_empty() || deadlines.len() == *slots);
+        assert!(deadlines.len() <= *slots && self.idle_deadlines.len() <= *slots);
         assert!(sizes.is_empty() || sizes.len() == *slots);
         if !sizes.is_empty() {
             let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
@@ -323,11 +356,13 @@ fn with_more_room(stamps: &[AtomicU64], more: usize) -> Arc<[AtomicU64]> {
     (0..stamps.len() + more).map(|slot| AtomicU64::new(stamp(slot))).collect()
 }
 
-/// Sets the element of `slot`, which is in the array or the next to be.
-fn set<T>(array: &mut Vec<T>, slot: usize, value: T) {
-    match array.get_mut(slot) {
-        Some(element) => *element = value,
-        None => array.push(value),
+/// Sets the element of `slot`, and those before it that have none to what `filler` makes.
+fn set<T>(array: &mut Vec<T>, slot: usize, value: T, filler: impl FnMut() -> T) {
+    if array.len() <= slot {
+        array.resize_with(slot, filler);
+        array.push(value);
+    } else {
+        array[slot] = value;
     }
 }
 
@@ -345,7 +380,7 @@ mod tests {
     fn incoming(value: &str) -> Incoming<String> {
         Incoming {
             value: value.to_owned(),
-            deadline: Some(value.len() as u64),
+            deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
             size: Some(value.len()),
         }
     }

@@ -69,6 +69,7 @@ mod fetch;
 mod flight;
 mod index;
 mod ledger;
+mod lifetime;
 mod list;
 mod memo;
 mod patience;
@@ -80,6 +81,7 @@ mod stats;
 mod store;
 mod sync;
 mod threads;
+mod wheel;
 
 pub use builder::Builder;
 pub use cache::AsyncLru;

@@ -9,9 +9,9 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use equivalent::Equivalent;
 
 use self::state::State;
-pub(crate) use self::state::{Removed, Written};
+pub(crate) use self::state::{Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
-use crate::clock::{NEVER, Nanos, Now};
+use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
@@ -111,6 +111,9 @@ impl<K, V> Shard<K, V> {
     {
         let slot = self.find_live(index, hash, key, now).ok_or(index.epoch())?;
         index.touch(slot);
+        if let Some(Now::Using { idle_deadline, .. }) = now {
+            index.put_off(slot, idle_deadline);
+        }
         Ok(index.value(slot).clone())
     }
 
@@ -155,15 +158,15 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether an entry has expired by `now` or by the time as the shard knows it.
+    /// Whether an entry may have expired by `now` or by the time as the shard knows it.
     pub(crate) fn has_expired(&self, now: Nanos) -> bool {
         self.soonest_deadline() <= self.latest.load(Ordering::Relaxed).max(now)
     }
 
-    /// When the next entry expires: [`NEVER`] if there is none.
+    /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.order.expiry.first().map_or(NEVER, |slot| state.index.deadline(slot))
+        state.order.expiry.soonest(|slot| state.index.deadline(slot))
     }
 
     /// Lets `look` at the entries: by the thread's pin, or else under the lock.
@@ -343,24 +346,26 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out the entry that expired first, if one has; its room is the caller's.
-    pub(crate) fn expire_one(&self, now: Nanos, ledger: &Ledger) -> Option<Entry<K, V>> {
+    /// Takes out an entry that has expired, if one is soon found; its room is the caller's.
+    pub(crate) fn expire_one(&self, now: Nanos, ledger: &Ledger) -> Expired<K, V> {
+        const STEPS: usize = 16;
         let mut state = self.writable();
         let now = self.settle(now);
-        state.expire_one(now, ledger)
+        state.expire_one(now, &mut { STEPS }, ledger)
     }
 
-    /// Takes out up to `limit` expired entries.
+    /// Takes out expired entries, as many as can be in a short time.
     pub(crate) fn purge(
         &self,
         now: Nanos,
-        limit: usize,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) {
+    ) -> Purged {
+        const LIMIT: usize = 256;
+        const STEPS: usize = 1024;
         let mut state = self.writable();
         let now = self.settle(now);
-        state.free_expired(now, limit, ledger, departed);
+        state.free_expired(now, LIMIT, STEPS, ledger, departed)
     }
 
     /// Removes the entry of `key` and fences its loads.
@@ -435,10 +440,11 @@ mod tests {
     use super::*;
     use crate::index::Incoming;
     use crate::ledger::Ledger;
+    use crate::lifetime::Deadlines;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
         let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
-        let new = Incoming { value: 10, deadline: None, size: None };
+        let new = Incoming { value: 10, deadlines: Deadlines::NONE, size: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
         let written = shard.write(&mut submission, ledger, None, Patience::Try);
         assert_eq!(written, Some(Written::Done));

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use equivalent::Equivalent;
 
-use crate::clock::{Lifetime, NEVER, Nanos, Now};
+use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
+use crate::lifetime::{Deadlines, Lifetimes};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
-use crate::shard::{Departed, Origin, Removed, Shard, Submission, Written};
+use crate::shard::{Departed, Expired, Origin, Purged, Removed, Shard, Submission, Written};
 use crate::sync::AtomicU64;
 
 /// A user's way to tell the bytes of a key and its value.
@@ -32,6 +34,27 @@ impl<K, V> Measure<K, V> {
     }
 }
 
+/// What a look at an entry has found before it is published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Appraisal {
+    /// Bytes of key and value, in a cache that measures them.
+    pub(crate) size: Option<usize>,
+    /// How long the entry lives at most, if it has a lifetime of its own.
+    pub(crate) lifetime: Option<Duration>,
+}
+
+impl Appraisal {
+    /// The same for an entry that was given a lifetime of its `own`.
+    pub(crate) fn with_own(self, own: Option<Duration>) -> Self {
+        Self { lifetime: self.lifetime.into_iter().chain(own).min(), ..self }
+    }
+
+    /// Whether the entry lives at all.
+    pub(crate) fn lets_live(&self) -> bool {
+        self.lifetime != Some(Duration::ZERO)
+    }
+}
+
 /// Whether callers that miss the same key share a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coalescing {
@@ -47,7 +70,7 @@ pub(crate) struct Store<K, V> {
     /// for those who write to other shards by a clock that has stepped back.
     last_expiry: Arc<AtomicU64>,
     pub(crate) ledger: Ledger,
-    lifetime: Option<Lifetime>,
+    lifetimes: Lifetimes<K, V>,
     measure: Option<Measure<K, V>>,
     coalescing: Coalescing,
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
@@ -60,7 +83,7 @@ impl<K, V> Store<K, V> {
     pub(crate) fn new(
         shards: usize,
         maxsize: usize,
-        lifetime: Option<Lifetime>,
+        lifetimes: Lifetimes<K, V>,
         measure: Option<Measure<K, V>>,
         coalescing: Coalescing,
     ) -> Self {
@@ -74,7 +97,7 @@ impl<K, V> Store<K, V> {
             pins,
             last_expiry,
             ledger: Ledger::new(maxsize),
-            lifetime,
+            lifetimes,
             measure,
             coalescing,
             soonest: AtomicU64::new(NEVER),
@@ -99,13 +122,13 @@ impl<K, V> Store<K, V> {
         mixed as usize & (self.shards.len() - 1)
     }
 
-    pub(crate) fn lifetime(&self) -> Option<&Lifetime> {
-        self.lifetime.as_ref()
+    pub(crate) fn lifetimes(&self) -> &Lifetimes<K, V> {
+        &self.lifetimes
     }
 
     /// Whether anything is ever cached; otherwise calls of one moment still share a load.
     pub(crate) fn keeps_entries(&self) -> bool {
-        self.ledger.maxsize() > 0 && self.lifetime.as_ref().is_none_or(|life| !life.ttl().is_zero())
+        self.ledger.maxsize() > 0 && self.lifetimes.let_live()
     }
 
     /// Whether callers that miss the same key share a load.
@@ -113,26 +136,17 @@ impl<K, V> Store<K, V> {
         self.coalescing == Coalescing::On
     }
 
-    /// Whether publishing an entry takes a look at its key outside the locks.
-    pub(crate) fn measures(&self) -> bool {
-        self.measure.is_some()
+    /// Whether entries are appraised.
+    pub(crate) fn appraises(&self) -> bool {
+        self.measure.is_some() || self.lifetimes.look_at_entries()
     }
 
-    /// Measures a key and its value, if the cache was told to. Calls user code: never under a lock.
-    pub(crate) fn size(&self, key: &K, value: &V) -> Option<usize> {
-        self.measure.as_ref().map(|measure| measure.size(key, value))
-    }
-
-    /// Reads the clock, if the cache uses time. Calls user code: never under a lock.
-    #[inline]
-    pub(crate) fn now(&self) -> Option<Nanos> {
-        self.lifetime.as_ref().map(Lifetime::now)
-    }
-
-    /// Tells the time for reading, if the cache uses it. Calls user code: never under a lock.
-    #[inline]
-    pub(crate) fn roughly_now(&self) -> Option<Now<'_>> {
-        self.lifetime.as_ref().map(Lifetime::roughly_now)
+    /// Takes a look at an entry before it is published. Calls user code: never under a lock.
+    pub(crate) fn appraise(&self, key: &K, value: &V) -> Appraisal {
+        Appraisal {
+            size: self.measure.as_ref().map(|measure| measure.size(key, value)),
+            lifetime: self.lifetimes.of_entry(key, value),
+        }
     }
 
     /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
@@ -142,7 +156,7 @@ impl<K, V> Store<K, V> {
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        self.shard(hash).get(hash, key, self.roughly_now())
+        self.shard(hash).get(hash, key, self.lifetimes.roughly_now())
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -150,7 +164,7 @@ impl<K, V> Store<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.shard(hash).peek(hash, key, self.roughly_now(), look)
+        self.shard(hash).peek(hash, key, self.lifetimes.roughly_now(), look)
     }
 
     /// Counts an event.
@@ -165,11 +179,11 @@ impl<K, V> Store<K, V> {
         hash: u64,
         origin: Origin<K>,
         value: V,
-        size: Option<usize>,
+        Appraisal { size, lifetime }: Appraisal,
     ) -> Submission<K, V> {
-        let now = self.now();
-        let deadline = self.lifetime.as_ref().zip(now).map(|(life, now)| life.deadline(now));
-        Submission::new(hash, origin, Incoming { value, deadline, size }, now)
+        let now = self.lifetimes.now();
+        let deadlines = now.map_or(Deadlines::NONE, |now| self.lifetimes.deadlines(now, lifetime));
+        Submission::new(hash, origin, Incoming { value, deadlines, size }, now)
     }
 
     /// Publishes an entry once nobody stands in its way, leaving the thread to other tasks.
@@ -198,7 +212,7 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         let own = self.number(submission.hash());
-        let deadline = submission.deadline().unwrap_or(NEVER);
+        let deadline = submission.soonest_deadline();
         let mut room = self.expire_elsewhere(own, submission);
         while let Written::NeedsRoom =
             self.shards[own].write(submission, &self.ledger, room.take(), patience)?
@@ -215,7 +229,7 @@ impl<K, V> Store<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let now = self.now();
+        let now = self.lifetimes.now();
         let mut departed = Departed::default();
         let removed = self.shard(hash).remove(hash, key, now, &self.ledger, &mut departed);
         drop(departed);
@@ -245,7 +259,7 @@ impl<K, V> Store<K, V> {
         let mut soonest = self.shards[own].soonest_deadline();
         let mut room = None;
         for other in self.others(own) {
-            if let Some(entry) = other.expire_one(now, &self.ledger) {
+            if let Expired::Entry(entry) = other.expire_one(now, &self.ledger) {
                 submission.departed().expired.push(entry);
                 room = Some(self.ledger.inherit());
                 // There may be more.
@@ -292,7 +306,7 @@ impl<K, V> Store<K, V> {
             measured += size.measured;
             allocated += size.allocated;
         }
-        if self.measures() {
+        if self.measure.is_some() {
             // Keys and values themselves lie in the index, and are part of what was measured.
             allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
         }
@@ -326,26 +340,22 @@ pub(crate) struct Purge<'a, K, V> {
 }
 
 impl<'a, K, V> Purge<'a, K, V> {
-    /// The most entries that one step takes out.
-    pub(crate) const BATCH: usize = 256;
-
     /// Starts a purge, unless the cache does not use time.
     pub(crate) fn start(store: &'a Store<K, V>) -> Option<Self> {
-        let now = store.now()?;
+        let now = store.lifetimes.now()?;
         Some(Self { ledger: &store.ledger, now, shards: store.shards.iter(), freed: 0 })
     }
 
-    /// Takes one step and tells how many entries it freed; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self) -> Option<usize> {
+    /// Takes one step, which is over in a short time; `None` once there is nothing left to do.
+    pub(crate) fn step(&mut self) -> Option<Purged> {
         let shard = self.shards.as_slice().first()?;
         let mut departed = Departed::default();
-        shard.purge(self.now, Self::BATCH, self.ledger, &mut departed);
-        let freed = departed.expired.len();
-        self.freed += freed;
-        if freed < Self::BATCH {
+        let purged = shard.purge(self.now, self.ledger, &mut departed);
+        self.freed += departed.expired.len();
+        if purged == Purged::All {
             self.shards.next();
         }
-        Some(freed)
+        Some(purged)
     }
 
     /// Entries freed so far.

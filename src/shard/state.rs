@@ -3,7 +3,7 @@
 use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
-use crate::clock::Nanos;
+use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
 use crate::flight::Flights;
@@ -11,9 +11,13 @@ use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
 use crate::pins::Pinnable;
+use crate::wheel::Due;
 
 /// How many expired entries a write frees on its way.
 const PURGED_PER_WRITE: usize = 4;
+
+/// How many steps a write takes to find expired entries whose lifetimes differ.
+const STEPS_PER_WRITE: usize = 16;
 
 /// Everything in a shard.
 pub(crate) struct State<K, V> {
@@ -45,6 +49,22 @@ pub(crate) enum Written {
     NeedsRoom,
     /// There is room for it in place of an entry that has to be searched.
     NeedsVictim,
+}
+
+/// What came of a search for an expired entry.
+pub(crate) enum Expired<K, V> {
+    Entry(Entry<K, V>),
+    None,
+    /// There may be one; it takes more steps to find out.
+    Unknown,
+}
+
+/// How far expired entries were freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purged {
+    All,
+    /// There may be more.
+    Some,
 }
 
 /// What was removed with a key.
@@ -104,7 +124,7 @@ impl<K, V> State<K, V> {
         K: Eq,
     {
         if let Some(now) = now {
-            self.free_expired(now, PURGED_PER_WRITE, ledger, submission.departed());
+            self.free_some_expired(now, ledger, submission.departed());
         }
         // What the user's `Eq` has to say comes before anything that must be whole.
         let seat = submission.seat(&self.flights);
@@ -144,13 +164,12 @@ impl<K, V> State<K, V> {
         ledger: &Ledger,
     ) {
         let new = submission.take_value(now);
-        let expires = new.deadline.is_some();
         let slot = match place {
             Place::Same(slot) => {
-                if expires {
+                let index = self.index.get_mut();
+                if index.has_deadlines() {
                     self.order.expiry.remove(slot);
                 }
-                let index = self.index.get_mut();
                 let expired = now.is_some_and(|now| index.is_expired(slot, now));
                 let old = index.replace(slot, key, new);
                 submission.displace(old, expired);
@@ -174,8 +193,22 @@ impl<K, V> State<K, V> {
                 victim
             }
         };
-        if expires {
-            self.order.expiry.push(slot);
+        self.file(slot);
+    }
+
+    /// Notes when the entry in `slot` expires.
+    fn file(&mut self, slot: Slot) {
+        if !self.index.has_deadlines() {
+            return;
+        }
+        let deadline = self.index.deadline(slot);
+        if deadline == NEVER {
+            return;
+        }
+        if self.index.has_idle_deadlines() {
+            self.order.expiry.push_moving(slot, deadline);
+        } else {
+            self.order.expiry.push(slot, deadline);
         }
     }
 
@@ -191,25 +224,57 @@ impl<K, V> State<K, V> {
         self.order.lru.search(&self.index.stamps()[..self.index.slots()]);
     }
 
-    /// Takes out the entry that expired first, if one has; its room is the caller's.
-    pub(super) fn expire_one(&mut self, now: Nanos, ledger: &Ledger) -> Option<Entry<K, V>> {
-        let slot = self.order.expiry.first().filter(|slot| self.index.is_expired(*slot, now))?;
-        Some(self.expire_from(slot, ledger))
+    /// Takes out an entry that has expired, if one is found in so many `steps`; its room is the caller's.
+    pub(super) fn expire_one(
+        &mut self,
+        now: Nanos,
+        steps: &mut usize,
+        ledger: &Ledger,
+    ) -> Expired<K, V> {
+        loop {
+            let Self { index, order, .. } = self;
+            match order.expiry.due(now, steps, |slot| index.deadline(slot)) {
+                Due::Nothing => return Expired::None,
+                Due::Unknown => return Expired::Unknown,
+                Due::Slot(slot) if index.is_expired(slot, now) => {
+                    return Expired::Entry(self.expire_from(slot, ledger));
+                }
+                // It was used since it was filed.
+                Due::Slot(slot) => {
+                    order.expiry.remove(slot);
+                    self.file(slot);
+                    match steps.checked_sub(1) {
+                        Some(left) => *steps = left,
+                        None => return Expired::Unknown,
+                    }
+                }
+            }
+        }
     }
 
-    /// Takes out up to `limit` expired entries.
+    /// Takes out up to `limit` expired entries; tells whether those were all that there are.
     pub(super) fn free_expired(
         &mut self,
         now: Nanos,
         limit: usize,
+        mut steps: usize,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) {
+    ) -> Purged {
         for _ in 0..limit {
-            let Some(entry) = self.expire_one(now, ledger) else { return };
-            departed.expired.push(entry);
+            match self.expire_one(now, &mut steps, ledger) {
+                Expired::None => return Purged::All,
+                Expired::Unknown => break,
+                Expired::Entry(entry) => departed.expired.push(entry),
+            }
             ledger.release(1);
         }
+        Purged::Some
+    }
+
+    /// The share of a write in freeing what has expired.
+    fn free_some_expired(&mut self, now: Nanos, ledger: &Ledger, departed: &mut Departed<K, V>) {
+        self.free_expired(now, PURGED_PER_WRITE, STEPS_PER_WRITE, ledger, departed);
     }
 
     /// Removes the entry of `key` and fences its loads.
@@ -225,7 +290,7 @@ impl<K, V> State<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         if let Some(now) = now {
-            self.free_expired(now, PURGED_PER_WRITE, ledger, departed);
+            self.free_some_expired(now, ledger, departed);
         }
         let found = self.index.find(hash, key);
         let fenced = self.flights.fence(hash, key);
@@ -269,9 +334,9 @@ impl<K: Eq, V> State<K, V> {
         let Self { index, flights, order, share: _ } = self;
         index.validate();
         order.lru.validate(index.stamps());
-        let expiring = order.expiry.validate();
-        assert_eq!(expiring.len(), if index.has_deadlines() { index.len() } else { 0 });
-        assert!(expiring.is_sorted_by_key(|slot| index.deadline(*slot)));
+        let filed = order.expiry.validate(|slot| index.deadline(slot));
+        let expiring = index.iter().filter(|(slot, ..)| index.deadline(*slot) != NEVER).count();
+        assert_eq!(filed, expiring, "what expires is filed");
         flights.validate()
     }
 }

@@ -1,6 +1,6 @@
 //! An entry on its way into a shard, and what leaves the shard for it.
 
-use crate::clock::Nanos;
+use crate::clock::{NEVER, Nanos};
 use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
 
@@ -64,9 +64,9 @@ impl<K, V> Submission<K, V> {
         self.now
     }
 
-    /// When the entry expires, or somewhat earlier.
-    pub(crate) fn deadline(&self) -> Option<Nanos> {
-        self.new.as_ref().and_then(|new| new.deadline)
+    /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
+    pub(crate) fn soonest_deadline(&self) -> Nanos {
+        self.new.as_ref().map_or(NEVER, |new| new.deadlines.soonest())
     }
 
     /// Where to put what makes room for the entry.
@@ -146,7 +146,7 @@ impl<K, V> Submission<K, V> {
     pub(super) fn take_value(&mut self, now: Option<Nanos>) -> Incoming<V> {
         let mut new = self.new.take().expect("an entry goes in once");
         let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
-        new.deadline = new.deadline.map(|deadline| deadline.saturating_add(late));
+        new.deadlines = new.deadlines.put_off(late);
         new
     }
 

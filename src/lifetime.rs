@@ -1,0 +1,167 @@
+//! How long entries live: the rules, and the clock by which they are kept.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, nanos};
+
+/// A user's way to tell how long an entry lives.
+type LifetimeFn<K, V> = dyn Fn(&K, &V) -> Option<Duration> + Send + Sync;
+
+/// When an entry expires; [`NEVER`] where there is no end to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    /// Whatever happens to it.
+    pub(crate) fixed: Nanos,
+    /// Unless it is used before.
+    pub(crate) idle: Nanos,
+}
+
+impl Deadlines {
+    pub(crate) const NONE: Self = Self { fixed: NEVER, idle: NEVER };
+
+    pub(crate) fn soonest(self) -> Nanos {
+        self.fixed.min(self.idle)
+    }
+
+    /// The same, later by `delay`.
+    pub(crate) fn put_off(self, delay: Nanos) -> Self {
+        let Self { fixed, idle } = self;
+        Self { fixed: fixed.saturating_add(delay), idle: idle.saturating_add(delay) }
+    }
+}
+
+/// The rules of a cache; the earliest deadline that they set is the one that counts.
+pub(crate) struct Lifetimes<K, V> {
+    ttl: Option<Duration>,
+    /// From one use to the next.
+    idle: Option<Duration>,
+    of_entry: Option<Box<LifetimeFn<K, V>>>,
+    /// The largest part by which a lifetime is shortened.
+    jitter: f64,
+    clock: Option<Box<dyn Clock>>,
+    /// The default clock, inline: a hit must not pay for a virtual call.
+    system: SystemClock,
+    /// Whether any entry may expire; otherwise nobody asks for the time.
+    is_used: AtomicBool,
+}
+
+impl<K, V> Lifetimes<K, V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            ttl: None,
+            idle: None,
+            of_entry: None,
+            jitter: 0.0,
+            clock: None,
+            system: SystemClock::new(),
+            is_used: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    pub(crate) fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = Some(ttl);
+        self.use_time();
+    }
+
+    pub(crate) fn set_idle(&mut self, idle: Duration) {
+        self.idle = Some(idle);
+        self.use_time();
+    }
+
+    pub(crate) fn set_of_entry(&mut self, lifetime: Box<LifetimeFn<K, V>>) {
+        self.of_entry = Some(lifetime);
+        self.use_time();
+    }
+
+    /// Takes what is not between 0 and 1 for the nearer of the two, and what is no number for 0.
+    pub(crate) fn set_jitter(&mut self, share: f64) {
+        self.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+    }
+
+    pub(crate) fn set_clock(&mut self, clock: Box<dyn Clock>) {
+        self.clock = Some(clock);
+    }
+
+    /// From now on, entries may expire.
+    pub(crate) fn use_time(&self) {
+        self.is_used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an entry of these rules alone lives at all.
+    pub(crate) fn let_live(&self) -> bool {
+        self.ttl != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
+    }
+
+    /// Whether the lifetime of an entry depends on its key or its value.
+    pub(crate) fn look_at_entries(&self) -> bool {
+        self.of_entry.is_some()
+    }
+
+    /// How long an entry lives, if it is of those that have a lifetime of their own. Calls user code:
+    /// never under a lock.
+    pub(crate) fn of_entry(&self, key: &K, value: &V) -> Option<Duration> {
+        self.of_entry.as_ref().and_then(|lifetime| lifetime(key, value))
+    }
+
+    /// Reads the clock, if time is used. Calls user code: never under a lock.
+    #[inline]
+    pub(crate) fn now(&self) -> Option<Nanos> {
+        self.is_used.load(Ordering::Relaxed).then(|| self.exactly_now())
+    }
+
+    fn exactly_now(&self) -> Nanos {
+        nanos(match &self.clock {
+            None => self.system.now(),
+            Some(clock) => clock.now(),
+        })
+    }
+
+    /// Tells the time for a look at an entry, at less cost, if time is used. Calls user code: never
+    /// under a lock.
+    #[inline]
+    pub(crate) fn roughly_now(&self) -> Option<Now<'_>> {
+        if !self.is_used.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(idle) = self.idle {
+            let now = self.exactly_now();
+            return Some(Now::Using { now, idle_deadline: now.saturating_add(in_nanos(idle)) });
+        }
+        if self.clock.is_some() {
+            return Some(Now::Exactly(self.exactly_now()));
+        }
+        Some(match self.system.at_most() {
+            Some(latest) => Now::AtMost(latest, &self.system),
+            None => Now::Exactly(self.exactly_now()),
+        })
+    }
+
+    /// When an entry published at `now` expires, which may have a lifetime of its `own`.
+    pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
+        let lifetime = self.ttl.into_iter().chain(own).min().map_or(NEVER, in_nanos);
+        let idle = self.idle.map_or(NEVER, in_nanos);
+        Deadlines {
+            fixed: now.saturating_add(self.shorten(lifetime)),
+            idle: now.saturating_add(idle),
+        }
+    }
+
+    /// Shortens a lifetime by chance. No end stays no end, and what lives at all lives on.
+    fn shorten(&self, lifetime: Nanos) -> Nanos {
+        if self.jitter == 0.0 || lifetime == NEVER {
+            return lifetime;
+        }
+        let part = 1.0 - self.jitter * fastrand::f64();
+        ((lifetime as f64 * part) as Nanos).clamp(1, lifetime.max(1))
+    }
+}
+
+/// A lifetime in nanoseconds; [`NEVER`] if no clock can show its end.
+fn in_nanos(lifetime: Duration) -> Nanos {
+    Nanos::try_from(lifetime.as_nanos()).unwrap_or(NEVER)
+}

@@ -1,0 +1,303 @@
+//! Lifetimes that differ from entry to entry, or that uses prolong.
+
+mod common;
+
+use std::time::Duration;
+
+use async_lru::{AsyncLru, ManualClock};
+use common::now;
+use proptest::prelude::*;
+
+const fn nanos(nanos: u64) -> Duration {
+    Duration::from_nanos(nanos)
+}
+
+/// A cache whose values are their own lifetimes in nanoseconds, 0 standing for no end.
+fn own_lifetimes(clock: &ManualClock) -> async_lru::Builder<u32, u64> {
+    AsyncLru::builder()
+        .expiry(|_, value: &u64| (*value > 0).then_some(nanos(*value)))
+        .clock(clock.clone())
+}
+
+executors! {
+    async fn an_entry_lives_as_long_as_its_key_and_value_say() {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u64, u64>::builder()
+            .expiry(|key, value| Some(nanos(key + value)))
+            .clock(clock.clone())
+            .build();
+        assert_eq!(cache.get_or_insert_with(3, async || 2).await, 2);
+        clock.advance(nanos(4));
+        assert_eq!(cache.get(&3), Some(2));
+        clock.advance(nanos(1));
+        assert_eq!(cache.get(&3), None);
+        assert_eq!(cache.get_or_insert_with(3, async || 1).await, 1);
+        assert_eq!(cache.stats().expirations, 1);
+        let _ = cache.validate();
+    }
+
+    async fn an_entry_of_no_lifetime_is_given_to_its_callers_and_not_kept() {
+        let cache = AsyncLru::<u32, u32>::builder()
+            .maxsize(1)
+            .expiry(|_, value| (*value == 0).then_some(Duration::ZERO))
+            .build();
+        cache.insert(1, 10).await;
+        assert_eq!(cache.get_or_insert_with(2, async || 0).await, 0);
+        assert_eq!(cache.insert(3, 0).await, None);
+        assert_eq!(cache.keys(), [1], "it takes nobody's room");
+        assert_eq!(cache.insert(1, 0).await, Some(10), "but that of the one before it");
+        assert!(cache.is_empty());
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_lifetime_of_no_length_given_to_an_insertion_removes_and_fences() {
+        let cache = AsyncLru::<u32, u32>::new(4);
+        cache.insert(1, 10).await;
+        assert_eq!(cache.insert_with_ttl(1, 11, Duration::ZERO).await, Some(10));
+        assert_eq!(cache.get(&1), None);
+        let value = cache
+            .get_or_insert_with(1, async || {
+                cache.insert_with_ttl(1, 12, Duration::ZERO).await;
+                13
+            })
+            .await;
+        assert_eq!((value, cache.get(&1)), (13, None));
+    }
+
+    async fn the_earliest_of_all_deadlines_counts() {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder()
+            .ttl(nanos(50))
+            .time_to_idle(nanos(20))
+            .shards(1)
+            .expiry(|key, _| (*key == 1).then_some(nanos(10)))
+            .clock(clock.clone())
+            .build();
+        cache.insert(1, 0).await;
+        cache.insert(2, 0).await;
+        cache.insert_with_ttl(3, 0, nanos(5)).await;
+        cache.insert_with_ttl(4, 0, Duration::MAX).await;
+        clock.advance(nanos(5));
+        assert_eq!(cache.keys(), [1, 2, 4]);
+        clock.advance(nanos(5));
+        assert_eq!(cache.keys(), [2, 4]);
+        for _ in 0..4 {
+            assert_eq!(cache.get(&2), Some(0));
+            clock.advance(nanos(10));
+        }
+        assert_eq!(cache.keys(), Vec::<u32>::new(), "50 are over for one, 20 unused for the other");
+        assert_eq!(cache.purge_expired().await, 4);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_use_prolongs_the_life_of_an_entry_and_a_look_does_not() {
+        let clock = ManualClock::new();
+        let cache =
+            AsyncLru::<u32, u32>::builder().time_to_idle(nanos(10)).shards(1).clock(clock.clone()).build();
+        for key in 0..4 {
+            cache.insert(key, key).await;
+        }
+        for _ in 0..3 {
+            clock.advance(nanos(9));
+            assert_eq!(cache.get(&1), Some(1));
+            assert_eq!(cache.get_or_insert_with(2, async || unreachable!()).await, 2);
+            cache.insert(3, 3).await;
+            assert_eq!(cache.contains_key(&0), cache.peek(&0).is_some());
+        }
+        assert_eq!(cache.keys(), [1, 2, 3]);
+        clock.advance(nanos(10));
+        assert!(cache.keys().is_empty());
+    }
+
+    async fn time_counts_from_the_first_entry_with_a_lifetime_in_a_cache_without_a_rule() {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder().maxsize(2).clock(clock.clone()).build();
+        cache.insert(1, 10).await;
+        cache.insert_with_ttl(2, 20, nanos(5)).await;
+        clock.advance(nanos(5));
+        assert_eq!((cache.get(&1), cache.get(&2)), (Some(10), None));
+        cache.insert(3, 30).await;
+        assert_eq!(cache.keys(), [1, 3], "what has expired makes room first");
+        assert_eq!(cache.stats().expirations, 1);
+        assert_eq!(cache.info().ttl, None);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn jitter_shortens_lifetimes_by_no_more_than_its_share() {
+    for (share, at_least) in [(0.5, 50), (-1.0, 100), (f64::NAN, 100), (7.0, 1)] {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder()
+            .ttl(nanos(100))
+            .ttl_jitter(share)
+            .clock(clock.clone())
+            .build();
+        for key in 0..500 {
+            cache.insert_blocking(key, key);
+        }
+        clock.set(nanos(at_least - 1));
+        assert_eq!(cache.keys().len(), 500, "share {share}");
+        clock.set(nanos(99));
+        let left = cache.keys().len();
+        assert_eq!(left == 500, at_least == 100, "{left} left, share {share}");
+        clock.set(nanos(100));
+        assert!(cache.keys().is_empty());
+        assert_eq!(cache.purge_expired_blocking(), 500);
+        let _ = cache.validate();
+    }
+}
+
+#[test]
+fn lifetimes_at_both_ends_neither_panic_nor_revive_anything() {
+    let clock = ManualClock::new();
+    let cache = own_lifetimes(&clock).ttl_jitter(0.5).time_to_idle(Duration::MAX).shards(1).build();
+    for (key, lifetime) in [(1, 1), (2, u64::MAX), (3, 0)] {
+        cache.insert_blocking(key, lifetime);
+    }
+    cache.insert_with_ttl_blocking(4, 0, Duration::MAX);
+    clock.set(nanos(1));
+    assert_eq!(cache.keys(), [2, 3, 4]);
+    clock.set(Duration::ZERO);
+    assert_eq!(cache.get(&1), None);
+    clock.set(Duration::MAX);
+    assert_eq!(cache.keys(), [2, 3, 4], "no clock can show the end of the first");
+    cache.insert_blocking(5, 7);
+    let _ = cache.validate();
+}
+
+#[test]
+fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
+    let clock = ManualClock::new();
+    let cache = own_lifetimes(&clock).maxsize(100_000).shards(1).build();
+    for key in 0..20_000_u32 {
+        // From a nanosecond to a minute and a half, in no order.
+        cache.insert_blocking(key, 1 + (u64::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 27));
+    }
+    clock.advance(Duration::from_secs(200));
+    let mut writes = 0;
+    while cache.len() > 1 {
+        cache.insert_blocking(1 << 30, 0);
+        writes += 1;
+        assert!(writes < 20_000, "{} are left", cache.len());
+    }
+    assert_eq!(cache.stats().expirations, 20_000);
+    let _ = cache.validate();
+}
+
+/// What a cache is asked to do.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u32, u64),
+    InsertFor(u32, u64),
+    Load(u32, u64),
+    Get(u32),
+    Remove(u32),
+    Purge,
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = || 0..12_u32;
+    let time = || prop_oneof![0..8_u64, 0..300_u64, 0..100_000_u64];
+    let step = prop_oneof![
+        (key(), time()).prop_map(|(key, time)| Step::Insert(key, time)),
+        (key(), 1..500_u64).prop_map(|(key, time)| Step::InsertFor(key, time)),
+        (key(), time()).prop_map(|(key, time)| Step::Load(key, time)),
+        key().prop_map(Step::Get),
+        key().prop_map(Step::Remove),
+        Just(Step::Purge),
+        time().prop_map(Step::Pass),
+    ];
+    prop::collection::vec(step, 1..150)
+}
+
+/// An entry of the naive cache.
+struct Entry {
+    key: u32,
+    value: u64,
+    fixed: u64,
+    used: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn lifetimes_of_every_kind_are_those_of_a_list_that_is_looked_through(
+        steps in steps(),
+        idle in prop::option::of(1..400_u64),
+    ) {
+        let clock = ManualClock::new();
+        let mut builder = own_lifetimes(&clock).maxsize(64).shards(1);
+        if let Some(idle) = idle {
+            builder = builder.time_to_idle(nanos(idle));
+        }
+        let cache = builder.build();
+        // With room for all keys nothing is evicted; the order is the business of other tests.
+        let mut model: Vec<Entry> = Vec::new();
+        let mut time = 0_u64;
+        for step in steps {
+            let is_live = |entry: &Entry, time: u64| {
+                entry.fixed > time && idle.is_none_or(|idle| entry.used + idle > time)
+            };
+            let put = |model: &mut Vec<Entry>, key: u32, value: u64, lifetime: u64| {
+                model.retain(|entry| entry.key != key);
+                let fixed = if lifetime == 0 { u64::MAX } else { time + lifetime };
+                model.push(Entry { key, value, fixed, used: time });
+            };
+            match step {
+                Step::Insert(key, value) => {
+                    let old = model.iter().find(|e| e.key == key && is_live(e, time));
+                    prop_assert_eq!(cache.insert_blocking(key, value), old.map(|old| old.value));
+                    put(&mut model, key, value, value);
+                }
+                Step::InsertFor(key, lifetime) => {
+                    cache.insert_with_ttl_blocking(key, 0, nanos(lifetime));
+                    put(&mut model, key, 0, lifetime);
+                }
+                Step::Load(key, value) => {
+                    let live = model.iter_mut().find(|e| e.key == key && is_live(e, time));
+                    let got = now(cache.get_or_insert_with(key, async || value));
+                    if let Some(entry) = live {
+                        entry.used = time;
+                        prop_assert_eq!(got, entry.value);
+                    } else {
+                        prop_assert_eq!(got, value);
+                        put(&mut model, key, value, value);
+                    }
+                }
+                Step::Get(key) => {
+                    let live = model.iter_mut().find(|e| e.key == key && is_live(e, time));
+                    let expected = live.map(|entry| {
+                        entry.used = time;
+                        entry.value
+                    });
+                    prop_assert_eq!(cache.get(&key), expected);
+                }
+                Step::Remove(key) => {
+                    let old = model.iter().find(|e| e.key == key && is_live(e, time));
+                    let expected = old.map(|old| old.value);
+                    model.retain(|entry| entry.key != key);
+                    prop_assert_eq!(cache.remove_blocking(&key), expected);
+                }
+                Step::Purge => {
+                    cache.purge_expired_blocking();
+                    model.retain(|entry| is_live(entry, time));
+                    prop_assert_eq!(cache.len(), model.len());
+                }
+                Step::Pass(by) => {
+                    time += by;
+                    clock.advance(nanos(by));
+                }
+            }
+            let mut keys = cache.keys();
+            keys.sort_unstable();
+            let live = model.iter().filter(|e| is_live(e, time)).map(|e| e.key);
+            let mut expected: Vec<u32> = live.collect();
+            expected.sort_unstable();
+            prop_assert_eq!(keys, expected);
+            let _ = cache.validate();
+        }
+    }
+}
