@@ -79,6 +79,7 @@ mod stamp;
 mod stats;
 mod store;
 mod sync;
+#[cfg_attr(async_lru_shuttle, path = "threads/scheduled.rs")]
 mod threads;
 
 pub use builder::Builder;

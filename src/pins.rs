@@ -136,8 +136,9 @@ pub(crate) struct PinnedBy<T> {
 }
 
 impl<T> PinnedBy<T> {
-    /// So many reads without a write pay for the pins that the next write has to take back.
-    const QUIET: u32 = 256;
+    /// So many reads without a write pay for the pins that the next write has to take back. Few where
+    /// each read makes the schedules longer.
+    const QUIET: u32 = if cfg!(async_lru_shuttle) { 1 } else { 256 };
 
     pub(crate) fn new(shard: usize, pins: Arc<Pins<T>>) -> Self {
         let place = u32::try_from(PADDING + shard).expect("far fewer shards");

@@ -2,7 +2,7 @@
 //! tried.
 //!
 //! Built with `--cfg async_lru_shuttle` they are those of shuttle, which runs one thread at a time and
-//! chooses at every one of them who goes on: `tests/interleavings.rs`. What is neither locked nor
+//! chooses at every one of them who goes on: `proof/tests/interleavings`. What is neither locked nor
 //! counted on for order stays that of `std`.
 
 #[cfg(not(async_lru_shuttle))]
