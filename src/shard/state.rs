@@ -188,7 +188,8 @@ impl<K, V> State<K, V> {
 
     /// Finds the next victims.
     pub(super) fn search(&mut self) {
-        self.order.lru.search(&self.index.stamps()[..self.index.slots()]);
+        let since = self.index.get_mut().begin_epoch();
+        self.order.lru.search(&self.index.stamps()[..self.index.slots()], since);
     }
 
     /// Takes out the entry that expired first, if one has; its room is the caller's.

@@ -10,6 +10,29 @@ use crate::witness::{Mint, builder, number};
 const SHARDS: [[u32; 2]; 2] = [[0, 6], [1, 2]];
 
 #[test]
+fn an_entry_that_is_hit_is_not_the_victim_of_an_insertion_that_comes_later() {
+    explore(|| {
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        mint.fill(&cache, [1, 2]);
+        let hits = scope(|scope| {
+            let hits = scope.spawn(|| [1, 2].map(|key| number(cache.get(&key))));
+            scope.spawn(|| mint.fill(&cache, [3]));
+            hits.join().unwrap()
+        });
+        // Whoever was found was there before the insertion, and has been used before it.
+        let victim = match hits {
+            [Some(1), Some(2)] | [None, Some(2)] => 1,
+            [Some(1), None] => 2,
+            hits => panic!("two victims for one entry: {hits:?}"),
+        };
+        let left = [1, 2, 3].map(|key| cache.contains_key(&key));
+        assert_eq!(left, [victim != 1, victim != 2, true], "{hits:?}");
+        assert_eq!((cache.len(), cache.stats().evictions), (2, 1));
+        mint.close(cache);
+    });
+}
+
+#[test]
 fn a_victim_that_was_found_before_and_used_since_stays() {
     explore(|| {
         let (cache, mint) = (builder(3).build(), Mint::default());
