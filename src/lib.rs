@@ -79,7 +79,7 @@ mod stamp;
 mod stats;
 mod store;
 mod sync;
-#[cfg_attr(async_lru_shuttle, path = "threads/scheduled.rs")]
+#[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
 mod threads;
 
 pub use builder::Builder;

@@ -8,7 +8,7 @@
 //! end the cache is whole.
 //!
 //! Shuttle orders all uses of atomics one after another. What weaker memory may do is asked in
-//! `tests/loom`.
+//! `tests/loom`, of less at a time.
 
 #![cfg(async_lru_shuttle)]
 
@@ -18,4 +18,5 @@ mod fences;
 mod pinned_readers;
 mod single_flight;
 mod whole_cache;
+#[path = "../common/witness.rs"]
 mod witness;

@@ -1,5 +1,7 @@
 //! What scenarios watch a cache with. Nothing here is a point at which another thread may go on.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
