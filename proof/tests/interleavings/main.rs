@@ -15,6 +15,9 @@
 mod eviction;
 mod explore;
 mod fences;
+mod histories;
+#[path = "../../../tests/common/linearizability.rs"]
+mod linearizability;
 mod pinned_readers;
 mod single_flight;
 mod whole_cache;
