@@ -790,6 +790,14 @@ impl<K, V, S> AsyncLru<K, V, S> {
 
 #[cfg(feature = "__validate")]
 impl<K: Eq, V, S> AsyncLru<K, V, S> {
+    /// Keeps others from searching for the entries to evict next. For the crate's own tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn hold_searches(&self) -> impl Sized + use<'_, K, V, S> {
+        let shards = self.store().shards().iter();
+        shards.map(crate::shard::Shard::hold_searches).collect::<Vec<_>>()
+    }
+
     /// Panics if anything in the cache disagrees with anything else, while no call writes to it;
     /// returns how many loads are in flight. For the crate's own tests.
     #[doc(hidden)]

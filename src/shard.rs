@@ -18,6 +18,8 @@ use crate::ledger::{Ledger, Room};
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
 use crate::stamp::Stamp;
+#[cfg(any(test, feature = "__validate"))]
+use crate::sync::MutexGuard;
 use crate::sync::{AtomicU64, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::threads;
 
@@ -37,6 +39,8 @@ pub(crate) struct Shard<K, V> {
     /// The latest time at which an entry was written or seen expired here: for this shard, time does
     /// not step back, whatever the clock does.
     latest: AtomicU64,
+    /// The latest deadline that was seen to have passed, in any shard of the cache.
+    last_expiry: Arc<AtomicU64>,
     /// Who reads the entries without `state`.
     pinned_by: PinnedBy<Index<K, V>>,
     /// Everything. Shared, or instead of it a pin, for a hit; exclusive for the time of one update,
@@ -58,9 +62,15 @@ pub(crate) struct Size {
 /// A look at a shard's entries.
 impl<K, V> Shard<K, V> {
     /// Makes the shard of this `number`, with its `share` of the room, in entries.
-    pub(crate) fn new(number: usize, share: usize, pins: Arc<Pins<Index<K, V>>>) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        share: usize,
+        pins: Arc<Pins<Index<K, V>>>,
+        last_expiry: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             latest: AtomicU64::new(0),
+            last_expiry,
             pinned_by: PinnedBy::new(number, pins),
             state: RwLock::new(State::new(share)),
             searching: Mutex::new(()),
@@ -145,6 +155,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    /// Whether an entry has expired by `now` or by the time as the shard knows it.
+    pub(crate) fn has_expired(&self, now: Nanos) -> bool {
+        self.soonest_deadline() <= self.latest.load(Ordering::Relaxed).max(now)
+    }
+
     /// When the next entry expires: [`NEVER`] if there is none.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -210,6 +225,7 @@ impl<K, V> Shard<K, V> {
         let is_known = deadline <= self.latest.load(Ordering::Relaxed);
         if !is_known && now.has_reached(deadline) {
             self.latest.fetch_max(deadline, Ordering::Relaxed);
+            self.last_expiry.fetch_max(deadline, Ordering::Relaxed);
             return true;
         }
         is_known
@@ -391,9 +407,9 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Keeps others from searching for victims.
-    #[cfg(test)]
-    pub(crate) fn hold_searches(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.searching.lock().unwrap()
+    #[cfg(any(test, feature = "__validate"))]
+    pub(crate) fn hold_searches(&self) -> MutexGuard<'_, ()> {
+        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time, and has it know that too.
@@ -422,7 +438,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
-        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)));
+        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
         let new = Incoming { value: 10, deadline: None, size: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
         let written = shard.write(&mut submission, ledger, None, Patience::Try);

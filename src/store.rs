@@ -43,6 +43,9 @@ pub(crate) enum Coalescing {
 pub(crate) struct Store<K, V> {
     shards: Box<[Shard<K, V>]>,
     pins: Arc<Pins<Index<K, V>>>,
+    /// The latest deadline that was seen to have passed: what expired before it stays expired, also
+    /// for those who write to other shards by a clock that has stepped back.
+    last_expiry: Arc<AtomicU64>,
     pub(crate) ledger: Ledger,
     lifetime: Option<Lifetime>,
     measure: Option<Measure<K, V>>,
@@ -64,10 +67,12 @@ impl<K, V> Store<K, V> {
         debug_assert!(shards.is_power_of_two());
         let pins = Arc::new(Pins::new(shards));
         let share = maxsize.div_ceil(shards);
-        let shard = |number| Shard::new(number, share, Arc::clone(&pins));
+        let last_expiry = Arc::default();
+        let shard = |number| Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry));
         Self {
             shards: (0..shards).map(shard).collect(),
             pins,
+            last_expiry,
             ledger: Ledger::new(maxsize),
             lifetime,
             measure,
@@ -227,11 +232,12 @@ impl<K, V> Store<K, V> {
     /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
     fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
         let now = submission.now()?;
-        if now < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
+        let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
+        if latest < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
             return None;
         }
         // An expired entry in the shard at hand goes by itself.
-        if self.shards[own].soonest_deadline() <= now {
+        if self.shards[own].has_expired(now) {
             return None;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
@@ -243,7 +249,7 @@ impl<K, V> Store<K, V> {
                 submission.departed().expired.push(entry);
                 room = Some(self.ledger.inherit());
                 // There may be more.
-                soonest = now;
+                soonest = 0;
                 break;
             }
             soonest = soonest.min(other.soonest_deadline());

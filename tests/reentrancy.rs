@@ -1,229 +1,169 @@
-//! Every callback and every `Drop` of the user's calls every public method of the cache.
+//! Every callback and every `Drop` of the user's calls every public method of the cache and of memos.
 //!
-//! `Eq` and `Clone` run under a lock and must not, as the documentation says.
+//! `Eq` and `Clone` of keys and values run under a lock and must not, as the documentation says.
 
+#[path = "common/callbacks.rs"]
+mod callbacks;
 mod common;
+#[path = "common/forms.rs"]
+mod forms;
+#[path = "common/methods.rs"]
+mod methods;
+#[path = "common/on_wake.rs"]
+mod on_wake;
+#[path = "common/watchdog.rs"]
+mod watchdog;
 
-use std::cell::Cell;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
-use std::task::{Context, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::cell::OnceCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::Context;
 
-use async_lru::{AsyncLru, CacheStats, Clock};
-use common::{hand, poll};
-use futures_lite::future::{block_on, yield_now};
+use async_lru::{AsyncLru, ManualClock, Memo};
+use callbacks::{
+    Cache, Callback, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
+    drop_those_in_progress, forget_wakers, offer, poll_those_in_progress,
+};
+use common::{Hand, hand, now, poll};
+use forms::Form;
+use futures_lite::future::{block_on, pending, yield_now, zip};
+use methods::{METHODS, within_few_polls};
+use on_wake::on_wake;
+use watchdog::watched;
 
-/// When the user's code calls the cache back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Callback {
-    Hash,
-    DropKey,
-    DropValue,
-    LoaderCall,
-    LoaderPoll,
-    Measure,
-    Clock,
-    WakerWake,
-    WakerDrop,
-}
-
-const CALLBACKS: [Callback; 9] = [
-    Callback::Hash,
-    Callback::DropKey,
-    Callback::DropValue,
-    Callback::LoaderCall,
-    Callback::LoaderPoll,
-    Callback::Measure,
-    Callback::Clock,
-    Callback::WakerWake,
-    Callback::WakerDrop,
-];
-
-/// What the callbacks of one run share.
-struct Shared {
-    cache: OnceLock<AsyncLru<Key, Value>>,
-    callback: Callback,
-    calls: Mutex<u32>,
-}
-
-impl Shared {
-    /// The user's code runs; calls the cache back if it is the chosen callback.
-    fn reached(this: &Arc<Self>, callback: Callback) {
-        thread_local! {
-            /// One level of calling back is enough.
-            static WITHIN: Cell<bool> = const { Cell::new(false) };
-        }
-        if callback != this.callback || WITHIN.replace(true) {
-            return;
-        }
-        if let Some(cache) = this.cache.get() {
-            *this.calls.lock().unwrap() += 1;
-            every_method(cache, this);
-        }
-        WITHIN.set(false);
-    }
-}
-
-struct Key(u32, Arc<Shared>);
-
-impl Clone for Key {
-    fn clone(&self) -> Self {
-        Self(self.0, Arc::clone(&self.1))
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Shared::reached(&self.1, Callback::Hash);
-        self.0.hash(state);
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        Shared::reached(&self.1, Callback::DropKey);
-    }
-}
-
-struct Value(u32, Arc<Shared>);
-
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        Self(self.0, Arc::clone(&self.1))
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        Shared::reached(&self.1, Callback::DropValue);
-    }
-}
-
-struct CallingClock(Arc<Shared>);
-
-impl Clock for CallingClock {
-    fn now(&self) -> Duration {
-        Shared::reached(&self.0, Callback::Clock);
-        Duration::ZERO
-    }
-}
-
-struct CallingWaker(Arc<Shared>);
-
-impl Wake for CallingWaker {
-    fn wake(self: Arc<Self>) {
-        Shared::reached(&self.0, Callback::WakerWake);
-    }
-}
-
-impl Drop for CallingWaker {
-    fn drop(&mut self) {
-        Shared::reached(&self.0, Callback::WakerDrop);
-    }
-}
-
-/// Calls every public method, for the keys that the outer calls use too.
-fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
-    for number in [1, 2] {
-        let key = || Key(number, Arc::clone(shared));
-        let value = || Value(number, Arc::clone(shared));
-        let lookup = key();
-        cache.get(&lookup);
-        cache.peek(&lookup);
-        cache.contains_key(&lookup);
-        cache.insert_blocking(key(), value());
-        block_on(cache.insert(key(), value()));
-        cache.remove_blocking(&lookup);
-        block_on(cache.remove(&lookup));
-        cache.invalidate_blocking(&lookup);
-        block_on(cache.invalidate(&lookup));
-        // A load of the outer call's own key would wait for itself; a fenced one does not.
-        block_on(cache.get_or_insert_with(key(), async || value()));
-        block_on(cache.get_or_insert_with_ref(&lookup, async || value()));
-        let _ = block_on(cache.try_get_or_insert_with(key(), async || Ok::<_, ()>(value())));
-        let _ = block_on(cache.try_get_or_insert_shared(key(), async || Err::<Value, _>(())));
-    }
-    cache.purge_expired_blocking();
-    block_on(cache.purge_expired());
-    let _ = cache.keys();
-    let _: CacheStats = cache.stats();
-    let _ = (cache.info(), cache.len(), cache.is_empty(), format!("{cache:?}"));
-    cache.reset_stats();
-    cache.clear_blocking();
-    block_on(cache.clear());
-}
-
-/// Uses the cache so that every callback is reached.
-fn use_everything(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
-    let key = |number| Key(number, Arc::clone(shared));
-    let load = |number| {
-        Shared::reached(shared, Callback::LoaderCall);
-        async move {
-            Shared::reached(shared, Callback::LoaderPoll);
-            yield_now().await;
-            Value(number, Arc::clone(shared))
-        }
-    };
+/// Uses caches so that every callback is reached, in the middle of as much as possible. The methods
+/// that callbacks call change what comes of it, so nothing is expected but that it ends.
+fn use_everything(memos: &Memos, shared: &Arc<Shared>) {
+    let cache = memos.sure.cache();
     for number in [1, 2, 3, 4, 1] {
-        cache.insert_blocking(key(number), Value(number, Arc::clone(shared)));
-        block_on(cache.get_or_insert_with(key(number), || load(number)));
-        cache.get(&key(number));
+        insert(cache, shared, number);
+        drop(at_work(|| within_few_polls(cache.insert(shared.key(number), shared.value()))));
+        let key = shared.key(number);
+        drop(at_work(|| cache.get(&key)));
+        drop(at_work(|| (cache.peek(&key), cache.contains_key(&key), cache.keys())));
     }
-    cache.remove_blocking(&key(1));
-    let mut leader = hand(cache.get_or_insert_with(key(5), || load(5)));
-    assert!(poll(&mut leader).is_pending());
-    let waker = Waker::from(Arc::new(CallingWaker(Arc::clone(shared))));
-    let mut waiter = hand(cache.get_or_insert_with(key(5), || load(5)));
-    assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    drop(waker);
-    drop(leader);
-    block_on(waiter);
-    cache.clear_blocking();
+    for form in Form::ALL {
+        flights(cache, shared, form, Load::Succeeds);
+        if form.is_fallible() {
+            flights(cache, shared, form, Load::Fails);
+        }
+    }
+    drop(at_work(|| within_few_polls(memos.sure.call(shared.args(7, Load::Succeeds)))));
+    for load in [Load::Fails, Load::Succeeds] {
+        drop(at_work(|| within_few_polls(memos.fallible.try_call(shared.args(7, load)))));
+    }
+    let args = shared.args(7, Load::Succeeds);
+    at_work(|| within_few_polls(memos.fallible.invalidate(&args)));
+    // Each of these frees what has expired.
+    let writes: [fn(&Cache, &Arc<Shared>); 5] = [
+        |cache, shared| insert(cache, shared, 2),
+        |cache, shared| remove(cache, shared, 2),
+        |cache, shared| {
+            let load = cache.get_or_insert_with(shared.key(2), async || shared.value());
+            drop(at_work(|| within_few_polls(load)));
+        },
+        |cache, shared| {
+            let key = shared.key(2);
+            at_work(|| within_few_polls(cache.invalidate(&key)));
+        },
+        |cache, _| {
+            at_work(|| within_few_polls(cache.purge_expired()));
+        },
+    ];
+    for write in writes {
+        insert(cache, shared, 1);
+        shared.clock.advance(TTL);
+        write(cache, shared);
+    }
+    insert(cache, shared, 1);
+    remove(cache, shared, 1);
+    insert(cache, shared, 1);
+    at_work(|| within_few_polls(cache.clear()));
+    insert(cache, shared, 1);
+    at_work(|| cache.clear_blocking());
+}
+
+fn insert(cache: &Cache, shared: &Arc<Shared>, number: u32) {
+    let (key, value) = (shared.key(number), shared.value());
+    drop(at_work(|| cache.insert_blocking(key, value)));
+}
+
+fn remove(cache: &Cache, shared: &Arc<Shared>, number: u32) {
+    let key = shared.key(number);
+    drop(at_work(|| cache.remove_blocking(&key)));
+}
+
+/// What becomes of a load that another call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Ends,
+    IsInsertedOver,
+    IsClearedAway,
+    IsDropped,
+}
+
+/// Loads a key that two other calls wait for, one of them polled with two wakers.
+fn flights(cache: &Cache, shared: &Arc<Shared>, form: Form, load: Load) {
+    let in_progress = |load| {
+        let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
+        offer(hand(async move { drop(form.call(&cache, key, loader).await) }));
+        at_work(poll_those_in_progress);
+    };
+    for ending in [Ending::Ends, Ending::IsInsertedOver, Ending::IsClearedAway, Ending::IsDropped] {
+        in_progress(load);
+        in_progress(Load::Succeeds);
+        let mut waiter = form.call(cache, shared.key(5), shared.loader(Load::Succeeds));
+        let mut is_waiting = true;
+        for _ in 0..2 {
+            let waker = calling_waker(shared);
+            if is_waiting {
+                let polled = at_work(|| waiter.as_mut().poll(&mut Context::from_waker(&waker)));
+                is_waiting = polled.is_pending();
+            }
+        }
+        match ending {
+            Ending::Ends => {}
+            Ending::IsInsertedOver => insert(cache, shared, 5),
+            Ending::IsClearedAway => at_work(|| cache.clear_blocking()),
+            Ending::IsDropped => at_work(drop_those_in_progress),
+        }
+        let is_over = (0..50).any(|_| !at_work(poll_those_in_progress));
+        assert!(is_over, "calls in progress never end");
+        if is_waiting {
+            drop(at_work(|| within_few_polls(waiter)));
+        }
+        forget_wakers();
+        remove(cache, shared, 5);
+    }
 }
 
 #[test]
 fn every_callback_may_call_every_method() {
-    for callback in CALLBACKS {
-        for (maxsize, shards) in [(2, 1), (2, 4), (0, 1)] {
-            let (done, is_done) = mpsc::channel();
-            thread::spawn(move || {
-                let shared =
-                    Arc::new(Shared { cache: OnceLock::new(), callback, calls: Mutex::new(0) });
-                let measured = Arc::clone(&shared);
-                let cache = AsyncLru::builder()
-                    .maxsize(maxsize)
-                    .shards(shards)
-                    .ttl(Duration::from_secs(1))
-                    .clock(CallingClock(Arc::clone(&shared)))
-                    .measure_with(move |_: &Key, _: &Value| {
-                        Shared::reached(&measured, Callback::Measure);
-                        1
-                    })
-                    .build();
-                assert!(shared.cache.set(cache.clone()).is_ok());
-                use_everything(&cache, &shared);
-                assert!(cache.len() <= maxsize);
-                // Nothing is measured where nothing is kept.
-                let reached = *shared.calls.lock().unwrap() > 0;
-                done.send(reached || (callback == Callback::Measure && maxsize == 0)).unwrap();
-            });
-            // Not a time that anything is expected to take: a deadlock would last for ever.
-            let reached = is_done
-                .recv_timeout(Duration::from_secs(60))
-                .unwrap_or_else(|_| panic!("{callback:?} deadlocked or failed"));
-            assert!(reached, "{callback:?} was never reached");
+    watched(|progress| {
+        let mut points = 0;
+        for callback in Callback::ALL {
+            for kind in Kind::all() {
+                for (name, method) in METHODS {
+                    progress.reached(format!("{callback:?} calls {name}, {kind:?}"));
+                    let shared = Shared::new(callback, *method);
+                    let memos = Memos::new(kind, &shared);
+                    shared.set_stage(&memos);
+                    use_everything(&memos, &shared);
+                    let reached = shared.calls() > 0;
+                    assert!(reached || !kind.reaches(callback), "it was never reached");
+                    points += usize::from(reached);
+
+                    assert!(memos.sure.cache().len() <= kind.maxsize);
+                    drop(shared.take_stage());
+                    drop(memos);
+                    assert_eq!(Arc::strong_count(&shared), 1, "something was not dropped");
+                }
+            }
         }
-    }
+        println!("re-entry points: {points}");
+        assert!(points >= 1_000, "{points}");
+    });
 }
 
 #[test]
@@ -244,6 +184,202 @@ fn the_last_handle_may_be_dropped_within_a_load() {
     };
     assert_eq!(*block_on(call), 8);
     assert_eq!(Arc::strong_count(&value), 1, "the cache is gone, and its values with it");
+}
+
+/// A value that owns a handle of another cache.
+#[derive(Clone)]
+struct Nest(AsyncLru<u32, Egg>);
+
+/// A value that calls the cache around it when it is dropped.
+#[derive(Clone)]
+struct Egg {
+    around: AsyncLru<u32, Nest>,
+    _token: Arc<()>,
+}
+
+impl Drop for Egg {
+    fn drop(&mut self) {
+        let nest = Nest(AsyncLru::new(1));
+        self.around.insert_blocking(100, nest.clone());
+        now(self.around.get_or_insert_with(101, async || nest));
+        self.around.invalidate_blocking(&100);
+    }
+}
+
+#[test]
+fn the_last_handle_of_a_cache_may_be_dropped_with_a_value_in_whatever_way_that_leaves_another() {
+    type Leave = fn(&AsyncLru<u32, Nest>, &ManualClock);
+    let nest = || Nest(AsyncLru::new(1));
+    let leaves: [(&str, Leave); 9] = [
+        ("evicted", |cache, _| {
+            for key in 2..4 {
+                cache.insert_blocking(key, Nest(AsyncLru::new(1)));
+            }
+        }),
+        ("evicted by a load", |cache, _| {
+            for key in 2..4 {
+                now(cache.get_or_insert_with(key, async || Nest(AsyncLru::new(1))));
+            }
+        }),
+        ("replaced", |cache, _| drop(cache.insert_blocking(1, Nest(AsyncLru::new(1))))),
+        ("removed", |cache, _| drop(now(cache.remove(&1)))),
+        ("invalidated", |cache, _| assert!(now(cache.invalidate(&1)))),
+        ("cleared", |cache, _| now(cache.clear())),
+        ("cleared, blocking", |cache, _| cache.clear_blocking()),
+        ("expired", |cache, clock| {
+            clock.advance(TTL);
+            cache.insert_blocking(2, Nest(AsyncLru::new(1)));
+        }),
+        ("purged", |cache, clock| {
+            clock.advance(TTL);
+            assert_eq!(now(cache.purge_expired()), 1);
+        }),
+    ];
+    watched(move |progress| {
+        for shards in [1, 4] {
+            for (way, leave) in leaves {
+                progress.reached(format!("{way}, {shards} shards"));
+                let clock = ManualClock::new();
+                let builder = AsyncLru::<u32, Nest>::builder().maxsize(2).shards(shards);
+                let outer = builder.ttl(TTL).clock(clock.clone()).build();
+                let token = Arc::new(());
+                let inner = nest();
+                let egg = Egg { around: outer.clone(), _token: Arc::clone(&token) };
+                inner.0.insert_blocking(1, egg);
+                outer.insert_blocking(1, inner);
+                leave(&outer, &clock);
+                if shards == 1 {
+                    assert_eq!(Arc::strong_count(&token), 1, "{way}");
+                }
+                assert!(outer.len() <= 2);
+                outer.clear_blocking();
+                assert_eq!(Arc::strong_count(&token), 1, "{way}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_woken_task_that_is_dropped_with_its_handle_leaves_the_last_one_to_the_leader() {
+    watched(|_| {
+        let token = Arc::new(());
+        let handle = AsyncLru::<u32, Arc<()>>::new(10);
+        handle.insert_blocking(2, Arc::clone(&token));
+        let call = |handle: AsyncLru<u32, Arc<()>>| {
+            Box::pin(async move { handle.get_or_insert_with(1, pending::<Arc<()>>).await })
+        };
+        let mut leader = call(handle.clone());
+        assert!(poll(&mut leader).is_pending());
+        let mut waiter = call(handle);
+        let task = Arc::new(Mutex::new(None));
+        let woken = Arc::clone(&task);
+        let waker = on_wake(move || drop(woken.lock().unwrap().take()));
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        *task.lock().unwrap() = Some(waiter);
+        assert_eq!(Arc::strong_count(&token), 2);
+        drop(leader);
+        assert!(task.lock().unwrap().is_none(), "it was woken");
+        assert_eq!(Arc::strong_count(&token), 1, "the cache is gone, and its values with it");
+    });
+}
+
+/// Loads the keys up to `last` within one another, and after that `then`.
+fn chain(
+    cache: &AsyncLru<u32, u32>,
+    form: Form,
+    key: u32,
+    last: u32,
+    then: u32,
+) -> Hand<'_, Result<u32, ()>> {
+    let next = move || {
+        // Also within what a loader awaits beside other things.
+        zip(
+            yield_now(),
+            if key == last {
+                form.call(cache, then, async || Ok(7))
+            } else {
+                chain(cache, form, key + 1, last, then)
+            },
+        )
+    };
+    form.call(cache, key, async move || next().await.1)
+}
+
+/// Polls a call that is to panic as a recursive load.
+fn assert_recursion_is_named<T>(call: impl Future<Output = T>) {
+    let payload = catch_unwind(AssertUnwindSafe(|| within_few_polls(call)))
+        .err()
+        .expect("a load that waits for itself panics");
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or(payload.downcast_ref::<String>().map(String::as_str)).unwrap();
+    assert!(message.contains("recursive load"), "{message}");
+}
+
+#[test]
+fn a_load_that_comes_back_to_its_key_panics_in_every_form_directly_and_through_any_other_keys() {
+    for form in Form::ALL {
+        for last in [0, 1, 2, 7, 8, 12, 30] {
+            for shards in [1, 4] {
+                // Back to the first key, to the last, and to one between.
+                for back in [0, last, last / 2] {
+                    let cache = AsyncLru::<u32, u32>::builder().shards(shards).build();
+                    assert_recursion_is_named(chain(&cache, form, 0, last, back));
+                    for key in 0..=last {
+                        assert_eq!(now(cache.get_or_insert_with(key, async || key)), key);
+                    }
+                    let stats = cache.stats();
+                    let failed = u64::from(last) + 1;
+                    assert_eq!((stats.loads, stats.load_failures), (2 * failed, failed));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn loads_within_one_another_that_never_come_back_end() {
+    for form in Form::ALL {
+        let cache = AsyncLru::<u32, u32>::new(100);
+        assert_eq!(within_few_polls(chain(&cache, form, 0, 30, 31)), Ok(7));
+        assert_eq!(cache.len(), 32);
+        // A value that is there already is no load.
+        cache.invalidate_blocking(&0);
+        assert_eq!(within_few_polls(chain(&cache, form, 0, 0, 31)), Ok(7));
+    }
+}
+
+/// The arguments of a memo that calls itself.
+#[derive(Clone)]
+struct Countdown(u32, Rc<OnceCell<Recursive>>);
+
+type Recursive = Memo<u32, u32, fn(Countdown) -> Hand<'static, u32>, fn(&Countdown) -> u32>;
+
+#[test]
+fn a_memo_that_calls_itself_for_what_it_computes_panics_and_for_less_does_not() {
+    fn step(args: Countdown) -> Hand<'static, u32> {
+        let Countdown(number, memo) = args;
+        hand(async move {
+            yield_now().await;
+            match number {
+                0 => 0,
+                // Comes round again to where it started.
+                10 => memo.get().unwrap().call(Countdown(19, Rc::clone(&memo))).await,
+                _ => 1 + memo.get().unwrap().call(Countdown(number - 1, Rc::clone(&memo))).await,
+            }
+        })
+    }
+    let memo = Rc::new(OnceCell::new());
+    let recursive = AsyncLru::builder()
+        .key_extractor((|args| args.0) as fn(&Countdown) -> u32)
+        .wrap(step as fn(Countdown) -> _);
+    assert!(memo.set(recursive).is_ok());
+    let call = |number| memo.get().unwrap().call(Countdown(number, Rc::clone(&memo)));
+    assert_eq!(within_few_polls(call(9)), 9);
+    assert_recursion_is_named(call(19));
+    let mut again = hand(call(19));
+    assert!(poll(&mut again).is_pending(), "it loads anew and waits for nobody");
+    drop(again);
+    assert_eq!(within_few_polls(call(9)), 9);
 }
 
 #[test]

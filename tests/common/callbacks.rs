@@ -1,0 +1,417 @@
+//! Keys, values, loaders, clocks and wakers that call back whenever the cache runs any of their code.
+
+#![allow(unreachable_pub, reason = "a module of one test file")]
+
+use std::cell::{Cell, RefCell};
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+use std::time::Duration;
+
+use async_lru::{AsyncLru, Builder, Clock, ManualClock, Memo};
+use futures_lite::future::yield_now;
+
+use crate::common::{Hand, hand, poll};
+
+/// How long entries live.
+pub const TTL: Duration = Duration::from_secs(1);
+
+/// The user's code that a cache runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callback {
+    Hash,
+    Extract,
+    Measure,
+    Clock,
+    LoaderCall,
+    LoaderPoll,
+    WakerClone,
+    WakerWake,
+    WakerDrop,
+    CloneFailure,
+    DropKey,
+    DropValue,
+    DropFailure,
+    /// The closure.
+    DropLoader,
+    /// Its future.
+    DropLoad,
+}
+
+impl Callback {
+    pub const ALL: [Self; 15] = [
+        Self::Hash,
+        Self::Extract,
+        Self::Measure,
+        Self::Clock,
+        Self::LoaderCall,
+        Self::LoaderPoll,
+        Self::WakerClone,
+        Self::WakerWake,
+        Self::WakerDrop,
+        Self::CloneFailure,
+        Self::DropKey,
+        Self::DropValue,
+        Self::DropFailure,
+        Self::DropLoader,
+        Self::DropLoad,
+    ];
+}
+
+/// A public method, as it is called from within a callback.
+pub type Method = fn(&Memos, &Arc<Shared>);
+
+/// What everything in a cache shares.
+pub struct Shared {
+    callback: Callback,
+    method: Method,
+    calls: AtomicU64,
+    pub clock: ManualClock,
+    /// The caches to call; none before and after the test.
+    stage: Mutex<Option<Memos>>,
+}
+
+impl Shared {
+    pub fn new(callback: Callback, method: Method) -> Arc<Self> {
+        let calls = AtomicU64::new(0);
+        let (clock, stage) = (ManualClock::new(), Mutex::new(None));
+        Arc::new(Self { callback, method, calls, clock, stage })
+    }
+
+    pub fn set_stage(&self, memos: &Memos) {
+        *self.stage.lock().unwrap() = Some(memos.clone());
+    }
+
+    pub fn take_stage(&self) -> Option<Memos> {
+        self.stage.lock().unwrap().take()
+    }
+
+    /// How often the method was called.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub fn key(self: &Arc<Self>, number: u32) -> Key {
+        Key { number, probe: Probe::new(self, Callback::DropKey) }
+    }
+
+    pub fn value(self: &Arc<Self>) -> Value {
+        Value { _probe: Probe::new(self, Callback::DropValue) }
+    }
+
+    pub fn args(self: &Arc<Self>, number: u32, load: Load) -> Args {
+        Args { number, load, shared: Arc::clone(self) }
+    }
+
+    /// The closure of a call.
+    pub fn loader(
+        self: &Arc<Self>,
+        load: Load,
+    ) -> impl FnOnce() -> Hand<'static, Result<Value, Failure>> + 'static {
+        let shared = Arc::clone(self);
+        let probe = Probe::new(self, Callback::DropLoader);
+        move || {
+            let _probe = probe;
+            shared.reached(Callback::LoaderCall);
+            hand(shared.load(load))
+        }
+    }
+
+    /// The future of a load, which yields a few times.
+    fn load(self: Arc<Self>, load: Load) -> impl Future<Output = Result<Value, Failure>> + 'static {
+        let probe = Probe::new(&self, Callback::DropLoad);
+        async move {
+            let _probe = probe;
+            for _ in 0..3 {
+                self.reached(Callback::LoaderPoll);
+                yield_now().await;
+            }
+            match load {
+                Load::Succeeds => Ok(self.value()),
+                Load::Fails => Err(Failure { probe: Probe::new(&self, Callback::DropFailure) }),
+            }
+        }
+    }
+
+    /// The user's code runs: calls the method if this is the callback to do so. One level of calling
+    /// back is enough.
+    fn reached(self: &Arc<Self>, callback: Callback) {
+        if callback != self.callback || WORK.get() != Work::Cache {
+            return;
+        }
+        let memos = self.stage.lock().unwrap().clone();
+        if let Some(memos) = memos {
+            WORK.set(Work::Callback);
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            (self.method)(&memos, self);
+            drop(memos);
+            WORK.set(Work::Cache);
+        }
+    }
+}
+
+/// Whose code this thread runs, apart from the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// What the test itself drops is no callback.
+    Test,
+    Cache,
+    Callback,
+}
+
+thread_local! {
+    static WORK: Cell<Work> = const { Cell::new(Work::Test) };
+}
+
+/// Calls the cache; what user code it runs meanwhile may call back.
+pub fn at_work<T>(call: impl FnOnce() -> T) -> T {
+    WORK.set(Work::Cache);
+    let result = call();
+    WORK.set(Work::Test);
+    result
+}
+
+/// Calls back when it is dropped.
+struct Probe {
+    shared: Arc<Shared>,
+    callback: Callback,
+}
+
+impl Probe {
+    fn new(shared: &Arc<Shared>, callback: Callback) -> Self {
+        Self { shared: Arc::clone(shared), callback }
+    }
+}
+
+impl Clone for Probe {
+    fn clone(&self) -> Self {
+        Self::new(&self.shared, self.callback)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.shared.reached(self.callback);
+    }
+}
+
+#[derive(Clone)]
+pub struct Key {
+    number: u32,
+    probe: Probe,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.probe.shared.reached(Callback::Hash);
+        self.number.hash(state);
+    }
+}
+
+#[derive(Clone)]
+pub struct Value {
+    _probe: Probe,
+}
+
+pub struct Failure {
+    probe: Probe,
+}
+
+impl Clone for Failure {
+    fn clone(&self) -> Self {
+        self.probe.shared.reached(Callback::CloneFailure);
+        Self { probe: self.probe.clone() }
+    }
+}
+
+/// How a load ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Succeeds,
+    Fails,
+}
+
+/// The arguments of a memo.
+pub struct Args {
+    number: u32,
+    load: Load,
+    shared: Arc<Shared>,
+}
+
+fn key_of(args: &Args) -> Key {
+    args.shared.reached(Callback::Extract);
+    args.shared.key(args.number)
+}
+
+fn try_load(args: Args) -> Hand<'static, Result<Value, Failure>> {
+    let loader = args.shared.loader(args.load);
+    loader()
+}
+
+fn load(args: Args) -> Hand<'static, Value> {
+    let load = try_load(args);
+    hand(async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) })
+}
+
+struct CallingClock(Arc<Shared>);
+
+impl Clock for CallingClock {
+    fn now(&self) -> Duration {
+        self.0.reached(Callback::Clock);
+        self.0.clock.now()
+    }
+}
+
+pub type Cache = AsyncLru<Key, Value>;
+type Wrapped<R> = Memo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key>;
+
+/// A memo of either kind, each with a cache of its own.
+#[derive(Clone)]
+pub struct Memos {
+    pub sure: Wrapped<Value>,
+    pub fallible: Wrapped<Result<Value, Failure>>,
+}
+
+impl Memos {
+    pub fn new(kind: Kind, shared: &Arc<Shared>) -> Self {
+        let builder = || kind.builder(shared).key_extractor(key_of as fn(&Args) -> Key);
+        let sure = builder().wrap(load as fn(Args) -> _);
+        Self { sure, fallible: builder().wrap(try_load as fn(Args) -> _) }
+    }
+
+    pub fn caches(&self) -> [&Cache; 2] {
+        [self.sure.cache(), self.fallible.cache()]
+    }
+}
+
+/// A kind of cache, all of which measure their entries and let them expire.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub maxsize: usize,
+    shards: usize,
+    is_single_flight: bool,
+}
+
+impl Kind {
+    pub fn all() -> [Self; 4] {
+        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true };
+        [
+            plain,
+            Self { shards: 4, ..plain },
+            Self { maxsize: 0, ..plain },
+            Self { is_single_flight: false, ..plain },
+        ]
+    }
+
+    /// Whether a cache of this kind runs the callback for certain: nothing is measured where nothing is
+    /// kept, and only who waits for another has a waker there or is told of its failure.
+    pub fn reaches(self, callback: Callback) -> bool {
+        match callback {
+            Callback::Measure => self.maxsize > 0,
+            Callback::WakerClone
+            | Callback::WakerWake
+            | Callback::WakerDrop
+            | Callback::CloneFailure
+            | Callback::DropFailure => self.is_single_flight,
+            _ => true,
+        }
+    }
+
+    fn builder(self, shared: &Arc<Shared>) -> Builder<Key, Value> {
+        let measured = Arc::clone(shared);
+        let builder = Cache::builder()
+            .maxsize(self.maxsize)
+            .shards(self.shards)
+            .ttl(TTL)
+            .clock(CallingClock(Arc::clone(shared)))
+            .measure_with(move |_, _| {
+                measured.reached(Callback::Measure);
+                1
+            });
+        if self.is_single_flight { builder } else { builder.without_single_flight() }
+    }
+}
+
+thread_local! {
+    /// Calls in progress, for whoever wants to poll or drop them. One that is being polled is not here.
+    static IN_PROGRESS: RefCell<Vec<Hand<'static, ()>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lets callbacks have a call.
+pub fn offer(call: Hand<'static, ()>) {
+    IN_PROGRESS.with_borrow_mut(|calls| calls.push(call));
+}
+
+/// Takes one call out, so that callbacks find the others while it is polled or dropped.
+fn take_one_in_progress() -> Option<Hand<'static, ()>> {
+    IN_PROGRESS.with_borrow_mut(|calls| (!calls.is_empty()).then(|| calls.remove(0)))
+}
+
+/// Polls the calls in progress once each; says whether any is left.
+pub fn poll_those_in_progress() -> bool {
+    for _ in 0..IN_PROGRESS.with_borrow(Vec::len) {
+        if let Some(mut call) = take_one_in_progress() {
+            if poll(&mut call).is_pending() {
+                offer(call);
+            }
+        }
+    }
+    IN_PROGRESS.with_borrow(|calls| !calls.is_empty())
+}
+
+/// Drops the calls in progress.
+pub fn drop_those_in_progress() {
+    while let Some(call) = take_one_in_progress() {
+        drop(call);
+    }
+}
+
+thread_local! {
+    /// Whom the wakers of this thread call.
+    static AWAKE: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
+fn waker_reached(callback: Callback) {
+    let shared = AWAKE.with_borrow(Clone::clone);
+    if let Some(shared) = shared {
+        shared.reached(callback);
+    }
+}
+
+/// A waker whose clones, the cache's, call back when they are woken or dropped, and which calls back
+/// when it is cloned. The latest that was made decides who is called.
+pub fn calling_waker(shared: &Arc<Shared>) -> Waker {
+    fn clone(_: *const ()) -> RawWaker {
+        waker_reached(Callback::WakerClone);
+        RawWaker::new(std::ptr::null(), &OF_CLONES)
+    }
+    fn wake(_: *const ()) {
+        waker_reached(Callback::WakerWake);
+    }
+    fn drop_clone(_: *const ()) {
+        waker_reached(Callback::WakerDrop);
+    }
+    fn nothing(_: *const ()) {}
+    static OF_THE_FIRST: RawWakerVTable = RawWakerVTable::new(clone, nothing, nothing, nothing);
+    static OF_CLONES: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop_clone);
+    AWAKE.set(Some(Arc::clone(shared)));
+    // The functions ignore the pointer.
+    #[allow(unsafe_code, reason = "safe wakers cannot tell when they are cloned")]
+    unsafe {
+        Waker::from_raw(RawWaker::new(std::ptr::null(), &OF_THE_FIRST))
+    }
+}
+
+/// Makes the wakers of this thread call nobody.
+pub fn forget_wakers() {
+    AWAKE.set(None);
+}

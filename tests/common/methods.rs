@@ -1,0 +1,200 @@
+//! The public methods, each as it is called from within a callback, for keys that are in the middle of
+//! something and for others.
+
+#![allow(unreachable_pub, reason = "a module of one test file")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::callbacks::{
+    Cache, Key, Load, Memos, Method, Shared, drop_those_in_progress, poll_those_in_progress,
+};
+use crate::common::poll;
+use crate::forms::Form;
+
+/// The keys that callbacks ask for: of an entry, of a load, and of neither.
+const KEYS: [u32; 3] = [1, 5, 77];
+
+/// Polls a call to its end, which nothing stands in the way of.
+pub fn within_few_polls<T>(call: impl Future<Output = T>) -> T {
+    let mut call = Box::pin(call);
+    for _ in 0..50 {
+        if let Poll::Ready(result) = poll(&mut call) {
+            return result;
+        }
+    }
+    panic!("a call that nothing stands in the way of never ends");
+}
+
+/// A method, for each key and in both caches.
+fn with_keys(memos: &Memos, shared: &Arc<Shared>, method: fn(&Cache, &Key, &Arc<Shared>)) {
+    for cache in memos.caches() {
+        for number in KEYS {
+            method(cache, &shared.key(number), shared);
+        }
+    }
+}
+
+/// A method that concerns all keys, in both caches.
+fn with_caches(memos: &Memos, method: fn(&Cache)) {
+    memos.caches().into_iter().for_each(method);
+}
+
+/// A load of each key in both caches. A load of the key that is being loaded would wait for itself, so
+/// that is fenced first.
+fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
+    for cache in memos.caches() {
+        for number in KEYS {
+            cache.invalidate_blocking(&shared.key(number));
+            drop(within_few_polls(form.call(cache, shared.key(number), shared.loader(load))));
+        }
+    }
+}
+
+/// A call of the memo that cannot fail, fenced like the loads.
+fn call(memos: &Memos, shared: &Arc<Shared>) {
+    for number in KEYS {
+        memos.sure.cache().invalidate_blocking(&shared.key(number));
+        within_few_polls(memos.sure.call(shared.args(number, Load::Succeeds)));
+    }
+}
+
+/// A call of the memo that can fail, fenced like the loads.
+fn try_call(memos: &Memos, shared: &Arc<Shared>, load: Load) {
+    for number in KEYS {
+        memos.fallible.cache().invalidate_blocking(&shared.key(number));
+        drop(within_few_polls(memos.fallible.try_call(shared.args(number, load))));
+    }
+}
+
+/// Polls something that may meet the very load that polls it, which is named then.
+fn unless_recursive<T>(poll: impl FnOnce() -> T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(poll()))) {
+        let message = payload.downcast_ref::<&str>();
+        assert!(message.is_some_and(|message| message.contains("recursive load")));
+    }
+}
+
+/// A call that is not fenced and not waited for.
+fn join_and_leave(memos: &Memos, shared: &Arc<Shared>) {
+    for number in KEYS {
+        let loader = shared.loader(Load::Succeeds);
+        let mut call = Form::With.call(memos.sure.cache(), shared.key(number), loader);
+        unless_recursive(|| poll(&mut call));
+    }
+}
+
+/// Every public method by its name, and what else a program may do.
+pub const METHODS: &[(&str, Method)] = &[
+    ("get", |memos, shared| with_keys(memos, shared, |cache, key, _| drop(cache.get(key)))),
+    ("peek", |memos, shared| with_keys(memos, shared, |cache, key, _| drop(cache.peek(key)))),
+    ("contains_key", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            cache.contains_key(key);
+        })
+    }),
+    ("get_or_insert_with", |memos, shared| load(memos, shared, Form::With, Load::Succeeds)),
+    ("get_or_insert_with_ref", |memos, shared| load(memos, shared, Form::WithRef, Load::Succeeds)),
+    ("try_get_or_insert_with", |memos, shared| load(memos, shared, Form::TryWith, Load::Succeeds)),
+    ("try_get_or_insert_with_ref", |memos, shared| {
+        load(memos, shared, Form::TryWithRef, Load::Succeeds)
+    }),
+    ("try_get_or_insert_shared", |memos, shared| {
+        load(memos, shared, Form::TryShared, Load::Succeeds)
+    }),
+    ("try_get_or_insert_shared_ref", |memos, shared| {
+        load(memos, shared, Form::TrySharedRef, Load::Succeeds)
+    }),
+    ("try_get_or_insert_with, failing", |memos, shared| {
+        load(memos, shared, Form::TryWith, Load::Fails)
+    }),
+    ("try_get_or_insert_with_ref, failing", |memos, shared| {
+        load(memos, shared, Form::TryWithRef, Load::Fails)
+    }),
+    ("try_get_or_insert_shared, failing", |memos, shared| {
+        load(memos, shared, Form::TryShared, Load::Fails)
+    }),
+    ("try_get_or_insert_shared_ref, failing", |memos, shared| {
+        load(memos, shared, Form::TrySharedRef, Load::Fails)
+    }),
+    ("insert", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            drop(within_few_polls(cache.insert(key.clone(), shared.value())));
+        })
+    }),
+    ("insert_blocking", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            drop(cache.insert_blocking(key.clone(), shared.value()));
+        })
+    }),
+    ("remove", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| drop(within_few_polls(cache.remove(key))))
+    }),
+    ("remove_blocking", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| drop(cache.remove_blocking(key)))
+    }),
+    ("invalidate", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            within_few_polls(cache.invalidate(key));
+        })
+    }),
+    ("invalidate_blocking", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            cache.invalidate_blocking(key);
+        })
+    }),
+    ("clear", |memos, _| with_caches(memos, |cache| within_few_polls(cache.clear()))),
+    ("clear_blocking", |memos, _| with_caches(memos, |cache| cache.clear_blocking())),
+    ("purge_expired", |memos, _| {
+        with_caches(memos, |cache| {
+            within_few_polls(cache.purge_expired());
+        })
+    }),
+    ("purge_expired_blocking", |memos, _| {
+        with_caches(memos, |cache| {
+            cache.purge_expired_blocking();
+        })
+    }),
+    ("len", |memos, _| {
+        with_caches(memos, |cache| {
+            let _ = cache.len();
+        })
+    }),
+    ("is_empty", |memos, _| {
+        with_caches(memos, |cache| {
+            let _ = cache.is_empty();
+        })
+    }),
+    ("keys", |memos, _| with_caches(memos, |cache| drop(cache.keys()))),
+    ("info", |memos, _| with_caches(memos, |cache| drop(cache.info()))),
+    ("stats", |memos, _| with_caches(memos, |cache| drop(cache.stats()))),
+    ("reset_stats", |memos, _| with_caches(memos, |cache| cache.reset_stats())),
+    ("clone", |memos, _| with_caches(memos, |cache| drop(cache.clone()))),
+    ("Debug", |memos, _| with_caches(memos, |cache| drop(format!("{cache:?}")))),
+    ("Memo::call", call),
+    ("Memo::try_call", |memos, shared| try_call(memos, shared, Load::Succeeds)),
+    ("Memo::try_call, failing", |memos, shared| try_call(memos, shared, Load::Fails)),
+    ("Memo::invalidate", |memos, shared| {
+        for number in KEYS {
+            let args = shared.args(number, Load::Succeeds);
+            within_few_polls(memos.sure.invalidate(&args));
+            within_few_polls(memos.fallible.invalidate(&args));
+        }
+    }),
+    ("Memo::clear", |memos, _| {
+        within_few_polls(memos.sure.clear());
+        within_few_polls(memos.fallible.clear());
+    }),
+    ("Memo::info", |memos, _| {
+        let _ = (memos.sure.info(), memos.fallible.info());
+    }),
+    ("Memo::stats", |memos, _| drop((memos.sure.stats(), memos.fallible.stats()))),
+    ("Memo::clone", |memos, _| drop(memos.clone())),
+    ("Memo's Debug", |memos, _| drop(format!("{:?} {:?}", memos.sure, memos.fallible))),
+    ("a call that joins a load and leaves it", join_and_leave),
+    ("a poll of the calls in progress", |_, _| unless_recursive(poll_those_in_progress)),
+    ("a drop of the calls in progress", |_, _| drop_those_in_progress()),
+    // Then the handles of the calls that go on are the last.
+    ("a drop of all other handles", |_, shared| drop(shared.take_stage())),
+];

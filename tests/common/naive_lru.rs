@@ -1,0 +1,339 @@
+//! A cache as simple as it can be: a list of entries and one of loads, searched from end to end. The
+//! real one is held against it.
+
+#![allow(unreachable_pub, reason = "a module of one test file")]
+
+use crate::forms::Form;
+
+/// How a load of the test's goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    Wait,
+    Succeed,
+    Fail,
+}
+
+/// What a call gives: the number of the call whose load made the value or the error.
+pub type Answer = Result<u32, u32>;
+
+/// What does not change during a test.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub maxsize: usize,
+    pub ttl: Option<u64>,
+    pub is_single_flight: bool,
+    /// Which shard each key lives in.
+    pub shard_of: Vec<usize>,
+}
+
+/// What the statistics must say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub hits: u64,
+    pub misses: u64,
+    pub coalesced: u64,
+    pub loads: u64,
+    pub load_failures: u64,
+    pub evictions: u64,
+    /// Entries whose time was over, whether they are freed or still lie about.
+    pub expired: u64,
+}
+
+/// A live entry.
+#[derive(Clone, Debug)]
+struct Entry {
+    key: u8,
+    value: u32,
+    expiry: Option<Expiry>,
+}
+
+/// When an entry is gone. Where the clock has stepped back the cache may go by the latest time it has
+/// seen or by what the clock says now, so between the two the entry may be there or not.
+#[derive(Clone, Copy, Debug)]
+struct Expiry {
+    earliest: u64,
+    latest: u64,
+}
+
+/// How a load ended, for those that wait for it.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Value(u32),
+    SharedError(u32),
+    Abandoned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Open,
+    /// Nobody joins it, since the cache was built without single flight.
+    Private,
+    /// A later write has won.
+    Fenced,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    key: u8,
+    standing: Standing,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    New,
+    /// Has been counted, and looks once more after a load that came to nothing.
+    Again,
+    Leads(usize),
+    Waits(usize),
+}
+
+/// A call that has begun.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub key: u8,
+    pub form: Form,
+    pub number: u32,
+    pub plan: Plan,
+    state: State,
+}
+
+impl Call {
+    pub fn new(key: u8, form: Form, number: u32, plan: Plan) -> Self {
+        Self { key, form, number, plan, state: State::New }
+    }
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct NaiveLru {
+    settings: Settings,
+    now: u64,
+    /// The latest time that the clock has shown.
+    latest: u64,
+    /// Live entries, least recently used first.
+    entries: Vec<Entry>,
+    /// All flights there ever were.
+    flights: Vec<Flight>,
+    /// The key that was put into a full cache, whose victim is still to be found out.
+    crowding: Option<u8>,
+    pub counts: Counts,
+}
+
+impl NaiveLru {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: 0,
+            latest: 0,
+            entries: Vec::new(),
+            flights: Vec::new(),
+            crowding: None,
+            counts: Counts::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn peek(&self, key: u8) -> Option<u32> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.value)
+    }
+
+    pub fn get(&mut self, key: u8) -> Option<u32> {
+        let value = self.use_entry(key);
+        *(if value.is_some() { &mut self.counts.hits } else { &mut self.counts.misses }) += 1;
+        value
+    }
+
+    pub fn insert(&mut self, key: u8, value: u32) -> Option<u32> {
+        self.fence(key);
+        self.put(key, value)
+    }
+
+    pub fn remove(&mut self, key: u8) -> Option<u32> {
+        self.fence(key);
+        self.take(key).map(|entry| entry.value)
+    }
+
+    pub fn invalidate(&mut self, key: u8) -> bool {
+        // Both, whatever comes of the first.
+        let was_in_flight = self.fence(key);
+        self.take(key).is_some() || was_in_flight
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        for flight in &mut self.flights {
+            flight.standing = Standing::Fenced;
+        }
+        self.reset_stats(0);
+    }
+
+    /// Starts counting anew, with `lying_about` expired entries that are not freed yet.
+    pub fn reset_stats(&mut self, lying_about: u64) {
+        self.counts = Counts { expired: lying_about, ..Counts::default() };
+    }
+
+    pub fn set_clock(&mut self, now: u64) {
+        self.now = now;
+        self.latest = self.latest.max(now);
+    }
+
+    /// Polls a call once.
+    pub fn poll(&mut self, call: &mut Call) -> Option<Answer> {
+        loop {
+            match call.state {
+                State::New | State::Again => {
+                    if let Some(value) = self.use_entry(call.key) {
+                        self.counts.hits += u64::from(matches!(call.state, State::New));
+                        return Some(Ok(value));
+                    }
+                    self.board(call);
+                }
+                State::Leads(flight) => return self.load(flight, call),
+                State::Waits(flight) => match self.flights[flight].outcome? {
+                    Outcome::Value(value) => return Some(Ok(value)),
+                    Outcome::SharedError(error) if call.form.shares_errors() => {
+                        return Some(Err(error));
+                    }
+                    Outcome::SharedError(_) | Outcome::Abandoned => call.state = State::Again,
+                },
+            }
+        }
+    }
+
+    /// Drops a call that has not ended.
+    pub fn cancel(&mut self, call: &Call) {
+        if let State::Leads(flight) = call.state {
+            self.counts.load_failures += 1;
+            self.flights[flight].outcome = Some(Outcome::Abandoned);
+        }
+    }
+
+    /// Finds out, from the keys that the cache still has, what is left to it: which shard gives up its
+    /// oldest entry, and the time after the clock has stepped back.
+    pub fn observe(&mut self, left: &[u8]) {
+        if let Some(key) = self.crowding.take() {
+            self.evict(key, left);
+        }
+        let now = self.now;
+        let before = self.entries.len();
+        self.entries.retain(|entry| match entry.expiry {
+            Some(expiry) if now >= expiry.latest => false,
+            Some(expiry) if now >= expiry.earliest => left.contains(&entry.key),
+            _ => true,
+        });
+        self.counts.expired += (before - self.entries.len()) as u64;
+    }
+
+    /// The keys as the cache lists them: shard by shard, each in the order of use.
+    pub fn keys(&self) -> Vec<u8> {
+        let mut keys: Vec<u8> = self.entries.iter().map(|entry| entry.key).collect();
+        keys.sort_by_key(|key| self.shard(*key));
+        keys
+    }
+
+    fn shard(&self, key: u8) -> usize {
+        self.settings.shard_of[key as usize]
+    }
+
+    fn take(&mut self, key: u8) -> Option<Entry> {
+        let place = self.entries.iter().position(|entry| entry.key == key)?;
+        Some(self.entries.remove(place))
+    }
+
+    /// Returns the value of `key`, which is now the one most recently used.
+    fn use_entry(&mut self, key: u8) -> Option<u32> {
+        let entry = self.take(key)?;
+        let value = entry.value;
+        self.entries.push(entry);
+        Some(value)
+    }
+
+    /// Puts an entry; returns the value that it replaces.
+    fn put(&mut self, key: u8, value: u32) -> Option<u32> {
+        let Settings { maxsize, ttl, .. } = self.settings;
+        if maxsize == 0 || ttl == Some(0) {
+            return None;
+        }
+        let old = self.take(key);
+        if old.is_none() && self.entries.len() == maxsize {
+            self.crowding = Some(key);
+        }
+        let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
+        self.entries.push(Entry { key, value, expiry });
+        old.map(|entry| entry.value)
+    }
+
+    /// Removes the victim of a put of `key`: the oldest of its shard or, if that has no other, the
+    /// oldest of any shard, which only the cache can choose.
+    fn evict(&mut self, key: u8, left: &[u8]) {
+        let others = || self.entries.iter().map(|entry| entry.key).filter(|other| *other != key);
+        let oldest_own = others().find(|other| self.shard(*other) == self.shard(key));
+        let is_oldest = |candidate: &u8| {
+            others().find(|other| self.shard(*other) == self.shard(*candidate)) == Some(*candidate)
+        };
+        let candidates: Vec<u8> = match oldest_own {
+            Some(oldest) => vec![oldest],
+            None => others().filter(is_oldest).collect(),
+        };
+        let victim = candidates.iter().find(|candidate| !left.contains(candidate));
+        let victim = *victim.unwrap_or_else(|| panic!("one of {candidates:?} had to go: {left:?}"));
+        self.take(victim);
+        self.counts.evictions += 1;
+    }
+
+    /// Keeps the loads of `key` out of the cache; says whether there was one.
+    fn fence(&mut self, key: u8) -> bool {
+        let mut found = false;
+        for flight in &mut self.flights {
+            let is_in_flight = flight.outcome.is_none() && flight.standing != Standing::Fenced;
+            if flight.key == key && is_in_flight {
+                flight.standing = Standing::Fenced;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Joins the open flight of the call's key, or starts one.
+    fn board(&mut self, call: &mut Call) {
+        let is_new = u64::from(matches!(call.state, State::New));
+        let is_open = |flight: &Flight| {
+            let joinable = flight.standing == Standing::Open && flight.outcome.is_none();
+            joinable && flight.key == call.key
+        };
+        if let Some(flight) = self.flights.iter().position(is_open) {
+            self.counts.coalesced += is_new;
+            call.state = State::Waits(flight);
+            return;
+        }
+        self.counts.misses += is_new;
+        self.counts.loads += 1;
+        let standing =
+            if self.settings.is_single_flight { Standing::Open } else { Standing::Private };
+        self.flights.push(Flight { key: call.key, standing, outcome: None });
+        call.state = State::Leads(self.flights.len() - 1);
+    }
+
+    /// Polls the load of a call.
+    fn load(&mut self, flight: usize, call: &Call) -> Option<Answer> {
+        let (answer, outcome) = match call.plan {
+            Plan::Wait => return None,
+            Plan::Succeed => (Ok(call.number), Outcome::Value(call.number)),
+            Plan::Fail if call.form.shares_errors() => {
+                (Err(call.number), Outcome::SharedError(call.number))
+            }
+            Plan::Fail => (Err(call.number), Outcome::Abandoned),
+        };
+        self.flights[flight].outcome = Some(outcome);
+        if answer.is_err() {
+            self.counts.load_failures += 1;
+        } else if self.flights[flight].standing != Standing::Fenced {
+            self.put(call.key, call.number);
+        }
+        Some(answer)
+    }
+}

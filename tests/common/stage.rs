@@ -1,0 +1,463 @@
+//! A cache of every kind and the calls that meet in it, each polled by hand, everything they make on
+//! one ledger. Included by the tests that cancel calls as a module of their own.
+
+#![allow(unreachable_pub, reason = "a module of one test file")]
+
+use std::cell::Cell;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use async_lru::{AsyncLru, ManualClock, Memo};
+
+use crate::common::{Hand, hand};
+use crate::forms::Form;
+use crate::ledger::Ledger;
+use crate::props::{Ending, Failure, Key, Load, Notes, Value, YIELDS, count};
+
+/// The key that calls meet at; keys of one ten have one hash.
+pub const KEY: u32 = 1;
+/// The key of a call that has nothing to do with the others, of the same hash.
+pub const ASIDE: u32 = 2;
+/// A key that is there from the start, of the same hash.
+const ANVIL: u32 = 3;
+/// The entries that are there from the start: some wherever they fall, and enough of the same hash to
+/// make room for what calls bring.
+const SEEDS: [u32; 5] = [11, 21, 31, 4, 5];
+
+const TTL: Duration = Duration::from_secs(1);
+
+/// The maker of what is there from the start.
+pub const SEED: u32 = 0;
+
+type Fixed = BuildHasherDefault<DefaultHasher>;
+pub type Cache = AsyncLru<Key, Value, Fixed>;
+
+/// A call of a public method that is async.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Load(Form, Ending),
+    Memoised,
+    MemoTry(Ending),
+    Insert,
+    Remove,
+    Invalidate,
+    MemoInvalidate,
+    Clear,
+    MemoClear,
+    PurgeExpired,
+}
+
+impl Call {
+    pub fn all() -> Vec<Self> {
+        let mut calls = vec![
+            Self::Memoised,
+            Self::MemoTry(Ending::Value),
+            Self::MemoTry(Ending::Failure),
+            Self::Insert,
+            Self::Remove,
+            Self::Invalidate,
+            Self::MemoInvalidate,
+            Self::Clear,
+            Self::MemoClear,
+            Self::PurgeExpired,
+        ];
+        for form in Form::ALL {
+            calls.push(Self::Load(form, Ending::Value));
+            if form.is_fallible() {
+                calls.push(Self::Load(form, Ending::Failure));
+            }
+        }
+        calls
+    }
+
+    /// How its load ends, if it has one.
+    pub fn load(self) -> Option<Ending> {
+        match self {
+            Self::Load(_, ending) | Self::MemoTry(ending) => Some(ending),
+            Self::Memoised => Some(Ending::Value),
+            _ => None,
+        }
+    }
+
+    /// Whether its error goes to those that wait for it.
+    pub fn shares_errors(self) -> bool {
+        matches!(self, Self::Load(form, _) if form.shares_errors())
+    }
+
+    /// Whether it wins over loads of its key.
+    pub fn fences(self) -> bool {
+        self.load().is_none() && self != Self::PurgeExpired
+    }
+
+    pub fn is_clear(self) -> bool {
+        matches!(self, Self::Clear | Self::MemoClear)
+    }
+
+    /// Whether it concerns all keys.
+    pub fn is_sweeping(self) -> bool {
+        self.is_clear() || self == Self::PurgeExpired
+    }
+}
+
+/// What came of a call: who made the value or the error, or nothing of the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Value(u32),
+    Failure(u32),
+    Done,
+}
+
+fn answer(result: Result<Value, Failure>) -> Answer {
+    match result {
+        Ok(value) => Answer::Value(value.maker),
+        Err(failure) => Answer::Failure(failure.maker),
+    }
+}
+
+/// A kind of cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub maxsize: usize,
+    shards: usize,
+    is_timed: bool,
+    is_measured: bool,
+    pub is_single_flight: bool,
+}
+
+impl Kind {
+    pub fn all() -> [Self; 7] {
+        let plain = Self {
+            maxsize: SEEDS.len() + 1,
+            shards: 1,
+            is_timed: false,
+            is_measured: false,
+            is_single_flight: true,
+        };
+        [
+            plain,
+            Self { shards: 4, ..plain },
+            Self { maxsize: 0, ..plain },
+            Self { is_timed: true, ..plain },
+            Self { is_measured: true, ..plain },
+            Self { is_single_flight: false, ..plain },
+            Self { shards: 4, is_timed: true, is_measured: true, ..plain },
+        ]
+    }
+
+    pub fn keeps_entries(self) -> bool {
+        self.maxsize > 0
+    }
+}
+
+/// What a call of a memo brings along.
+struct Args {
+    key: Key,
+    load: Load,
+}
+
+fn key_of(args: &Args) -> Key {
+    args.key.clone()
+}
+
+fn try_load(args: Args) -> Hand<'static, Result<Value, Failure>> {
+    hand(args.load.start())
+}
+
+fn load(args: Args) -> Hand<'static, Value> {
+    let load = args.load.start();
+    hand(async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) })
+}
+
+type Wrapped<R> = Memo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key, Fixed>;
+
+/// The two kinds of memo; the cache is that of either.
+enum AnyMemo {
+    Sure(Wrapped<Value>),
+    Fallible(Wrapped<Result<Value, Failure>>),
+}
+
+/// A cache full of entries, and what happens in it.
+pub struct Stage {
+    pub kind: Kind,
+    pub ledger: Ledger,
+    cache: Cache,
+    memo: AnyMemo,
+    clock: ManualClock,
+    notes: Rc<Notes>,
+}
+
+impl Stage {
+    /// Sets a stage for `call`. What is timed has run out, but for the anvil.
+    pub fn new(kind: Kind, call: Call) -> Self {
+        let clock = ManualClock::new();
+        let mut builder = AsyncLru::<Key, Value>::builder()
+            .hasher(Fixed::new())
+            .maxsize(kind.maxsize)
+            .shards(kind.shards)
+            .clock(clock.clone());
+        if kind.is_timed {
+            builder = builder.ttl(TTL);
+        }
+        if kind.is_measured {
+            builder = builder.measure_with(|_, _| 100);
+        }
+        if !kind.is_single_flight {
+            builder = builder.without_single_flight();
+        }
+        let builder = builder.key_extractor(key_of as fn(&Args) -> Key);
+        let memo = match call {
+            Call::MemoTry(_) => AnyMemo::Fallible(builder.wrap(try_load as fn(Args) -> _)),
+            _ => AnyMemo::Sure(builder.wrap(load as fn(Args) -> _)),
+        };
+        let cache = match &memo {
+            AnyMemo::Sure(memo) => memo.cache().clone(),
+            AnyMemo::Fallible(memo) => memo.cache().clone(),
+        };
+        let notes = Notes { is_single_flight: kind.is_single_flight, ..Notes::default() };
+        let ledger = Ledger::default();
+        let stage = Self { kind, ledger, cache, memo, clock, notes: Rc::new(notes) };
+        for key in SEEDS {
+            stage.cache.insert_blocking(stage.key(key), stage.value(SEED));
+        }
+        stage.clock.advance(TTL);
+        stage.cache.insert_blocking(stage.key(ANVIL), stage.value(SEED));
+        stage
+    }
+
+    fn key(&self, number: u32) -> Key {
+        Key::new(&self.ledger, number)
+    }
+
+    fn value(&self, maker: u32) -> Value {
+        Value::new(&self.ledger, maker)
+    }
+
+    /// Makes a call, which has not been polled yet.
+    pub fn begin(&self, maker: u32, call: Call, key: u32) -> Caller<'_> {
+        self.ledger.act_as(maker);
+        let cache = &self.cache;
+        let own_key = self.key(key);
+        let has_started = Rc::new(Cell::new(false));
+        let load = |ending| Load {
+            maker,
+            key,
+            ending,
+            has_started: Rc::clone(&has_started),
+            notes: Rc::clone(&self.notes),
+            ledger: self.ledger.clone(),
+            item: self.ledger.make("load"),
+        };
+        let args = |ending| Args { key: self.key(key), load: load(ending) };
+        let future: Hand<'_, Answer> = match (call, &self.memo) {
+            (Call::Load(form, ending), _) => {
+                let load = load(ending);
+                let call = form.call(cache, own_key, move || load.start());
+                hand(async move { answer(call.await) })
+            }
+            (Call::Memoised, AnyMemo::Sure(memo)) => {
+                let call = memo.call(args(Ending::Value));
+                hand(async move { Answer::Value(call.await.maker) })
+            }
+            (Call::MemoTry(ending), AnyMemo::Fallible(memo)) => {
+                let call = memo.try_call(args(ending));
+                hand(async move { answer(call.await) })
+            }
+            (Call::Insert, _) => done(cache.insert(own_key, self.value(maker))),
+            (Call::Remove, _) => done(async move { cache.remove(&own_key).await }),
+            (Call::Invalidate, _) => done(async move { cache.invalidate(&own_key).await }),
+            (Call::MemoInvalidate, AnyMemo::Sure(memo)) => {
+                let args = args(Ending::Value);
+                done(async move { memo.invalidate(&args).await })
+            }
+            (Call::Clear, _) => done(cache.clear()),
+            (Call::MemoClear, AnyMemo::Sure(memo)) => done(memo.clear()),
+            (Call::PurgeExpired, _) => done(cache.purge_expired()),
+            (Call::Memoised | Call::MemoTry(_) | Call::MemoInvalidate | Call::MemoClear, _) => {
+                unreachable!("the stage was set for another call")
+            }
+        };
+        let (future, answer) = (Some(future), None);
+        // An executor polls a new task without being asked.
+        let alarm = Arc::new(Alarm(AtomicBool::new(true)));
+        Caller { stage: self, maker, call, future, answer, has_started, alarm, was_polled: false }
+    }
+
+    /// Does something while nobody can find out which entry would have to leave for another.
+    pub fn during_a_search<T>(&self, what: impl FnOnce() -> T) -> T {
+        let _search = self.cache.hold_searches();
+        what()
+    }
+
+    /// Who made the value that is cached for a key.
+    pub fn cached(&self, key: u32) -> Option<u32> {
+        self.cache.peek(&self.key(key)).map(|value| value.maker)
+    }
+
+    pub fn loads(&self) -> u64 {
+        self.notes.loads.get()
+    }
+
+    /// The bound holds and the statistics add up.
+    pub fn validate(&self) {
+        let stats = self.cache.stats();
+        assert_eq!(stats.current_size, self.cache.len());
+        assert!(self.cache.len() <= self.kind.maxsize);
+        assert!(self.cache.keys().len() <= self.cache.len());
+        assert_eq!(stats.calls(), self.notes.calls.get(), "{stats}");
+        assert_eq!(stats.loads, self.notes.loads.get(), "{stats}");
+        assert_eq!(stats.load_failures, self.notes.failures.get(), "{stats}");
+        let _loads_in_flight = self.cache.validate();
+    }
+
+    /// Every operation still does what it says, at the keys that the calls have left behind and at
+    /// others.
+    pub fn exercise(&self) {
+        self.ledger.act_as(SEED);
+        let Self { cache, kind, .. } = self;
+        for key in [KEY, ASIDE, ANVIL, 41] {
+            let mut load = self.begin(SEED, Call::Load(Form::With, Ending::Value), key);
+            load.drive();
+            let lookup = self.key(key);
+            cache.insert_blocking(self.key(key), self.value(99));
+            let kept = kind.keeps_entries().then_some(99);
+            assert_eq!(cache.peek(&lookup).map(|value| value.maker), kept);
+            assert_eq!(cache.remove_blocking(&lookup).map(|value| value.maker), kept);
+            assert!(!cache.contains_key(&lookup));
+        }
+        for key in 50..50 + 2 * kind.maxsize as u32 {
+            cache.insert_blocking(self.key(key), self.value(SEED));
+            assert!(cache.contains_key(&self.key(key)), "the newest entry stays");
+            assert!(cache.len() <= kind.maxsize);
+        }
+        assert_eq!((cache.len(), cache.keys().len()), (kind.maxsize, kind.maxsize));
+        self.clock.advance(TTL);
+        assert_eq!(cache.purge_expired_blocking(), if kind.is_timed { kind.maxsize } else { 0 });
+    }
+
+    /// Frees a key whose load will never end.
+    pub fn free(&self, key: u32) {
+        self.notes.fences.set(self.notes.fences.get() + 1);
+        assert!(self.cache.invalidate_blocking(&self.key(key)), "there is a load to fence");
+    }
+
+    fn forget_counts(&self) {
+        for counter in [&self.notes.calls, &self.notes.loads, &self.notes.failures] {
+            counter.set(0);
+        }
+    }
+}
+
+fn done<'a, T>(call: impl Future<Output = T> + 'a) -> Hand<'a, Answer> {
+    hand(async move {
+        call.await;
+        Answer::Done
+    })
+}
+
+/// A call, polled by hand.
+pub struct Caller<'a> {
+    stage: &'a Stage,
+    maker: u32,
+    call: Call,
+    future: Option<Hand<'a, Answer>>,
+    answer: Option<Answer>,
+    was_polled: bool,
+    /// Whether its own load was started.
+    has_started: Rc<Cell<bool>>,
+    /// Whether it was woken since its last poll.
+    alarm: Arc<Alarm>,
+}
+
+/// A waker that remembers being woken.
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Caller<'_> {
+    pub fn answer(&self) -> Option<Answer> {
+        self.answer
+    }
+
+    pub fn call(&self) -> Call {
+        self.call
+    }
+
+    pub fn maker(&self) -> u32 {
+        self.maker
+    }
+
+    pub fn has_started(&self) -> bool {
+        self.has_started.get()
+    }
+
+    /// Whether it is the one that loads.
+    pub fn leads(&self) -> bool {
+        self.has_started.get() && self.answer.is_none()
+    }
+
+    /// Polls the call unless it has ended.
+    pub fn poll(&mut self) {
+        let Some(future) = &mut self.future else { return };
+        let notes = &self.stage.notes;
+        if self.call.load().is_some() && !self.was_polled {
+            count(&notes.calls);
+        }
+        if self.call.fences() {
+            notes.fences.set(notes.fences.get() + 1);
+        }
+        self.was_polled = true;
+        self.stage.ledger.act_as(self.maker);
+        self.alarm.0.store(false, Ordering::Relaxed);
+        let waker = Waker::from(Arc::clone(&self.alarm));
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            self.answer = Some(answer);
+            self.future = None;
+            if answer == Answer::Failure(self.maker) {
+                count(&notes.failures);
+            }
+            if self.call.is_clear() {
+                self.stage.forget_counts();
+            }
+        }
+        assert!(self.stage.cache.len() <= self.stage.kind.maxsize);
+    }
+
+    /// Polls the call to its end.
+    pub fn drive(&mut self) {
+        drive(std::slice::from_mut(self));
+    }
+
+    /// Drops the call, and with it the load that it leads.
+    pub fn cancel(mut self) {
+        if self.leads() {
+            count(&self.stage.notes.failures);
+        }
+        self.future = None;
+    }
+
+    /// Leaks the call.
+    pub fn leak(mut self) {
+        std::mem::forget(self.future.take());
+    }
+}
+
+/// Polls calls in turn, each when it was woken, until all have ended, which must be soon.
+pub fn drive(callers: &mut [Caller<'_>]) {
+    for _ in 0..8 * YIELDS {
+        for caller in callers.iter_mut() {
+            if caller.alarm.0.load(Ordering::Relaxed) {
+                caller.poll();
+            }
+        }
+    }
+    let left = callers.iter().filter(|caller| caller.answer.is_none()).count();
+    assert_eq!(left, 0, "calls that nothing stands in the way of were not woken or never end");
+}

@@ -1,0 +1,422 @@
+//! Every operation in every order, loads in flight and odd clocks included, against a naive model:
+//! what calls return, the order of use, the victims, the statistics.
+
+mod common;
+#[path = "common/forms.rs"]
+mod forms;
+#[path = "common/naive_lru.rs"]
+mod naive_lru;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_lru::{AsyncLru, Builder, ManualClock};
+use common::{Hand, now, poll};
+use forms::Form;
+use naive_lru::{Answer, Call, NaiveLru, Plan, Settings};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::TestRunner;
+
+type Cache = AsyncLru<u8, u32, Fixed>;
+
+/// The same hash in every cache, so that keys fall into the same shards.
+type Fixed = BuildHasherDefault<DefaultHasher>;
+
+const KEYS: u8 = 16;
+
+/// How many sequences each test tries, unless `MODEL_SEQUENCES` says otherwise.
+const SEQUENCES: u32 = 200;
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Async,
+    Blocking,
+}
+
+/// One call, or a step of the clock or of calls that have begun. An `Index` picks one of these.
+#[derive(Clone, Debug)]
+enum Op {
+    Get(u8),
+    Peek(u8),
+    Contains(u8),
+    Insert(u8, Way),
+    Remove(u8, Way),
+    Invalidate(u8, Way),
+    Clear(Way),
+    Purge(Way),
+    ResetStats,
+    Begin(u8, Form, Plan),
+    Decide(Index, Plan),
+    Poll(Index),
+    PollAll,
+    Drop(Index),
+    Advance(u64),
+    StepBack(u64),
+}
+
+/// Where the clock may go.
+#[derive(Clone, Copy, Debug)]
+enum Steps {
+    Forward,
+    BothWays,
+}
+
+fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
+    let key = || 0..KEYS;
+    // A few keys more often than others, so that calls meet.
+    let hot = || prop_oneof![0..4_u8, 0..KEYS];
+    let way = || select(vec![Way::Async, Way::Blocking]);
+    let plan = || select(vec![Plan::Wait, Plan::Wait, Plan::Succeed, Plan::Succeed, Plan::Fail]);
+    let end = || select(vec![Plan::Succeed, Plan::Succeed, Plan::Fail]);
+    let forward = (0..6_u64).prop_map(Op::Advance);
+    let step = match steps {
+        Steps::Forward => forward.boxed(),
+        Steps::BothWays => {
+            prop_oneof![2 => forward, 1 => (0..12_u64).prop_map(Op::StepBack)].boxed()
+        }
+    };
+    let op = prop_oneof![
+        40 => key().prop_map(Op::Get),
+        10 => key().prop_map(Op::Peek),
+        10 => key().prop_map(Op::Contains),
+        30 => (hot(), way()).prop_map(|(key, way)| Op::Insert(key, way)),
+        10 => (hot(), way()).prop_map(|(key, way)| Op::Remove(key, way)),
+        10 => (hot(), way()).prop_map(|(key, way)| Op::Invalidate(key, way)),
+        1 => way().prop_map(Op::Clear),
+        10 => way().prop_map(Op::Purge),
+        1 => Just(Op::ResetStats),
+        80 => (hot(), select(Form::ALL.to_vec()), plan())
+            .prop_map(|(key, form, plan)| Op::Begin(key, form, plan)),
+        30 => (any::<Index>(), end()).prop_map(|(which, plan)| Op::Decide(which, plan)),
+        20 => any::<Index>().prop_map(Op::Poll),
+        5 => Just(Op::PollAll),
+        15 => any::<Index>().prop_map(Op::Drop),
+        40 => step,
+    ];
+    prop::collection::vec(op, 1..200)
+}
+
+/// A call that has begun: the real one, and the model's.
+struct Pending<'a> {
+    future: Hand<'a, Answer>,
+    plan: Rc<Cell<Plan>>,
+    call: Call,
+}
+
+/// A cache and its model, taken through the same operations.
+struct Pair<'a> {
+    cache: &'a Cache,
+    clock: &'a ManualClock,
+    model: NaiveLru,
+    time: u64,
+    pending: Vec<Pending<'a>>,
+}
+
+impl<'a> Pair<'a> {
+    fn run(&mut self, number: u32, op: &Op) {
+        let Self { cache, model, .. } = self;
+        match *op {
+            Op::Get(key) => assert_eq!(cache.get(&key), model.get(key)),
+            Op::Peek(key) => assert_eq!(cache.peek(&key), model.peek(key)),
+            Op::Contains(key) => assert_eq!(cache.contains_key(&key), model.peek(key).is_some()),
+            Op::Insert(key, way) => {
+                let replaced = match way {
+                    Way::Async => now(cache.insert(key, number)),
+                    Way::Blocking => cache.insert_blocking(key, number),
+                };
+                assert_eq!(replaced, model.insert(key, number));
+            }
+            Op::Remove(key, way) => {
+                let removed = match way {
+                    Way::Async => now(cache.remove(&key)),
+                    Way::Blocking => cache.remove_blocking(&key),
+                };
+                assert_eq!(removed, model.remove(key));
+            }
+            Op::Invalidate(key, way) => {
+                let found = match way {
+                    Way::Async => now(cache.invalidate(&key)),
+                    Way::Blocking => cache.invalidate_blocking(&key),
+                };
+                assert_eq!(found, model.invalidate(key));
+            }
+            Op::Clear(way) => {
+                match way {
+                    Way::Async => now(cache.clear()),
+                    Way::Blocking => cache.clear_blocking(),
+                }
+                assert_eq!(cache.len(), 0);
+                model.clear();
+            }
+            Op::Purge(way) => {
+                let lying_about = cache.len() - model.len();
+                let freed = match way {
+                    Way::Async => now(cache.purge_expired()),
+                    Way::Blocking => cache.purge_expired_blocking(),
+                };
+                assert_eq!((freed, cache.len()), (lying_about, model.len()));
+            }
+            Op::ResetStats => {
+                cache.reset_stats();
+                model.reset_stats((cache.len() - model.len()) as u64);
+            }
+            Op::Begin(key, form, plan) => {
+                self.begin(key, form, number, plan);
+                self.poll(self.pending.len() - 1);
+            }
+            Op::Decide(which, plan) => {
+                if let Some(place) = self.pick(which) {
+                    let Pending { call, plan: shared, .. } = &mut self.pending[place];
+                    call.plan = plan_for(call.form, plan);
+                    shared.set(call.plan);
+                    self.poll(place);
+                }
+            }
+            Op::Poll(which) => {
+                if let Some(place) = self.pick(which) {
+                    self.poll(place);
+                }
+            }
+            Op::PollAll => {
+                let mut place = 0;
+                while place < self.pending.len() {
+                    if !self.poll(place) {
+                        place += 1;
+                    }
+                }
+            }
+            Op::Drop(which) => {
+                if let Some(place) = self.pick(which) {
+                    self.drop_call(place);
+                }
+            }
+            Op::Advance(step) => self.set_clock(self.time + step),
+            Op::StepBack(step) => self.set_clock(self.time.saturating_sub(step)),
+        }
+        self.compare();
+    }
+
+    fn begin(&mut self, key: u8, form: Form, number: u32, plan: Plan) {
+        let plan = plan_for(form, plan);
+        let shared = Rc::new(Cell::new(plan));
+        let told = Rc::clone(&shared);
+        let load = move || {
+            poll_fn(move |_| match told.get() {
+                Plan::Wait => Poll::Pending,
+                Plan::Succeed => Poll::Ready(Ok(number)),
+                Plan::Fail => Poll::Ready(Err(number)),
+            })
+        };
+        let future = form.call(self.cache, key, load);
+        let call = Call::new(key, form, number, plan);
+        self.pending.push(Pending { future, plan: shared, call });
+    }
+
+    fn drop_call(&mut self, place: usize) {
+        let Pending { future, call, .. } = self.pending.remove(place);
+        drop(future);
+        self.model.cancel(&call);
+    }
+
+    /// Drops what has not ended; then every key is free.
+    fn end(&mut self) {
+        while !self.pending.is_empty() {
+            self.drop_call(0);
+            self.compare();
+        }
+        for key in 0..KEYS {
+            self.begin(key, Form::With, 0, Plan::Succeed);
+            assert!(self.poll(0), "the load of {key} has to wait");
+        }
+    }
+
+    fn pick(&self, which: Index) -> Option<usize> {
+        (!self.pending.is_empty()).then(|| which.index(self.pending.len()))
+    }
+
+    /// Polls one of the calls that have begun, which must end when the model's does; says whether it
+    /// has.
+    fn poll(&mut self, place: usize) -> bool {
+        let Pending { future, call, .. } = &mut self.pending[place];
+        let expected = self.model.poll(call).map_or(Poll::Pending, Poll::Ready);
+        assert_eq!(poll(future), expected, "{call:?}");
+        if expected.is_ready() {
+            self.pending.remove(place);
+        }
+        // Each poll may put one entry, so the victim has to be asked for each time.
+        self.compare();
+        expected.is_ready()
+    }
+
+    fn set_clock(&mut self, time: u64) {
+        self.time = time;
+        self.clock.set(Duration::from_nanos(time));
+        self.model.set_clock(time);
+    }
+
+    /// What can be seen of the cache without changing it is as in the model.
+    fn compare(&mut self) {
+        let Self { cache, model, .. } = self;
+        let keys = cache.keys();
+        model.observe(&keys);
+        assert_eq!(keys, model.keys());
+        let stats = cache.stats();
+        let len = cache.len();
+        assert!((model.len()..=stats.max_size).contains(&len));
+        assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
+        let lying_about = (len - model.len()) as u64;
+        let counts = naive_lru::Counts {
+            hits: stats.hits,
+            misses: stats.misses,
+            coalesced: stats.coalesced,
+            loads: stats.loads,
+            load_failures: stats.load_failures,
+            evictions: stats.evictions,
+            expired: stats.expirations + lying_about,
+        };
+        assert_eq!(counts, model.counts);
+    }
+}
+
+/// A load of a form that cannot fail succeeds instead.
+fn plan_for(form: Form, plan: Plan) -> Plan {
+    if plan == Plan::Fail && !form.is_fallible() { Plan::Succeed } else { plan }
+}
+
+/// Which shard each key lives in, found out from the outside: a key that is used moves to the end of
+/// its shard in the list of keys.
+fn shards_of_keys(shards: usize) -> Vec<usize> {
+    let cache = builder(100, shards).build();
+    for key in 0..KEYS {
+        cache.insert_blocking(key, 0);
+    }
+    let end_of_shard = |key| {
+        cache.get(&key);
+        cache.keys().iter().position(|other| *other == key).unwrap()
+    };
+    (0..KEYS).map(end_of_shard).collect()
+}
+
+fn builder(maxsize: usize, shards: usize) -> Builder<u8, u32, Fixed> {
+    AsyncLru::<u8, u32>::builder().hasher(Fixed::new()).maxsize(maxsize).shards(shards)
+}
+
+/// The caches of one test.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    shards: usize,
+    ttl: Option<u64>,
+    is_single_flight: bool,
+}
+
+impl Kind {
+    fn build(self, maxsize: usize, clock: &ManualClock) -> Cache {
+        let mut builder = builder(maxsize, self.shards).clock(clock.clone());
+        if let Some(ttl) = self.ttl {
+            builder = builder.ttl(Duration::from_nanos(ttl));
+        }
+        if !self.is_single_flight {
+            builder = builder.without_single_flight();
+        }
+        builder.build()
+    }
+}
+
+/// Takes a cache and its model through `ops`.
+fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
+    let clock = ManualClock::new();
+    let cache = kind.build(maxsize, &clock);
+    let Kind { shards, ttl, is_single_flight } = kind;
+    let settings = Settings { maxsize, ttl, is_single_flight, shard_of: shards_of_keys(shards) };
+    let model = NaiveLru::new(settings);
+    let mut pair = Pair { cache: &cache, clock: &clock, model, time: 0, pending: Vec::new() };
+    for (number, op) in (0..).zip(ops) {
+        pair.run(number, op);
+    }
+    pair.end();
+}
+
+/// Tries sequences of operations on caches of every small size, and prints how many.
+fn hold_against_the_model(kinds: impl Strategy<Value = Kind>, steps: Steps) {
+    let sequences = std::env::var("MODEL_SEQUENCES");
+    let cases = sequences.map_or(SEQUENCES, |number| number.parse().unwrap());
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let operations = Cell::new(0);
+    let outcome =
+        TestRunner::new(config).run(&(kinds, 0..=8_usize, ops(steps)), |(kind, maxsize, ops)| {
+            check(kind, maxsize, &ops);
+            operations.set(operations.get() + ops.len());
+            Ok(())
+        });
+    println!("model sequences: {cases}, operations: {}", operations.get());
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Strategy<Value = Kind> {
+    (select(shards.to_vec()), ttl).prop_map(|(shards, ttl)| Kind {
+        shards,
+        ttl,
+        is_single_flight: true,
+    })
+}
+
+#[test]
+fn one_shard_is_the_model() {
+    hold_against_the_model(kinds(&[1], Just(None)), Steps::Forward);
+}
+
+#[test]
+fn one_shard_with_a_time_to_live_is_the_model() {
+    hold_against_the_model(kinds(&[1], (0..=8_u64).prop_map(Some)), Steps::Forward);
+}
+
+#[test]
+fn several_shards_are_the_model_each_by_itself_under_one_bound() {
+    hold_against_the_model(kinds(&[2, 4], Just(None)), Steps::Forward);
+}
+
+#[test]
+fn several_shards_with_a_time_to_live_are_the_model() {
+    hold_against_the_model(kinds(&[2, 4], (0..=8_u64).prop_map(Some)), Steps::Forward);
+}
+
+#[test]
+fn one_shard_is_the_model_on_a_clock_that_steps_back() {
+    hold_against_the_model(kinds(&[1], (1..=8_u64).prop_map(Some)), Steps::BothWays);
+}
+
+#[test]
+fn several_shards_are_the_model_on_a_clock_that_steps_back() {
+    hold_against_the_model(kinds(&[2, 4], (1..=8_u64).prop_map(Some)), Steps::BothWays);
+}
+
+#[test]
+fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_stepped_back() {
+    let shard_of = shards_of_keys(2);
+    let elsewhere = (1..KEYS).find(|key| shard_of[*key as usize] != shard_of[0]).unwrap();
+    let ops = [
+        Op::Insert(0, Way::Async),
+        Op::Advance(1),
+        Op::StepBack(1),
+        Op::Insert(elsewhere, Way::Async),
+    ];
+    check(Kind { shards: 2, ttl: Some(1), is_single_flight: true }, 1, &ops);
+}
+
+#[test]
+fn a_cache_without_single_flight_is_the_model() {
+    let kinds = kinds(&[1, 2, 4], prop::option::of(0..=8_u64))
+        .prop_map(|kind| Kind { is_single_flight: false, ..kind });
+    hold_against_the_model(kinds, Steps::Forward);
+}
+
+#[test]
+fn equal_hashers_hash_equally() {
+    // What `shards_of_keys` rests on.
+    assert_eq!(Fixed::new().hash_one(7_u8), Fixed::new().hash_one(7_u8));
+}
