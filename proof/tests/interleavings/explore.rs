@@ -10,8 +10,8 @@ use shuttle::{Config, Runner};
 /// Schedules of each scenario, unless `SCHEDULES` in the environment says otherwise.
 const SCHEDULES: usize = 20_000;
 
-/// How many changes of priority the second scheduler makes in one run, less one: two, at the places
-/// that chance chooses, find most of what is wrong.
+/// One more than the changes of priority that the second scheduler makes in a run: two of them, where
+/// chance has it, find most of what is wrong.
 const DEPTH: usize = 3;
 
 /// Schedules of all scenarios so far.

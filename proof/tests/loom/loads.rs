@@ -112,7 +112,8 @@ fn a_waiter_that_leaves_while_the_load_ends_holds_up_nobody() {
     });
 }
 
-/// A load that began before an invalidation is fenced by it, or published before it and removed.
+/// A load that began before an invalidation is fenced by it and joined by nobody any more, or published
+/// before it and removed.
 #[test]
 fn what_was_loaded_before_an_invalidation_is_not_seen_after_it() {
     explore(Extent::Whole, || {
@@ -123,8 +124,10 @@ fn what_was_loaded_before_an_invalidation_is_not_seen_after_it() {
                 |w| assert_eq!(block_on(call(w, 7)), 7),
                 |w| {
                     let before = w.loads.started();
+                    w.loads.fence();
                     let found = w.cache.invalidate_blocking(&1);
                     assert!(before == 0 || found && w.cache.peek(&1).is_none());
+                    assert!(before == 0 || block_on(call(w, 8)) == 8);
                 },
             ],
         );
