@@ -5,10 +5,10 @@
 //! adds the stripes up. Threads without a number of their own share one stripe and pay for atomic
 //! additions.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{OnceLock, PoisonError};
 
-use crate::sync::{AtomicU64, Mutex};
+use crate::sync::{AtomicU64, Mutex, OnceLock};
 use crate::threads::{self, NUMBERS};
 
 /// What is counted.

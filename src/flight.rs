@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -18,7 +18,7 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::sync::{Mutex, MutexGuard, thread_local};
+use crate::sync::{Mutex, MutexGuard, OnceLock, thread_local};
 
 /// Tells the flights of one shard apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

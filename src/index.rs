@@ -56,7 +56,7 @@ pub(crate) struct Index<K, V> {
     /// Atomic because readers store them, and shared because a search for a victim goes over them
     /// while entries come and go. Longer than the slab now and then.
     stamps: Arc<[AtomicU64]>,
-    /// Raised by every write that adds an entry.
+    /// Raised by every write that adds an entry, and by every search for victims.
     epoch: u64,
     /// Slots that have ever been in use.
     slots: usize,
@@ -92,10 +92,16 @@ impl<K, V> Index<K, V> {
         std::mem::replace(self, Self { epoch, ..Self::default() })
     }
 
-    /// How often an entry was added: whoever saw a key missing knows by it whether to look again.
+    /// Unmoved if no entry was added: whoever saw a key missing knows by it whether to look again.
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Starts a new epoch; all uses from now on have its first stamp, which it returns, or later ones.
+    pub(crate) fn begin_epoch(&mut self) -> Stamp {
+        self.epoch += 1;
+        stamp::of_write(self.epoch)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -295,8 +301,8 @@ impl<K, V> Index<K, V> {
 
     /// Starts a new epoch with the entry in `slot`.
     fn stamp_write(&mut self, slot: usize) {
-        self.epoch += 1;
-        self.stamps[slot].store(stamp::of_write(self.epoch), Ordering::Relaxed);
+        let stamp = self.begin_epoch();
+        self.stamps[slot].store(stamp, Ordering::Relaxed);
     }
 
     fn set_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {

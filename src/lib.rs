@@ -80,6 +80,7 @@ mod stamp;
 mod stats;
 mod store;
 mod sync;
+#[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
 mod threads;
 mod wheel;
 

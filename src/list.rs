@@ -75,16 +75,17 @@ impl LruList {
     /// Makes [`oldest`](Self::oldest) likely to succeed; certain if no stamp moves meanwhile.
     ///
     /// Takes time in proportion to the number of slots now and then, so callers [`lend`](Self::lend) the
-    /// list and hold no lock. Stamps that move meanwhile do no harm: those that were read are lower
-    /// bounds of what they are later, and a slot filled meanwhile is newer than all of them.
-    pub(crate) fn search(&mut self, stamps: &[AtomicU64]) {
+    /// list and hold no lock. Stamps that move meanwhile, or of slots filled meanwhile, come to lie at
+    /// `since` or later. Such slots stay out of the run: one that was used, and then read with its new
+    /// stamp, must not go before another that was used, but read with its old one.
+    pub(crate) fn search(&mut self, stamps: &[AtomicU64], since: Stamp) {
         while let Some(candidate) = self.run.last() {
             if candidate.is_unused(stamps) {
                 return;
             }
             self.run.pop();
         }
-        self.collect(stamps);
+        self.collect(stamps, since);
     }
 
     /// Takes the list for a search, after which it takes the place of what was left here.
@@ -99,8 +100,8 @@ impl LruList {
         self.run.capacity().max(self.lent) * size_of::<Candidate>()
     }
 
-    fn collect(&mut self, stamps: &[AtomicU64]) {
-        let newest = self.threshold(stamps);
+    fn collect(&mut self, stamps: &[AtomicU64], since: Stamp) {
+        let newest = self.threshold(stamps).min(since - 1);
         self.run.clear();
         for (slot, stamp) in stamps.iter().enumerate() {
             let stamp = stamp.load(Ordering::Relaxed);
@@ -162,7 +163,7 @@ mod tests {
     fn drain(list: &mut LruList, stamps: &[AtomicU64]) -> Vec<Slot> {
         let mut order = Vec::new();
         loop {
-            list.search(stamps);
+            list.search(stamps, stamp::VACANT);
             let Some(slot) = list.oldest(stamps) else { return order };
             stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
             order.push(slot);
@@ -185,8 +186,20 @@ mod tests {
     fn an_entry_used_after_the_search_is_passed_over() {
         let stamps = stamps([1, 2, 3]);
         let mut list = LruList::default();
-        list.search(&stamps);
+        list.search(&stamps, stamp::VACANT);
         stamps[0].store(4, Ordering::Relaxed);
+        assert_eq!(list.oldest(&stamps), Some(1));
+    }
+
+    #[test]
+    fn an_entry_used_since_the_search_began_is_none_of_its_candidates() {
+        let stamps = stamps([1, 5, 3]);
+        let mut list = LruList::default();
+        list.search(&stamps, 5);
+        stamps[0].store(6, Ordering::Relaxed);
+        stamps[2].store(7, Ordering::Relaxed);
+        assert_eq!(list.oldest(&stamps), None);
+        list.search(&stamps, 8);
         assert_eq!(list.oldest(&stamps), Some(1));
     }
 
@@ -194,12 +207,12 @@ mod tests {
     fn many_used_candidates_ask_for_a_search_instead_of_a_long_walk() {
         let stamps = stamps(1..=100);
         let mut list = LruList::default();
-        list.search(&stamps);
+        list.search(&stamps, stamp::VACANT);
         for stamp in &stamps[..50] {
             stamp.fetch_add(1_000, Ordering::Relaxed);
         }
         assert_eq!(list.oldest(&stamps), None);
-        list.search(&stamps);
+        list.search(&stamps, stamp::VACANT);
         assert_eq!(list.oldest(&stamps), Some(50));
     }
 
@@ -207,7 +220,7 @@ mod tests {
     fn vacant_slots_are_never_victims() {
         let stamps = stamps([stamp::VACANT; 300]);
         let mut list = LruList::default();
-        list.search(&stamps);
+        list.search(&stamps, stamp::VACANT);
         assert_eq!(list.oldest(&stamps), None);
     }
 }

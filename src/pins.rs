@@ -10,10 +10,10 @@
 //! ATC 2019); the `Arc` makes it safe code.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
-use crate::sync::{AtomicU32, AtomicU64, Locked, TryLock, spin_loop, yield_now};
+use crate::sync::{AtomicU32, AtomicU64, Locked, OnceLock, TryLock, spin_loop, yield_now};
 use crate::threads::NUMBERS;
 
 /// A thread's share of one shard.
@@ -136,8 +136,9 @@ pub(crate) struct PinnedBy<T> {
 }
 
 impl<T> PinnedBy<T> {
-    /// So many reads without a write pay for the pins that the next write has to take back.
-    const QUIET: u32 = 256;
+    /// So many reads without a write pay for the pins that the next write has to take back. Few where
+    /// each read makes the schedules longer.
+    const QUIET: u32 = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 1 } else { 256 };
 
     pub(crate) fn new(shard: usize, pins: Arc<Pins<T>>) -> Self {
         let place = u32::try_from(PADDING + shard).expect("far fewer shards");

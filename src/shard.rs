@@ -401,11 +401,12 @@ impl<K, V> Shard<K, V> {
                 Err(TryLockError::WouldBlock) => return None,
             },
         };
-        let (mut lru, stamps, slots) = {
-            let State { index, order, .. } = &mut *self.exclusive();
-            (order.lru.lend(), Arc::clone(index.stamps()), index.slots())
+        let (mut lru, stamps, slots, since) = {
+            let State { index, order, .. } = &mut *self.writable();
+            let since = index.get_mut().begin_epoch();
+            (order.lru.lend(), Arc::clone(index.stamps()), index.slots(), since)
         };
-        lru.search(&stamps[..slots]);
+        lru.search(&stamps[..slots], since);
         self.exclusive().order.lru = lru;
         Some(())
     }

@@ -221,7 +221,8 @@ impl<K, V> State<K, V> {
 
     /// Finds the next victims.
     pub(super) fn search(&mut self) {
-        self.order.lru.search(&self.index.stamps()[..self.index.slots()]);
+        let since = self.index.get_mut().begin_epoch();
+        self.order.lru.search(&self.index.stamps()[..self.index.slots()], since);
     }
 
     /// Takes out an entry that has expired, if one is found in so many `steps`; its room is the caller's.

@@ -1,0 +1,107 @@
+//! Readers that read without the lock of a shard, and writers that take that from them.
+//!
+//! Built for shuttle, a shard is worth a pin after two reads: the second moves what is read to where
+//! it can be shared, the third pins it, the fourth reads by the pin.
+
+use shuttle::thread::scope;
+
+use crate::explore::explore;
+use crate::witness::{Cache, Mint, Moment, builder, number};
+
+/// Reads after which a thread has pinned what it reads, unless a write comes between.
+const READS: usize = 3;
+
+/// Has the calling thread pin the shard, unless others write to it.
+fn pin(cache: &Cache) {
+    for _ in 0..READS {
+        cache.contains_key(&1);
+    }
+}
+
+#[test]
+fn a_write_is_seen_by_all_who_have_pinned_what_was_there_before() {
+    explore(|| {
+        let (cache, mint, written) = (builder(2).build(), Mint::default(), Moment::default());
+        mint.fill(&cache, [1]);
+        scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut last = 1;
+                    for _ in 0..READS + 2 {
+                        let is_written = written.is_reached();
+                        let seen = cache.get(&1).expect("it was always there").number;
+                        assert!(seen >= last && (seen == 2 || !is_written));
+                        last = seen;
+                    }
+                });
+            }
+            scope.spawn(|| {
+                pin(&cache);
+                assert_eq!(number(cache.insert_blocking(1, mint.value(2))), Some(1));
+                written.reach();
+                assert_eq!(number(cache.get(&1)), Some(2));
+            });
+        });
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn what_a_clear_has_taken_out_no_pin_keeps_alive() {
+    explore(|| {
+        let (cache, mint, cleared) = (builder(2).build(), Mint::default(), Moment::default());
+        mint.fill(&cache, [1, 2]);
+        scope(|scope| {
+            scope.spawn(|| {
+                pin(&cache);
+                let is_cleared = cleared.is_reached();
+                assert!(cache.get(&1).is_none() || !is_cleared);
+                assert!(cache.peek(&2).is_none() || !is_cleared);
+            });
+            scope.spawn(|| {
+                pin(&cache);
+                cache.clear_blocking();
+                cleared.reach();
+                assert_eq!(number(cache.get(&1)), None);
+            });
+        });
+        assert_eq!((cache.len(), mint.alive()), (0, 0));
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn threads_that_pin_at_once_all_see_what_is_there_and_let_the_next_writer_in() {
+    explore(|| {
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        mint.fill(&cache, [1]);
+        scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..READS + 1 {
+                        assert_eq!(number(cache.get(&1)), Some(1));
+                    }
+                });
+            }
+        });
+        assert_eq!(number(cache.remove_blocking(&1)), Some(1));
+        assert_eq!(mint.alive(), 0);
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn a_use_by_a_pin_counts_for_the_order() {
+    explore(|| {
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        mint.fill(&cache, [1, 2]);
+        let hit = scope(|scope| {
+            scope.spawn(|| mint.fill(&cache, [3]));
+            pin(&cache);
+            number(cache.get(&1))
+        });
+        assert_eq!(hit.is_some(), cache.contains_key(&1));
+        assert_eq!((cache.len(), cache.stats().evictions), (2, 1));
+        mint.close(cache);
+    });
+}
