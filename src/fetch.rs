@@ -3,13 +3,17 @@
 //! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
 //! it, so here everything else is dropped first.
 
+mod detached;
+
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 
+use self::detached::Passage;
+pub(crate) use self::detached::fetch_detached;
 use crate::counters::Event;
-use crate::flight::{Boarding, FlightKey, FlightName, Landing, Outcome, Polling, Ticket};
+use crate::flight::{Boarding, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
 use crate::patience::Patience;
 use crate::protocol::{KeySource, Protocol};
 use crate::shard::{Origin, Submission};
@@ -31,7 +35,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = P::Answer>,
 {
-    let mut leader = match start(store, hasher, key) {
+    let mut leader = match start(store, hasher, key, Kind::Led) {
         Step::Found(value) => {
             drop(load);
             return P::found(value);
@@ -73,7 +77,12 @@ enum Step<'a, K, V> {
 }
 
 /// Takes a call as far as it gets without waiting.
-fn start<'a, K, V, S>(store: &'a Store<K, V>, hasher: &S, key: impl KeySource<K>) -> Step<'a, K, V>
+fn start<'a, K, V, S>(
+    store: &'a Store<K, V>,
+    hasher: &S,
+    key: impl KeySource<K>,
+    kind: Kind,
+) -> Step<'a, K, V>
 where
     K: Hash + Eq,
     V: Clone,
@@ -86,7 +95,7 @@ where
             drop(key);
             Step::Found(value)
         }
-        Err(epoch) => Call::new(store, hash, key.into_key()).board(epoch),
+        Err(epoch) => Call::new(store, hash, key.into_key(), kind).board(epoch),
     }
 }
 
@@ -99,12 +108,14 @@ struct Call<'a, K, V> {
     measured_key: Option<Arc<K>>,
     /// Whether the call has been counted, as what it met first.
     is_counted: bool,
+    /// Where its load would be.
+    kind: Kind,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
-    fn new(store: &'a Store<K, V>, hash: u64, key: K) -> Self {
+    fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
         let (key, measured_key) = FlightKey::new(key, store.measures());
-        Self { store, hash, key, measured_key, is_counted: false }
+        Self { store, hash, key, measured_key, is_counted: false, kind }
     }
 
     /// Leads a flight or joins the one there is, after a look at `epoch` that found no value.
@@ -112,11 +123,11 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
         let shard = self.store.shard(self.hash);
         if !self.store.coalesces() {
             self.count(Event::Miss);
-            let ticket = shard.fly_alone(self.hash, self.key);
+            let ticket = shard.fly_alone(self.hash, self.key, self.kind);
             return Step::Lead(Leader::new(self.store, self.hash, ticket, self.measured_key));
         }
         loop {
-            match shard.board(self.hash, self.key, epoch) {
+            match shard.board(self.hash, self.key, epoch, self.kind) {
                 Boarding::Lead(ticket) => {
                     let Self { store, hash, measured_key, .. } = self;
                     if !self.is_counted {
@@ -127,7 +138,8 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
                 Boarding::Join(key, landing, ticket) => {
                     self.key = key;
                     self.count(Event::Coalesced);
-                    return Step::Wait(Waiter { call: self, landing, ticket });
+                    let passage = Passage::new(self.store, self.hash, ticket, landing);
+                    return Step::Wait(Waiter { call: self, passage });
                 }
                 // A write has come between: the value may be there now.
                 Boarding::LookAgain(key) => self.key = key,
@@ -168,8 +180,7 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
 /// A call that has joined a flight.
 struct Waiter<'a, K, V> {
     call: Call<'a, K, V>,
-    landing: Arc<Landing<V>>,
-    ticket: Ticket,
+    passage: Passage<'a, K, V>,
 }
 
 /// What came of waiting.
@@ -188,14 +199,9 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         P: Protocol<V>,
     {
         loop {
-            let shard = self.call.store.shard(self.call.hash);
-            let answer = match self.landing.wait((shard.address(), self.ticket)).await {
-                Outcome::Value(value) => Some(P::found(value.clone())),
-                Outcome::Failure(failure) => protocol.shared(&**failure),
-                Outcome::Abandoned => None,
-            };
-            let Self { call, landing, .. } = self;
-            drop(landing);
+            let answer = answer(protocol, self.passage.outcome().await);
+            let Self { call, passage } = self;
+            drop(passage);
             if let Some(answer) = answer {
                 drop(call);
                 return Waited::Answer(answer);
@@ -209,15 +215,39 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     }
 }
 
+/// The answer of a call that waited for a flight with this outcome, if that gives one.
+fn answer<P, V>(protocol: &P, outcome: &Outcome<V>) -> Option<P::Answer>
+where
+    P: Protocol<V>,
+    V: Clone,
+{
+    match outcome {
+        Outcome::Value(value) => Some(P::found(value.clone())),
+        Outcome::Failure(failure) => protocol.shared(&**failure),
+        Outcome::Abandoned => None,
+    }
+}
+
 /// The duty to end a flight. Dropped early, by a cancelled call, a panic or on the way out of an
 /// error, it lets the waiters try for themselves.
 struct Leader<'a, K, V> {
     store: &'a Store<K, V>,
     hash: u64,
     ticket: Ticket,
-    has_ended: bool,
+    stage: Stage,
     /// In a cache that measures its entries, the key of the flight.
     measured_key: Option<Arc<K>>,
+}
+
+/// How far a leader has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It leads its flight.
+    Boarded,
+    /// Its load has started, and fails if it comes no further.
+    Loading,
+    /// The flight has ended, or is somebody else's to end.
+    Ended,
 }
 
 impl<'a, K, V> Leader<'a, K, V> {
@@ -227,7 +257,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         ticket: Ticket,
         measured_key: Option<Arc<K>>,
     ) -> Self {
-        Self { store, hash, ticket, has_ended: false, measured_key }
+        Self { store, hash, ticket, stage: Stage::Boarded, measured_key }
     }
 
     fn flight(&self) -> FlightName {
@@ -235,8 +265,9 @@ impl<'a, K, V> Leader<'a, K, V> {
     }
 
     /// Calls the user's closure.
-    fn start<Fut>(&self, load: impl FnOnce() -> Fut) -> Fut {
+    fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         self.store.count(Event::Load);
+        self.stage = Stage::Loading;
         let _polling = Polling::enter(self.flight());
         load()
     }
@@ -263,6 +294,19 @@ impl<'a, K, V> Leader<'a, K, V> {
     {
         // The flight gets its key back before it needs it.
         let size = self.measured_key.take().and_then(|key| self.store.size(&key, &value));
+        self.publish_sized(value, size, outcome)
+    }
+
+    /// Does the same with a value that has been measured.
+    fn publish_sized(
+        &mut self,
+        value: V,
+        size: Option<usize>,
+        outcome: impl Fn() -> Outcome<V>,
+    ) -> Result<(), Box<Submission<K, V>>>
+    where
+        K: Eq,
+    {
         let origin = Origin::Flight(self.ticket);
         let mut submission = self.store.submission(self.hash, origin, value, size);
         if self.store.try_submit(&mut submission, Patience::Try).is_none() {
@@ -274,13 +318,13 @@ impl<'a, K, V> Leader<'a, K, V> {
 
     /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
     fn land(&mut self, submission: &mut Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
-        self.has_ended = true;
+        self.stage = Stage::Ended;
         submission.take_arrival().land(outcome);
     }
 
     /// Ends the flight with a value that is not to be cached, or with none.
     fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
-        self.has_ended = true;
+        self.stage = Stage::Ended;
         // The key is dropped last: the waiters come before the user's `Drop`.
         let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
         arrival.land(outcome);
@@ -295,8 +339,10 @@ impl<'a, K, V> Leader<'a, K, V> {
 
 impl<K, V> Drop for Leader<'_, K, V> {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.fail(|| Outcome::Abandoned);
+        match self.stage {
+            Stage::Boarded => self.end(|| Outcome::Abandoned),
+            Stage::Loading => self.fail(|| Outcome::Abandoned),
+            Stage::Ended => {}
         }
     }
 }

@@ -246,6 +246,63 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     not_send(cache.insert("a".into(), 1));
 }
 
+/// `Send` if what they hold is, whatever that is. The load has to be in any case.
+fn futures_of_detached_loads_are_send<K, V, S, E, F, G, A, B>(
+    cache: &AsyncLru<K, V, S>,
+    key: &K,
+    f: F,
+    g: G,
+) where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync,
+    E: Clone + Send + Sync + 'static,
+    F: FnOnce() -> A + Clone + Send,
+    G: FnOnce() -> B + Clone + Send,
+    A: Future<Output = V> + Send + 'static,
+    B: Future<Output = Result<V, E>> + Send + 'static,
+{
+    drop(is_send(cache.get_or_insert_detached(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_detached_ref(key, f)));
+    drop(is_send(cache.try_get_or_insert_detached(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_detached_ref(key, g)));
+}
+
+#[test]
+fn futures_of_detached_loads_are_send_if_what_they_hold_is() {
+    let cache = AsyncLru::<String, Arc<str>>::new(1);
+    let tried = || later(Ok::<Arc<str>, String>("a".into()));
+    futures_of_detached_loads_are_send(&cache, &"a".to_owned(), || later("a".into()), tried);
+}
+
+#[test]
+fn calls_with_detached_loads_can_be_spawned() {
+    let cache = AsyncLru::<&'static str, &'static str>::new(10);
+    spawn(async move {
+        let load = || later("text");
+        assert_eq!(cache.get_or_insert_detached("a", load).await, "text");
+        assert_eq!(cache.get_or_insert_detached_ref(&"b", load).await, "text");
+        let failed = cache.try_get_or_insert_detached("c", || later(Err("down".to_owned())));
+        assert_eq!(failed.await, Err("down".to_owned()));
+    });
+    let cache = AsyncLru::<u64, Handler>::new(10);
+    spawn(async move {
+        let load = || later(Arc::new(double) as Handler);
+        assert_eq!(cache.get_or_insert_detached(1, load).await(4).await, 8);
+    });
+}
+
+#[test]
+fn a_cache_of_rcs_has_detached_loads_that_make_them() {
+    let cache = AsyncLru::<Rc<str>, Rc<u64>>::new(10);
+    let load = || async {
+        yield_now().await;
+        Rc::new(7)
+    };
+    assert_eq!(*block_on(cache.get_or_insert_detached("a".into(), load)), 7);
+    assert!(cache.contains_key("a"));
+}
+
 #[test]
 fn calls_can_be_spawned() {
     let cache = AsyncLru::<String, u64>::new(10);
