@@ -1,5 +1,6 @@
 //! The cache as its users see it.
 
+mod bulk;
 mod detached;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 //! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
 //! it, so here everything else is dropped first.
 
+mod bulk;
 mod detached;
 
 use std::future::{Future, poll_fn};
@@ -10,6 +11,7 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 
+pub(crate) use self::bulk::fetch_many;
 use self::detached::Passage;
 pub(crate) use self::detached::fetch_detached;
 use crate::counters::Event;
@@ -35,7 +37,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = P::Answer>,
 {
-    let mut leader = match start(store, hasher, key, Kind::Led) {
+    let mut leader = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
         Step::Found(value) => {
             drop(load);
             return P::found(value);
@@ -77,18 +79,11 @@ enum Step<'a, K, V> {
 }
 
 /// Takes a call as far as it gets without waiting.
-fn start<'a, K, V, S>(
-    store: &'a Store<K, V>,
-    hasher: &S,
-    key: impl KeySource<K>,
-    kind: Kind,
-) -> Step<'a, K, V>
+fn start<K, V>(store: &Store<K, V>, hash: u64, key: impl KeySource<K>, kind: Kind) -> Step<'_, K, V>
 where
-    K: Hash + Eq,
+    K: Eq,
     V: Clone,
-    S: BuildHasher,
 {
-    let hash = hasher.hash_one(key.query());
     match store.get(hash, key.query()) {
         Ok(value) => {
             store.count(Event::Hit);
@@ -183,6 +178,13 @@ struct Waiter<'a, K, V> {
     passage: Passage<'a, K, V>,
 }
 
+/// What came of waiting for one flight.
+enum Settled<'a, K, V, A> {
+    Answer(A),
+    /// The flight had no answer, and the call is to go on.
+    GoOn(Call<'a, K, V>),
+}
+
 /// What came of waiting.
 enum Waited<'a, K, V, A> {
     Lead(Leader<'a, K, V>),
@@ -199,18 +201,31 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         P: Protocol<V>,
     {
         loop {
-            let answer = answer(protocol, self.passage.outcome().await);
-            let Self { call, passage } = self;
-            drop(passage);
-            if let Some(answer) = answer {
-                drop(call);
-                return Waited::Answer(answer);
-            }
-            self = match call.go_on() {
-                Step::Found(value) => return Waited::Answer(P::found(value)),
-                Step::Lead(leader) => return Waited::Lead(leader),
-                Step::Wait(waiter) => waiter,
+            self = match self.settle(protocol).await {
+                Settled::Answer(answer) => return Waited::Answer(answer),
+                Settled::GoOn(call) => match call.go_on() {
+                    Step::Found(value) => return Waited::Answer(P::found(value)),
+                    Step::Lead(leader) => return Waited::Lead(leader),
+                    Step::Wait(waiter) => waiter,
+                },
             };
+        }
+    }
+
+    /// Waits for the flight.
+    async fn settle<P>(self, protocol: &P) -> Settled<'a, K, V, P::Answer>
+    where
+        P: Protocol<V>,
+    {
+        let answer = answer(protocol, self.passage.outcome().await);
+        let Self { call, passage } = self;
+        drop(passage);
+        match answer {
+            Some(answer) => {
+                drop(call);
+                Settled::Answer(answer)
+            }
+            None => Settled::GoOn(call),
         }
     }
 }
@@ -270,6 +285,20 @@ impl<'a, K, V> Leader<'a, K, V> {
         self.stage = Stage::Loading;
         let _polling = Polling::enter(self.flight());
         load()
+    }
+
+    /// Ends the flight with a value, which is cached if the cache keeps any.
+    async fn deliver(&mut self, value: &V)
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let outcome = || Outcome::Value(value.clone());
+        if self.store.keeps_entries() {
+            self.publish(value.clone(), outcome).await;
+        } else {
+            self.end(outcome);
+        }
     }
 
     /// Caches the value of the flight, unless a later write has won, and ends the flight.

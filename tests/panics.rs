@@ -307,6 +307,38 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| drop(call));
         }
     }),
+    ("batches that overlap", |cache, _| {
+        fill(cache);
+        let keys = |numbers: [u32; 3]| numbers.map(Loud::new);
+        let load = |missing: Vec<Loud>| async move {
+            call();
+            yield_now().await;
+            call();
+            // In no order, and the first is left out.
+            missing.into_iter().skip(1).rev().map(|key| (key, Loud::new(7))).collect::<Vec<_>>()
+        };
+        let mut calls = Vec::new();
+        for numbers in [[1, 8, 9], [9, 2, 8], [9, 8, 9]] {
+            calls.push(Some(hand(async move {
+                let found = cache.get_or_insert_many(keys(numbers), load).await;
+                // A map that is dropped stops at a panic.
+                for (key, value) in found {
+                    tried(|| drop(key));
+                    tried(|| drop(value));
+                }
+            })));
+        }
+        for _ in 0..8 {
+            for slot in &mut calls {
+                let Some(call) = slot else { continue };
+                if caught(|| poll(call).is_ready()) != Some(false) {
+                    let ended = slot.take();
+                    caught(|| drop(ended));
+                }
+            }
+        }
+        assert!(calls.iter().all(Option::is_none), "calls of live keys never ended");
+    }),
     ("a leader that is dropped", |cache, _| {
         let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));
         tried(|| poll(&mut leader));

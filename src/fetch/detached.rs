@@ -29,7 +29,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = Outcome<V>> + Send + 'static,
 {
-    let waited = match start(store, hasher, key, Kind::Detached) {
+    let waited = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
         Step::Found(value) => Waited::Answer(P::found(value)),
         Step::Lead(leader) => Waited::Lead(leader),
         Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)).await,
