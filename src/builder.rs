@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
+use crate::appraisal::Measure;
 use crate::cache::AsyncLru;
 use crate::clock::Clock;
 use crate::deep_size::DeepSize;
 use crate::index::MAX_ENTRIES;
 use crate::lifetime::Lifetimes;
 use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
-use crate::store::{Coalescing, Measure, Store};
+use crate::store::{Coalescing, Store};
 
 /// Entries that a cache holds unless it is told otherwise.
 const DEFAULT_MAXSIZE: usize = 1024;

@@ -1,5 +1,7 @@
 //! The cache as its users see it.
 
+mod bulk;
+mod detached;
 mod lifetimes;
 
 use std::fmt;

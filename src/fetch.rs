@@ -3,13 +3,20 @@
 //! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
 //! it, so here everything else is dropped first.
 
+mod bulk;
+mod detached;
+
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 
+pub(crate) use self::bulk::fetch_many;
+use self::detached::Passage;
+pub(crate) use self::detached::fetch_detached;
+use crate::appraisal::Appraisal;
 use crate::counters::Event;
-use crate::flight::{Boarding, FlightKey, FlightName, Landing, Outcome, Polling, Ticket};
+use crate::flight::{Boarding, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
 use crate::patience::Patience;
 use crate::protocol::{KeySource, Protocol};
 use crate::shard::{Origin, Submission};
@@ -31,7 +38,7 @@ where
     F: FnOnce() -> Fut,
     Fut: Future<Output = P::Answer>,
 {
-    let mut leader = match start(store, hasher, key) {
+    let mut leader = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
         Step::Found(value) => {
             drop(load);
             return P::found(value);
@@ -73,20 +80,18 @@ enum Step<'a, K, V> {
 }
 
 /// Takes a call as far as it gets without waiting.
-fn start<'a, K, V, S>(store: &'a Store<K, V>, hasher: &S, key: impl KeySource<K>) -> Step<'a, K, V>
+fn start<K, V>(store: &Store<K, V>, hash: u64, key: impl KeySource<K>, kind: Kind) -> Step<'_, K, V>
 where
-    K: Hash + Eq,
+    K: Eq,
     V: Clone,
-    S: BuildHasher,
 {
-    let hash = hasher.hash_one(key.query());
     match store.get(hash, key.query()) {
         Ok(value) => {
             store.count(Event::Hit);
             drop(key);
             Step::Found(value)
         }
-        Err(epoch) => Call::new(store, hash, key.into_key()).board(epoch),
+        Err(epoch) => Call::new(store, hash, key.into_key(), kind).board(epoch),
     }
 }
 
@@ -99,12 +104,14 @@ struct Call<'a, K, V> {
     appraised_key: Option<Arc<K>>,
     /// Whether the call has been counted, as what it met first.
     is_counted: bool,
+    /// Where its load would be.
+    kind: Kind,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
-    fn new(store: &'a Store<K, V>, hash: u64, key: K) -> Self {
+    fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
         let (key, appraised_key) = FlightKey::new(key, store.appraises());
-        Self { store, hash, key, appraised_key, is_counted: false }
+        Self { store, hash, key, appraised_key, is_counted: false, kind }
     }
 
     /// Leads a flight or joins the one there is, after a look at `epoch` that found no value.
@@ -112,11 +119,11 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
         let shard = self.store.shard(self.hash);
         if !self.store.coalesces() {
             self.count(Event::Miss);
-            let ticket = shard.fly_alone(self.hash, self.key);
+            let ticket = shard.fly_alone(self.hash, self.key, self.kind);
             return Step::Lead(Leader::new(self.store, self.hash, ticket, self.appraised_key));
         }
         loop {
-            match shard.board(self.hash, self.key, epoch) {
+            match shard.board(self.hash, self.key, epoch, self.kind) {
                 Boarding::Lead(ticket) => {
                     let Self { store, hash, appraised_key, .. } = self;
                     if !self.is_counted {
@@ -127,7 +134,8 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
                 Boarding::Join(key, landing, ticket) => {
                     self.key = key;
                     self.count(Event::Coalesced);
-                    return Step::Wait(Waiter { call: self, landing, ticket });
+                    let passage = Passage::new(self.store, self.hash, ticket, landing);
+                    return Step::Wait(Waiter { call: self, passage });
                 }
                 // A write has come between: the value may be there now.
                 Boarding::LookAgain(key) => self.key = key,
@@ -168,8 +176,14 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
 /// A call that has joined a flight.
 struct Waiter<'a, K, V> {
     call: Call<'a, K, V>,
-    landing: Arc<Landing<V>>,
-    ticket: Ticket,
+    passage: Passage<'a, K, V>,
+}
+
+/// What came of waiting for one flight.
+enum Settled<'a, K, V, A> {
+    Answer(A),
+    /// The flight had no answer, and the call is to go on.
+    GoOn(Call<'a, K, V>),
 }
 
 /// What came of waiting.
@@ -188,24 +202,45 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         P: Protocol<V>,
     {
         loop {
-            let shard = self.call.store.shard(self.call.hash);
-            let answer = match self.landing.wait((shard.address(), self.ticket)).await {
-                Outcome::Value(value) => Some(P::found(value.clone())),
-                Outcome::Failure(failure) => protocol.shared(&**failure),
-                Outcome::Abandoned => None,
-            };
-            let Self { call, landing, .. } = self;
-            drop(landing);
-            if let Some(answer) = answer {
-                drop(call);
-                return Waited::Answer(answer);
-            }
-            self = match call.go_on() {
-                Step::Found(value) => return Waited::Answer(P::found(value)),
-                Step::Lead(leader) => return Waited::Lead(leader),
-                Step::Wait(waiter) => waiter,
+            self = match self.settle(protocol).await {
+                Settled::Answer(answer) => return Waited::Answer(answer),
+                Settled::GoOn(call) => match call.go_on() {
+                    Step::Found(value) => return Waited::Answer(P::found(value)),
+                    Step::Lead(leader) => return Waited::Lead(leader),
+                    Step::Wait(waiter) => waiter,
+                },
             };
         }
+    }
+
+    /// Waits for the flight.
+    async fn settle<P>(self, protocol: &P) -> Settled<'a, K, V, P::Answer>
+    where
+        P: Protocol<V>,
+    {
+        let answer = answer(protocol, self.passage.outcome().await);
+        let Self { call, passage } = self;
+        drop(passage);
+        match answer {
+            Some(answer) => {
+                drop(call);
+                Settled::Answer(answer)
+            }
+            None => Settled::GoOn(call),
+        }
+    }
+}
+
+/// The answer of a call that waited for a flight with this outcome, if that gives one.
+fn answer<P, V>(protocol: &P, outcome: &Outcome<V>) -> Option<P::Answer>
+where
+    P: Protocol<V>,
+    V: Clone,
+{
+    match outcome {
+        Outcome::Value(value) => Some(P::found(value.clone())),
+        Outcome::Failure(failure) => protocol.shared(&**failure),
+        Outcome::Abandoned => None,
     }
 }
 
@@ -215,9 +250,20 @@ struct Leader<'a, K, V> {
     store: &'a Store<K, V>,
     hash: u64,
     ticket: Ticket,
-    has_ended: bool,
+    stage: Stage,
     /// In a cache that appraises its entries, the key of the flight.
     appraised_key: Option<Arc<K>>,
+}
+
+/// How far a leader has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It leads its flight.
+    Boarded,
+    /// Its load has started, and fails if it comes no further.
+    Loading,
+    /// The flight has ended, or is somebody else's to end.
+    Ended,
 }
 
 impl<'a, K, V> Leader<'a, K, V> {
@@ -227,7 +273,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         ticket: Ticket,
         appraised_key: Option<Arc<K>>,
     ) -> Self {
-        Self { store, hash, ticket, has_ended: false, appraised_key }
+        Self { store, hash, ticket, stage: Stage::Boarded, appraised_key }
     }
 
     fn flight(&self) -> FlightName {
@@ -235,10 +281,25 @@ impl<'a, K, V> Leader<'a, K, V> {
     }
 
     /// Calls the user's closure.
-    fn start<Fut>(&self, load: impl FnOnce() -> Fut) -> Fut {
+    fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         self.store.count(Event::Load);
+        self.stage = Stage::Loading;
         let _polling = Polling::enter(self.flight());
         load()
+    }
+
+    /// Ends the flight with a value, which is cached if the cache keeps any.
+    async fn deliver(&mut self, value: &V)
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let outcome = || Outcome::Value(value.clone());
+        if self.store.keeps_entries() {
+            self.publish(value.clone(), outcome).await;
+        } else {
+            self.end(outcome);
+        }
     }
 
     /// Caches the value of the flight, unless a later write has won, and ends the flight.
@@ -264,6 +325,19 @@ impl<'a, K, V> Leader<'a, K, V> {
         // The flight gets its key back before it needs it.
         let key = self.appraised_key.take();
         let appraisal = key.map(|key| self.store.appraise(&key, &value)).unwrap_or_default();
+        self.publish_appraised(value, appraisal, outcome)
+    }
+
+    /// Does the same with a value that has been appraised.
+    fn publish_appraised(
+        &mut self,
+        value: V,
+        appraisal: Appraisal,
+        outcome: impl Fn() -> Outcome<V>,
+    ) -> Result<(), Box<Submission<K, V>>>
+    where
+        K: Eq,
+    {
         if !appraisal.lets_live() {
             self.end(outcome);
             return Ok(());
@@ -279,13 +353,13 @@ impl<'a, K, V> Leader<'a, K, V> {
 
     /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
     fn land(&mut self, submission: &mut Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
-        self.has_ended = true;
+        self.stage = Stage::Ended;
         submission.take_arrival().land(outcome);
     }
 
     /// Ends the flight with a value that is not to be cached, or with none.
     fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
-        self.has_ended = true;
+        self.stage = Stage::Ended;
         // The key is dropped last: the waiters come before the user's `Drop`.
         let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
         arrival.land(outcome);
@@ -300,8 +374,10 @@ impl<'a, K, V> Leader<'a, K, V> {
 
 impl<K, V> Drop for Leader<'_, K, V> {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.fail(|| Outcome::Abandoned);
+        match self.stage {
+            Stage::Boarded => self.end(|| Outcome::Abandoned),
+            Stage::Loading => self.fail(|| Outcome::Abandoned),
+            Stage::Ended => {}
         }
     }
 }

@@ -5,6 +5,8 @@
 //! so that a load nobody waits for allocates nothing. The landing is closed exactly once, by the
 //! [`Arrival`] guard, whatever becomes of the leader.
 
+mod detached;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -18,6 +20,8 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use self::detached::Detached;
+pub(crate) use self::detached::{Helm, Progress};
 use crate::sync::{Mutex, MutexGuard, OnceLock, thread_local};
 
 /// Tells the flights of one shard apart.
@@ -33,6 +37,25 @@ enum Standing {
     Private,
     /// A later write has won: nobody may join any more, and the value will not be cached.
     Fenced,
+}
+
+/// Where the load of a flight is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In the future of its leader.
+    Led,
+    /// In its landing, where any caller polls it.
+    Detached,
+}
+
+impl Kind {
+    /// The landing of a new flight; a load in its leader's future does without until somebody waits.
+    fn landing<V>(self) -> Option<Arc<Landing<V>>> {
+        match self {
+            Self::Led => None,
+            Self::Detached => Some(Arc::new(Landing::detached())),
+        }
+    }
 }
 
 /// The key of a flight.
@@ -94,6 +117,14 @@ impl<K, V> Flight<K, V> {
         self.key.get()
     }
 
+    /// The key, in a cache that measures its entries.
+    pub(crate) fn appraised_key(&self) -> Option<Arc<K>> {
+        match &self.key {
+            FlightKey::Owned(_) => None,
+            FlightKey::Shared(key) => Some(Arc::clone(key)),
+        }
+    }
+
     /// Ends the flight: its key, and the duty to tell the waiters if there are any.
     pub(crate) fn end(self) -> (FlightKey<K>, Arrival<V>) {
         (self.key, Arrival { landing: self.landing })
@@ -135,23 +166,24 @@ impl<K, V> Flights<K, V> {
         let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
         let flight = self.table.find_mut(hash, is_open)?;
         let landing = flight.landing.get_or_insert_with(Arc::default);
+        landing.count_in();
         Some((Arc::clone(landing), flight.ticket))
     }
 
     /// Starts a flight that others may join.
-    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>) -> Ticket {
-        self.start(hash, key, Standing::Open)
+    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
+        self.start(hash, key, kind, Standing::Open)
     }
 
     /// Starts a flight for the caller alone.
-    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>) -> Ticket {
-        self.start(hash, key, Standing::Private)
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
+        self.start(hash, key, kind, Standing::Private)
     }
 
-    fn start(&mut self, hash: u64, key: FlightKey<K>, standing: Standing) -> Ticket {
+    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let flight = Flight { hash, ticket, standing, key, landing: None };
+        let flight = Flight { hash, ticket, standing, key, landing: kind.landing() };
         self.table.insert_unique(hash, flight, |flight| flight.hash);
         ticket
     }
@@ -160,6 +192,21 @@ impl<K, V> Flights<K, V> {
     pub(crate) fn seat(&self, hash: u64, ticket: Ticket) -> Seat {
         let place = self.table.find_bucket_index(hash, |flight| flight.ticket == ticket);
         Seat(place.expect("a flight stays in the table until its leader ends it"))
+    }
+
+    /// Takes a caller off the flight of `ticket`, if that has not ended; returns the flight if nobody
+    /// is left to move its load on.
+    pub(crate) fn leave(&mut self, hash: u64, ticket: Ticket) -> Option<Flight<K, V>> {
+        let place = self.table.find_bucket_index(hash, |flight| flight.ticket == ticket)?;
+        let seat = Seat(place);
+        let landing = self.at(&seat).landing.as_ref()?;
+        landing.count_out().then(|| self.remove(seat))
+    }
+
+    /// Where the waiters of the flight at `seat` meet it.
+    pub(crate) fn landing(&mut self, seat: &Seat) -> Arc<Landing<V>> {
+        let flight = self.table.get_bucket_mut(seat.0).expect("the flight is still there");
+        Arc::clone(flight.landing.get_or_insert_with(Arc::default))
     }
 
     /// The flight that was found at `seat` under the same lock.
@@ -236,22 +283,29 @@ pub(crate) enum Outcome<V> {
 /// Where a flight and its waiters meet.
 pub(crate) struct Landing<V> {
     outcome: OnceLock<Outcome<V>>,
-    /// Who to wake; `None` once the flight has ended.
-    ///
-    /// Taken out as a whole and woken after unlocking. An event that wakes under its own lock would
-    /// deadlock on a waker whose last clone drops the task it wakes, and with it another waiter.
-    waiting: Mutex<Option<Slab<Waker>>>,
+    course: Course<V>,
+}
+
+/// How a flight comes to its end.
+enum Course<V> {
+    /// By its leader, for whom these wait.
+    Led(Waiters),
+    /// By all who wait for it.
+    Detached(Detached<V>),
 }
 
 impl<V> Default for Landing<V> {
     fn default() -> Self {
-        Self { outcome: OnceLock::new(), waiting: Mutex::new(Some(Slab::new())) }
+        Self { outcome: OnceLock::new(), course: Course::Led(Waiters::default()) }
     }
 }
 
 impl<V> Landing<V> {
-    fn waiting(&self) -> MutexGuard<'_, Option<Slab<Waker>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiters(&self) -> &Waiters {
+        match &self.course {
+            Course::Led(waiters) => waiters,
+            Course::Detached(detached) => detached.waiters(),
+        }
     }
 
     /// Waits for the end of `flight`, whose landing this is.
@@ -261,6 +315,39 @@ impl<V> Landing<V> {
     /// If it is polled by the load of that very flight.
     pub(crate) fn wait(&self, flight: FlightName) -> Wait<'_, V> {
         Wait { landing: self, flight, place: None }
+    }
+}
+
+/// Who to wake; `None` once the flight has ended.
+///
+/// Wakers are taken out and woken after unlocking. An event that wakes under its own lock would
+/// deadlock on a waker whose last clone drops the task it wakes, and with it another waiter.
+struct Waiters(Mutex<Option<Slab<Option<Waker>>>>);
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Slab::new())))
+    }
+}
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, Option<Slab<Option<Waker>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes everybody, to look again; each keeps its place.
+    fn wake(&self) {
+        let wakers: Vec<Waker> = match self.lock().as_mut() {
+            Some(wakers) => wakers.iter_mut().filter_map(|(_, waker)| waker.take()).collect(),
+            None => return,
+        };
+        wake_all(wakers.into_iter());
+    }
+
+    /// Wakes everybody for the last time.
+    fn close(&self) {
+        let wakers = self.lock().take();
+        wake_all(wakers.into_iter().flatten().filter_map(|(_, waker)| waker));
     }
 }
 
@@ -288,11 +375,11 @@ impl<'a, V> Future for Wait<'a, V> {
         loop {
             // Declared before the lock is taken, so dropped after it is released.
             let _stale: Option<Waker>;
-            let mut waiting = landing.waiting();
+            let mut waiting = landing.waiters().lock();
             let Some(wakers) = waiting.as_mut() else { break };
-            match self.place {
-                Some(place) if wakers[place].will_wake(cx.waker()) => return Poll::Pending,
-                _ => {}
+            let known = self.place.and_then(|place| wakers[place].as_ref());
+            if known.is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
             }
             let Some(waker) = fresh.take() else {
                 drop(waiting);
@@ -300,8 +387,8 @@ impl<'a, V> Future for Wait<'a, V> {
                 continue;
             };
             match self.place {
-                Some(place) => _stale = Some(std::mem::replace(&mut wakers[place], waker)),
-                None => self.place = Some(wakers.insert(waker)),
+                Some(place) => _stale = wakers[place].replace(waker),
+                None => self.place = Some(wakers.insert(Some(waker))),
             }
             return Poll::Pending;
         }
@@ -313,7 +400,8 @@ impl<'a, V> Future for Wait<'a, V> {
 impl<V> Drop for Wait<'_, V> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            let _waker = self.landing.waiting().as_mut().map(|wakers| wakers.remove(place));
+            let waiters = self.landing.waiters();
+            let _waker = waiters.lock().as_mut().and_then(|wakers| wakers.remove(place));
         }
     }
 }
@@ -344,8 +432,7 @@ impl<V> Arrival<V> {
 impl<V> Drop for Arrival<V> {
     fn drop(&mut self) {
         if let Some(landing) = self.landing.take() {
-            let wakers = landing.waiting().take();
-            wake_all(wakers.into_iter().flatten().map(|(_, waker)| waker));
+            landing.waiters().close();
         }
     }
 }

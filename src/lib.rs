@@ -35,7 +35,7 @@
 //! - **One load per key at a time**; all callers that arrive meanwhile get its value.
 //! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
 //!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled
-//!   any more holds up nobody, unless it is the one that loads.
+//!   any more holds up nobody, unless it is the one that loads, and not detached.
 //! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that
 //!   started before them.
 //! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
@@ -59,6 +59,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appraisal;
 mod builder;
 mod cache;
 mod clock;

@@ -12,7 +12,7 @@ use self::state::State;
 pub(crate) use self::state::{Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
 use crate::clock::{Nanos, Now};
-use crate::flight::{Arrival, Boarding, FlightKey, Ticket};
+use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::patience::Patience;
@@ -242,7 +242,13 @@ impl<K, V> Shard<K, V> {
     ///
     /// A publication adds the entry and takes its flight out in one step. So whoever finds no flight
     /// and an unmoved epoch comes neither too late to join nor too early to find the value.
-    pub(crate) fn board(&self, hash: u64, key: FlightKey<K>, epoch: u64) -> Boarding<K, V>
+    pub(crate) fn board(
+        &self,
+        hash: u64,
+        key: FlightKey<K>,
+        epoch: u64,
+        kind: Kind,
+    ) -> Boarding<K, V>
     where
         K: Eq,
     {
@@ -253,12 +259,32 @@ impl<K, V> Shard<K, V> {
         if state.index.epoch() != epoch {
             return Boarding::LookAgain(key);
         }
-        Boarding::Lead(state.flights.lead(hash, key))
+        Boarding::Lead(state.flights.lead(hash, key, kind))
     }
 
     /// Starts a flight that nobody can join.
-    pub(crate) fn fly_alone(&self, hash: u64, key: FlightKey<K>) -> Ticket {
-        self.exclusive().flights.lead_alone(hash, key)
+    pub(crate) fn fly_alone(&self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
+        self.exclusive().flights.lead_alone(hash, key, kind)
+    }
+
+    /// Where the flight of `ticket`, which has not ended, will land.
+    pub(crate) fn landing(&self, hash: u64, ticket: Ticket) -> Arc<Landing<V>> {
+        let flights = &mut self.exclusive().flights;
+        let seat = flights.seat(hash, ticket);
+        flights.landing(&seat)
+    }
+
+    /// The key of the flight of `ticket`, which has not ended, in a cache that measures its entries.
+    pub(crate) fn appraised_key(&self, hash: u64, ticket: Ticket) -> Option<Arc<K>> {
+        let flights = &self.exclusive().flights;
+        flights.at(&flights.seat(hash, ticket)).appraised_key()
+    }
+
+    /// Takes a caller off a detached flight. If it was the last one this ends the flight; its key is
+    /// the caller's to drop.
+    pub(crate) fn leave(&self, hash: u64, ticket: Ticket) -> Option<(FlightKey<K>, Arrival<V>)> {
+        let flight = self.exclusive().flights.leave(hash, ticket)?;
+        Some(flight.end())
     }
 
     /// Ends a flight without publishing a value; its key is the caller's to drop.
@@ -459,7 +485,7 @@ mod tests {
         let _searching = shard.hold_searches();
         assert_eq!(shard.get(1, &1, None), Ok(10));
         assert_eq!(shard.get(2, &2, None), Err(1));
-        assert!(matches!(shard.board(2, FlightKey::Owned(2), 1), Boarding::Lead(_)));
+        assert!(matches!(shard.board(2, FlightKey::Owned(2), 1, Kind::Led), Boarding::Lead(_)));
         assert!(shard.search(Patience::Try).is_none());
         let removed = shard.remove(1, &1, None, &ledger, &mut Departed::default());
         assert_eq!(removed.into_value(), Some(10));

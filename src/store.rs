@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use equivalent::Equivalent;
 
+use crate::appraisal::{Appraisal, Measure};
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::index::{Incoming, Index};
@@ -15,45 +15,6 @@ use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
 use crate::shard::{Departed, Expired, Origin, Purged, Removed, Shard, Submission, Written};
 use crate::sync::AtomicU64;
-
-/// A user's way to tell the bytes of a key and its value.
-type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
-
-/// How the bytes of a key and its value are told.
-pub(crate) enum Measure<K, V> {
-    Deep(fn(&K, &V) -> usize),
-    With(Box<MeasureFn<K, V>>),
-}
-
-impl<K, V> Measure<K, V> {
-    fn size(&self, key: &K, value: &V) -> usize {
-        match self {
-            Self::Deep(size) => size(key, value),
-            Self::With(size) => size(key, value),
-        }
-    }
-}
-
-/// What a look at an entry has found before it is published.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Appraisal {
-    /// Bytes of key and value, in a cache that measures them.
-    pub(crate) size: Option<usize>,
-    /// How long the entry lives at most, if it has a lifetime of its own.
-    pub(crate) lifetime: Option<Duration>,
-}
-
-impl Appraisal {
-    /// The same for an entry that was given a lifetime of its `own`.
-    pub(crate) fn with_own(self, own: Option<Duration>) -> Self {
-        Self { lifetime: self.lifetime.into_iter().chain(own).min(), ..self }
-    }
-
-    /// Whether the entry lives at all.
-    pub(crate) fn lets_live(&self) -> bool {
-        self.lifetime != Some(Duration::ZERO)
-    }
-}
 
 /// Whether callers that miss the same key share a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

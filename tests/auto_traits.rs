@@ -246,6 +246,119 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     not_send(cache.insert("a".into(), 1));
 }
 
+/// `Send` if what they hold is, whatever that is. The load has to be in any case.
+fn futures_of_detached_loads_are_send<K, V, S, E, F, G, A, B>(
+    cache: &AsyncLru<K, V, S>,
+    key: &K,
+    f: F,
+    g: G,
+) where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync,
+    E: Clone + Send + Sync + 'static,
+    F: FnOnce() -> A + Clone + Send,
+    G: FnOnce() -> B + Clone + Send,
+    A: Future<Output = V> + Send + 'static,
+    B: Future<Output = Result<V, E>> + Send + 'static,
+{
+    drop(is_send(cache.get_or_insert_detached(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_detached_ref(key, f)));
+    drop(is_send(cache.try_get_or_insert_detached(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_detached_ref(key, g)));
+}
+
+#[test]
+fn futures_of_detached_loads_are_send_if_what_they_hold_is() {
+    let cache = AsyncLru::<String, Arc<str>>::new(1);
+    let tried = || later(Ok::<Arc<str>, String>("a".into()));
+    futures_of_detached_loads_are_send(&cache, &"a".to_owned(), || later("a".into()), tried);
+}
+
+#[test]
+fn calls_with_detached_loads_can_be_spawned() {
+    let cache = AsyncLru::<&'static str, &'static str>::new(10);
+    spawn(async move {
+        let load = || later("text");
+        assert_eq!(cache.get_or_insert_detached("a", load).await, "text");
+        assert_eq!(cache.get_or_insert_detached_ref(&"b", load).await, "text");
+        let failed = cache.try_get_or_insert_detached("c", || later(Err("down".to_owned())));
+        assert_eq!(failed.await, Err("down".to_owned()));
+    });
+    let cache = AsyncLru::<u64, Handler>::new(10);
+    spawn(async move {
+        let load = || later(Arc::new(double) as Handler);
+        assert_eq!(cache.get_or_insert_detached(1, load).await(4).await, 8);
+    });
+}
+
+#[test]
+fn a_cache_of_rcs_has_detached_loads_that_make_them() {
+    let cache = AsyncLru::<Rc<str>, Rc<u64>>::new(10);
+    let load = || async {
+        yield_now().await;
+        Rc::new(7)
+    };
+    assert_eq!(*block_on(cache.get_or_insert_detached("a".into(), load)), 7);
+    assert!(cache.contains_key("a"));
+}
+
+/// `Send` if what they hold is, whatever that is.
+fn futures_of_batches_are_send<K, V, S, E, F, G, A, B>(
+    cache: &AsyncLru<K, V, S>,
+    keys: Vec<K>,
+    f: F,
+    g: G,
+) where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync,
+    S: BuildHasher + Send + Sync,
+    E: Send,
+    F: FnMut(Vec<K>) -> A + Send,
+    G: FnMut(Vec<K>) -> B + Send,
+    A: Future<Output = Vec<(K, V)>> + Send,
+    B: Future<Output = Result<Vec<(K, V)>, E>> + Send,
+{
+    drop(is_send(cache.get_or_insert_many(keys.clone(), f)));
+    drop(is_send(cache.try_get_or_insert_many(keys, g)));
+}
+
+#[test]
+fn futures_of_batches_are_send_if_what_they_hold_is() {
+    let cache = AsyncLru::<String, Arc<str>>::new(1);
+    let pairs = |missing: Vec<String>| later(missing.into_iter().map(|key| (key, "a".into())));
+    let load = |missing| async move { pairs(missing).await.collect() };
+    let tried = |missing| async move { Ok::<_, fmt::Error>(pairs(missing).await.collect()) };
+    futures_of_batches_are_send(&cache, vec!["a".to_owned()], load, tried);
+}
+
+#[test]
+fn calls_for_many_keys_can_be_spawned() {
+    let cache = AsyncLru::<&'static str, &'static str>::new(10);
+    spawn(async move {
+        let load = async |missing: Vec<&'static str>| {
+            later(missing.into_iter().map(|key| (key, "text")).collect::<Vec<_>>()).await
+        };
+        assert_eq!(cache.get_or_insert_many(["a", "b"], load).await.len(), 2);
+        let failed = async |_| later(Err::<Vec<_>, _>("down".to_owned())).await;
+        let failed = cache.try_get_or_insert_many(["c"], failed).await;
+        assert_eq!(failed, Err("down".to_owned()));
+        assert_eq!(cache.get_many(["a", "c"]), [Some("text"), None]);
+    });
+}
+
+#[test]
+fn batches_of_rcs_work_on_a_local_executor() {
+    let cache = AsyncLru::<Rc<str>, Rc<u64>>::new(10);
+    let shared = Rc::new(7);
+    let load = async |missing: Vec<Rc<str>>| {
+        yield_now().await;
+        missing.into_iter().map(|key| (key, Rc::clone(&shared))).collect::<Vec<_>>()
+    };
+    let found = block_on(cache.get_or_insert_many(["a".into(), "b".into()], load));
+    assert!(Rc::ptr_eq(&found["b"], &shared));
+}
+
 #[test]
 fn calls_can_be_spawned() {
     let cache = AsyncLru::<String, u64>::new(10);

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -15,7 +16,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
 use async_lru::{AsyncLru, Clock, ManualClock};
-use common::{hand, poll};
+use common::{Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
 /// The payload of a panic on purpose.
@@ -129,11 +130,26 @@ async fn load(number: u32) -> Loud {
     Loud::new(number)
 }
 
+/// A form of call for a key, with a load of this number.
+type Form = for<'a> fn(&'a Cache, u32, u32) -> Hand<'a, Loud>;
+
+fn led(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    hand(cache.get_or_insert_with(Loud::new(key), move || load(number)))
+}
+
+fn detached(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    hand(cache.get_or_insert_detached(Loud::new(key), move || load(number)))
+}
+
 /// Starts the load of a key, lets two others wait for it, and runs all three to their ends, each
 /// caught by itself.
 fn flight(cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
-    let call_for = |number| hand(cache.get_or_insert_with(Loud::new(key), move || load(number)));
-    let mut calls: Vec<_> = (0..3).map(|number| Some(call_for(number))).collect();
+    flight_of(led, cache, key, waker, ending);
+}
+
+/// The same for calls of any form.
+fn flight_of(form: Form, cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
+    let mut calls: Vec<_> = (0..3).map(|number| Some(form(cache, key, number))).collect();
     for round in 0..8 {
         for slot in &mut calls {
             let Some(future) = slot else { continue };
@@ -157,9 +173,16 @@ fn flight(cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
 fn caught<T>(part: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(part)) {
         Ok(result) => Some(result),
-        Err(payload) if payload.is::<Bang>() => None,
+        Err(payload) if payload.is::<Bang>() || is_of_a_detached_load(&*payload) => None,
         Err(payload) => std::panic::resume_unwind(payload),
     }
+}
+
+/// Whether a call panics because its load has panicked, on purpose, while another call polled it.
+fn is_of_a_detached_load(payload: &(dyn Any + Send)) -> bool {
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    let message = message.or(payload.downcast_ref::<&str>().copied());
+    message.is_some_and(|message| message.contains("while another call polled it"))
 }
 
 /// Runs `part` and drops its result, swallowing a panic on purpose of either.
@@ -259,6 +282,62 @@ const SCENARIOS: &[Scenario] = &[
     }),
     ("a flight that is cleared away", |cache, _| {
         flight(cache, 1, Waker::noop(), &Cache::clear_blocking);
+    }),
+    ("a detached flight", |cache, _| flight_of(detached, cache, 1, Waker::noop(), &|_| ())),
+    ("a detached flight with wakers that panic", |cache, _| {
+        let waker = loud_waker();
+        flight_of(detached, cache, 1, &waker, &|_| ());
+        tried(|| drop(waker));
+    }),
+    ("a detached flight that a full cache has no room for", |cache, _| {
+        fill(cache);
+        flight_of(detached, cache, 9, Waker::noop(), &|_| ());
+    }),
+    ("a detached flight that an insert wins over", |cache, _| {
+        flight_of(detached, cache, 1, Waker::noop(), &|cache| {
+            cache.insert_blocking(Loud::new(1), Loud::new(7));
+        });
+    }),
+    ("a detached flight whose calls go", |cache, _| {
+        let mut calls: Vec<_> = (0..3).map(|number| detached(cache, 1, number)).collect();
+        for call in &mut calls {
+            tried(|| poll(call));
+        }
+        for call in calls {
+            tried(|| drop(call));
+        }
+    }),
+    ("batches that overlap", |cache, _| {
+        fill(cache);
+        let keys = |numbers: [u32; 3]| numbers.map(Loud::new);
+        let load = |missing: Vec<Loud>| async move {
+            call();
+            yield_now().await;
+            call();
+            // In no order, and the first is left out.
+            missing.into_iter().skip(1).rev().map(|key| (key, Loud::new(7))).collect::<Vec<_>>()
+        };
+        let mut calls = Vec::new();
+        for numbers in [[1, 8, 9], [9, 2, 8], [9, 8, 9]] {
+            calls.push(Some(hand(async move {
+                let found = cache.get_or_insert_many(keys(numbers), load).await;
+                // A map that is dropped stops at a panic.
+                for (key, value) in found {
+                    tried(|| drop(key));
+                    tried(|| drop(value));
+                }
+            })));
+        }
+        for _ in 0..8 {
+            for slot in &mut calls {
+                let Some(call) = slot else { continue };
+                if caught(|| poll(call).is_ready()) != Some(false) {
+                    let ended = slot.take();
+                    caught(|| drop(ended));
+                }
+            }
+        }
+        assert!(calls.iter().all(Option::is_none), "calls of live keys never ended");
     }),
     ("a leader that is dropped", |cache, _| {
         let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));
@@ -360,7 +439,8 @@ fn a_panic_at_any_call_of_user_code_leaves_the_cache_valid() {
 fn silence_panics_on_purpose() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<Bang>() {
+        let payload = info.payload();
+        if !payload.is::<Bang>() && !is_of_a_detached_load(payload) {
             default(info);
         }
     }));

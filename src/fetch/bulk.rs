@@ -1,0 +1,225 @@
+//! The way of a call for many keys: one load for those that nobody has and nobody loads.
+//!
+//! A call boards all its keys before it loads, and waits for the flights of others only after it has
+//! ended its own. So it never waits while others wait for it, and two calls that overlap, in whatever
+//! order, do not wait for each other in a circle.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::task::Poll;
+
+use hashbrown::HashTable;
+
+use super::{Leader, Settled, Step, Waiter, start};
+use crate::counters::Event;
+use crate::flight::{Kind, Polling};
+use crate::protocol::{Borrowed, Infallible};
+use crate::store::Store;
+
+/// Answers a call for many keys; those that the load left out are not in the answer.
+pub(crate) async fn fetch_many<K, V, S, F, Fut, A, E>(
+    store: &Store<K, V>,
+    hasher: &S,
+    keys: impl IntoIterator<Item = K>,
+    mut load: F,
+) -> Result<HashMap<K, V>, E>
+where
+    K: Hash + Eq + Clone,
+    V: Clone,
+    S: BuildHasher,
+    F: FnMut(Vec<K>) -> Fut,
+    Fut: Future<Output = Result<A, E>>,
+    A: IntoIterator<Item = (K, V)>,
+{
+    let mut asked = Asked::new(hasher, keys);
+    let mut steps = asked.board(store);
+    while !steps.is_empty() {
+        let mut batch = Batch { store, leaders: Vec::new() };
+        let mut waiters = Vec::new();
+        for (place, step) in steps {
+            match step {
+                Step::Found(value) => asked.answer(place, value),
+                Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
+                Step::Wait(waiter) => waiters.push((place, waiter)),
+            }
+        }
+        if let Err(error) = batch.load(&mut asked, hasher, &mut load).await {
+            drop((batch, waiters, asked, load));
+            return Err(error);
+        }
+        // What the load left out is for others to load.
+        drop(batch);
+        steps = settle(waiters, &mut asked).await;
+    }
+    drop(load);
+    Ok(asked.into_answers())
+}
+
+/// The keys of a call, each once and in the order in which they came, and their values.
+struct Asked<K, V> {
+    keys: Vec<Key<K, V>>,
+    places: HashTable<usize>,
+}
+
+struct Key<K, V> {
+    hash: u64,
+    key: K,
+    value: Option<V>,
+}
+
+impl<K: Hash + Eq, V> Asked<K, V> {
+    fn new(hasher: &impl BuildHasher, keys: impl IntoIterator<Item = K>) -> Self {
+        let mut asked = Self { keys: Vec::new(), places: HashTable::new() };
+        for key in keys {
+            let hash = hasher.hash_one(&key);
+            if asked.find(hash, &key).is_none() {
+                let place = asked.keys.len();
+                asked.keys.push(Key { hash, key, value: None });
+                asked.places.insert_unique(hash, place, |&place| asked.keys[place].hash);
+            }
+        }
+        asked
+    }
+
+    fn find(&self, hash: u64, key: &K) -> Option<usize> {
+        self.places.find(hash, |&place| self.keys[place].key == *key).copied()
+    }
+
+    fn answer(&mut self, place: usize, value: V) {
+        self.keys[place].value = Some(value);
+    }
+
+    /// Takes all keys as far as they get without waiting.
+    fn board<'a>(&self, store: &'a Store<K, V>) -> Vec<(usize, Step<'a, K, V>)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let board =
+            |Key { hash, key, .. }: &Key<K, V>| start(store, *hash, Borrowed(key), Kind::Led);
+        self.keys.iter().map(board).enumerate().collect()
+    }
+
+    fn into_answers(self) -> HashMap<K, V> {
+        let answers =
+            self.keys.into_iter().filter_map(|Key { key, value, .. }| Some((key, value?)));
+        answers.collect()
+    }
+}
+
+/// The flights that a call leads, by the place of their keys; `None` once they have ended. Ends those
+/// that are left when it is dropped.
+struct Batch<'a, K, V> {
+    store: &'a Store<K, V>,
+    leaders: Vec<(usize, Option<Leader<'a, K, V>>)>,
+}
+
+impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
+    /// Loads the keys of the flights, if there are any, and publishes what comes of it.
+    async fn load<F, Fut, A, E>(
+        &mut self,
+        asked: &mut Asked<K, V>,
+        hasher: &impl BuildHasher,
+        load: &mut F,
+    ) -> Result<(), E>
+    where
+        K: Clone,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<A, E>>,
+        A: IntoIterator<Item = (K, V)>,
+    {
+        if self.leaders.is_empty() {
+            return Ok(());
+        }
+        let missing =
+            self.leaders.iter().map(|(place, _)| asked.keys[*place].key.clone()).collect();
+        let mut attempt = Attempt::begin(self.store);
+        let answer = {
+            let mut load = pin!({
+                let _polling = self.enter();
+                load(missing)
+            });
+            poll_fn(|cx| {
+                let _polling = self.enter();
+                load.as_mut().poll(cx)
+            })
+            .await
+        };
+        // Before anything is published, so that a panic of the iterator is one of the load.
+        let pairs: Vec<(K, V)> = answer?.into_iter().collect();
+        attempt.has_succeeded = true;
+        for (key, value) in pairs {
+            let place = asked.find(hasher.hash_one(&key), &key);
+            if let Some((place, mut leader)) = place.and_then(|place| self.take(place)) {
+                leader.deliver(&value).await;
+                drop((leader, key));
+                asked.answer(place, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the leader of the key at `place`, if it is still to end its flight.
+    fn take(&mut self, place: usize) -> Option<(usize, Leader<'a, K, V>)> {
+        let number = self.leaders.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        Some((place, self.leaders[number].1.take()?))
+    }
+
+    /// Marks all flights as being loaded by this thread.
+    fn enter(&self) -> Vec<Polling> {
+        let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
+        leaders.map(|leader| Polling::enter(leader.flight())).collect()
+    }
+}
+
+/// A load of many keys, which counts as one. It has failed unless it is said to have succeeded.
+struct Attempt<'a, K, V> {
+    store: &'a Store<K, V>,
+    has_succeeded: bool,
+}
+
+impl<'a, K, V> Attempt<'a, K, V> {
+    fn begin(store: &'a Store<K, V>) -> Self {
+        store.count(Event::Load);
+        Self { store, has_succeeded: false }
+    }
+}
+
+impl<K, V> Drop for Attempt<'_, K, V> {
+    fn drop(&mut self) {
+        if !self.has_succeeded {
+            self.store.count(Event::LoadFailure);
+        }
+    }
+}
+
+/// Waits for the flights of others, all at once; the keys of those without a value go on.
+async fn settle<'a, K, V>(
+    waiters: Vec<(usize, Waiter<'a, K, V>)>,
+    asked: &mut Asked<K, V>,
+) -> Vec<(usize, Step<'a, K, V>)>
+where
+    K: Hash + Eq,
+    V: Clone,
+{
+    let settle =
+        |(place, waiter): (usize, Waiter<'a, K, V>)| (place, Box::pin(waiter.settle(&Infallible)));
+    let mut settling: Vec<_> = waiters.into_iter().map(settle).collect();
+    let mut left = Vec::new();
+    poll_fn(|cx| {
+        settling.retain_mut(|(place, waiter)| {
+            match waiter.as_mut().poll(cx) {
+                Poll::Ready(Settled::Answer(value)) => asked.answer(*place, value),
+                Poll::Ready(Settled::GoOn(call)) => left.push((*place, call)),
+                Poll::Pending => return true,
+            }
+            false
+        });
+        if settling.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    left.sort_by_key(|(place, _)| *place);
+    left.into_iter().map(|(place, call)| (place, call.go_on())).collect()
+}

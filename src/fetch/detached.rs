@@ -1,0 +1,173 @@
+//! The way of a call whose load lives in its flight, and of all who wait for one.
+
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::{Leader, Stage, Step, Waited, answer, start};
+use crate::appraisal::Appraisal;
+use crate::counters::Event;
+use crate::flight::{FlightName, Helm, Kind, Landing, Outcome, Polling, Progress, Ticket};
+use crate::protocol::{KeySource, Protocol};
+use crate::store::Store;
+
+/// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
+/// that goes on without the call.
+pub(crate) async fn fetch_detached<P, K, V, S, F, Fut>(
+    store: &Store<K, V>,
+    hasher: &S,
+    key: impl KeySource<K>,
+    load: F,
+    protocol: P,
+) -> P::Answer
+where
+    P: Protocol<V>,
+    K: Hash + Eq,
+    V: Clone,
+    S: BuildHasher,
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = Outcome<V>> + Send + 'static,
+{
+    let waited = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
+        Step::Found(value) => Waited::Answer(P::found(value)),
+        Step::Lead(leader) => Waited::Lead(leader),
+        Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)).await,
+    };
+    let leader = match waited {
+        Waited::Lead(leader) => leader,
+        Waited::Answer(answer) => {
+            drop(load);
+            return answer;
+        }
+    };
+    let passage = leader.detach(load);
+    let answer = answer(&protocol, Box::pin(passage.outcome()).await);
+    drop(passage);
+    // Its closure is spent, so it cannot go on as others do.
+    answer.expect("the load of this call panicked while another call polled it")
+}
+
+/// A share in a flight. In a detached one, those who have a share poll the load; when the last one
+/// goes, the load goes with it.
+pub(super) struct Passage<'a, K, V> {
+    store: &'a Store<K, V>,
+    hash: u64,
+    ticket: Ticket,
+    landing: Arc<Landing<V>>,
+}
+
+impl<'a, K, V> Passage<'a, K, V> {
+    /// A share in the flight of `ticket`, which has counted it.
+    pub(super) fn new(
+        store: &'a Store<K, V>,
+        hash: u64,
+        ticket: Ticket,
+        landing: Arc<Landing<V>>,
+    ) -> Self {
+        Self { store, hash, ticket, landing }
+    }
+
+    fn flight(&self) -> FlightName {
+        (self.store.shard(self.hash).address(), self.ticket)
+    }
+
+    /// Waits for the end of the flight, and helps to bring it about.
+    pub(super) async fn outcome(&self) -> &Outcome<V>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let mut wait = pin!(self.landing.wait(self.flight()));
+        poll_fn(|cx| {
+            // Registers before the look at the load, so that no wake-up comes between.
+            let polled = wait.as_mut().poll(cx);
+            if polled.is_pending() {
+                if let Some((helm, progress)) = self.landing.take_helm() {
+                    self.steer(helm, progress);
+                    return wait.as_mut().poll(cx);
+                }
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Moves the load on as far as it gets.
+    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>)
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let mut leader = Leader::new(self.store, self.hash, self.ticket, None);
+        leader.stage = Stage::Loading;
+        let (outcome, appraisal) = match progress {
+            Progress::Loaded(outcome, appraisal) => (outcome, appraisal),
+            Progress::Loading(mut load) => {
+                let polled = {
+                    let _polling = Polling::enter(self.flight());
+                    load.as_mut().poll(&mut Context::from_waker(&helm.waker()))
+                };
+                let Poll::Ready(outcome) = polled else {
+                    leader.stage = Stage::Ended;
+                    helm.give_back(Progress::Loading(load));
+                    return;
+                };
+                drop(load);
+                let appraisal = leader.appraise(&outcome);
+                (outcome, appraisal)
+            }
+        };
+        match &outcome {
+            Outcome::Value(value) if self.store.keeps_entries() => {
+                let land = || Outcome::Value(value.clone());
+                if leader.publish_appraised(value.clone(), appraisal, land).is_err() {
+                    // Whoever is polled next tries again: nobody has to wait for this caller.
+                    leader.stage = Stage::Ended;
+                    helm.give_back_due(Progress::Loaded(outcome, appraisal));
+                }
+            }
+            Outcome::Value(_) => leader.end(|| outcome),
+            Outcome::Failure(_) | Outcome::Abandoned => leader.fail(|| outcome),
+        }
+    }
+}
+
+impl<K, V> Drop for Passage<'_, K, V> {
+    fn drop(&mut self) {
+        if self.landing.needs_callers() {
+            let ended = self.store.shard(self.hash).leave(self.hash, self.ticket);
+            if ended.is_some() {
+                self.store.count(Event::LoadFailure);
+            }
+        }
+    }
+}
+
+impl<'a, K, V> Leader<'a, K, V> {
+    /// Calls the user's closure, and hands its future and the duty to end the flight over to all who
+    /// wait for it.
+    fn detach<Fut>(mut self, load: impl FnOnce() -> Fut) -> Passage<'a, K, V>
+    where
+        Fut: Future<Output = Outcome<V>> + Send + 'static,
+    {
+        let load = Box::pin(self.start(load));
+        // Whoever publishes the value gets it from the flight.
+        self.appraised_key = None;
+        let landing = self.store.shard(self.hash).landing(self.hash, self.ticket);
+        landing.bring(load);
+        self.stage = Stage::Ended;
+        Passage::new(self.store, self.hash, self.ticket, landing)
+    }
+
+    /// Appraises the value of a detached flight, if the cache does that.
+    fn appraise(&self, outcome: &Outcome<V>) -> Appraisal {
+        let Outcome::Value(value) = outcome else { return Appraisal::default() };
+        if !self.store.appraises() {
+            return Appraisal::default();
+        }
+        let key = self.store.shard(self.hash).appraised_key(self.hash, self.ticket);
+        key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
+    }
+}

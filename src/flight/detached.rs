@@ -1,0 +1,201 @@
+//! A load that lives in its flight, and that whoever waits for the flight polls.
+//!
+//! The load's own waker is a [`Bell`], which wakes all callers: which of them will be polled again is
+//! not known, so each must be able to go on. It also notes that the load is due, so that of those who
+//! come only the first polls it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Wake, Waker};
+
+use super::{Course, Landing, Outcome, Waiters};
+use crate::appraisal::Appraisal;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, OnceLock};
+
+/// A load that any thread may poll.
+pub(crate) type Load<V> = Pin<Box<dyn Future<Output = Outcome<V>> + Send>>;
+
+/// How far a detached load has come.
+pub(crate) enum Progress<V> {
+    Loading(Load<V>),
+    /// It is done, and its value, which has been appraised, not yet published.
+    Loaded(Outcome<V>, Appraisal),
+}
+
+/// What a landing has of a detached flight.
+pub(super) struct Detached<V> {
+    bell: Arc<Bell>,
+    /// `None` before the leader has called its closure, while somebody polls the load, and after it.
+    progress: Mutex<Option<Progress<V>>>,
+    /// Callers aboard, the leader among them. Changed only under the shard's lock.
+    callers: AtomicUsize,
+}
+
+impl<V> Detached<V> {
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.bell.waiters
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Option<Progress<V>>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Landing<V> {
+    /// The landing of a detached flight, with the leader aboard.
+    pub(super) fn detached() -> Self {
+        let bell = Arc::default();
+        let (progress, callers) = (Mutex::new(None), AtomicUsize::new(1));
+        let course = Course::Detached(Detached { bell, progress, callers });
+        Self { outcome: OnceLock::new(), course }
+    }
+
+    /// Counts a caller that joins.
+    pub(super) fn count_in(&self) {
+        if let Course::Detached(detached) = &self.course {
+            detached.callers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a caller that leaves; tells whether it was the last one to move the load on.
+    pub(super) fn count_out(&self) -> bool {
+        match &self.course {
+            Course::Led(_) => false,
+            Course::Detached(detached) => detached.callers.fetch_sub(1, Ordering::Relaxed) == 1,
+        }
+    }
+
+    /// Whether a caller that goes now may be the last one to move the load on.
+    pub(crate) fn needs_callers(&self) -> bool {
+        matches!(self.course, Course::Detached(_)) && self.outcome.get().is_none()
+    }
+
+    /// Brings the load aboard, for all callers to poll.
+    pub(crate) fn bring(&self, load: Load<V>) {
+        let Course::Detached(detached) = &self.course else {
+            unreachable!("a load is brought to a flight that was made for it")
+        };
+        *detached.progress() = Some(Progress::Loading(load));
+        // Not only for the leader, which goes on anyway: a panic may keep it from that.
+        detached.bell.ring();
+    }
+
+    /// Takes the load to move it on, if it is due and nobody else is at it.
+    pub(crate) fn take_helm(&self) -> Option<(Helm<'_, V>, Progress<V>)> {
+        let Course::Detached(detached) = &self.course else { return None };
+        if !detached.bell.begin() {
+            return None;
+        }
+        let helm = Helm { detached };
+        let progress = detached.progress().take()?;
+        Some((helm, progress))
+    }
+}
+
+/// The right to move a load on, which one caller at a time has.
+pub(crate) struct Helm<'a, V> {
+    detached: &'a Detached<V>,
+}
+
+impl<V> Helm<'_, V> {
+    /// What to poll the load with.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.detached.bell))
+    }
+
+    /// Gives the load back, to be moved on when it wakes.
+    pub(crate) fn give_back(self, progress: Progress<V>) {
+        *self.detached.progress() = Some(progress);
+    }
+
+    /// Gives the load back, to be moved on again by whoever is polled first.
+    pub(crate) fn give_back_due(self, progress: Progress<V>) {
+        self.detached.bell.ring();
+        self.give_back(progress);
+    }
+}
+
+impl<V> Drop for Helm<'_, V> {
+    fn drop(&mut self) {
+        self.detached.bell.finish();
+    }
+}
+
+/// Whether a load wants to be polled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Want {
+    /// Not before it wakes.
+    #[default]
+    Nothing,
+    /// It has woken, and all callers with it.
+    Poll,
+    /// Somebody is polling it.
+    Polled,
+    /// Somebody is polling it, and it has woken meanwhile.
+    PolledAndPoll,
+}
+
+/// The waker of a load; has no type of the user's, as wakers must not.
+#[derive(Default)]
+pub(super) struct Bell {
+    waiters: Waiters,
+    want: Mutex<Want>,
+}
+
+impl Bell {
+    fn want(&self) -> MutexGuard<'_, Want> {
+        self.want.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the load polled: by one of all the callers, which register before they look at `want`.
+    ///
+    /// While somebody polls it the others could do nothing; they are woken after that.
+    fn ring(&self) {
+        {
+            let mut want = self.want();
+            match *want {
+                Want::Polled | Want::PolledAndPoll => {
+                    *want = Want::PolledAndPoll;
+                    return;
+                }
+                Want::Nothing | Want::Poll => *want = Want::Poll,
+            }
+        }
+        self.waiters.wake();
+    }
+
+    /// Begins a poll, if the load wants one.
+    fn begin(&self) -> bool {
+        let mut want = self.want();
+        let is_due = *want == Want::Poll;
+        if is_due {
+            *want = Want::Polled;
+        }
+        is_due
+    }
+
+    /// Ends a poll.
+    fn finish(&self) {
+        {
+            let mut want = self.want();
+            if *want == Want::Polled {
+                *want = Want::Nothing;
+                return;
+            }
+            *want = Want::Poll;
+        }
+        self.waiters.wake();
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
