@@ -1,5 +1,7 @@
 //! The cache as its users see it.
 
+mod snapshot;
+
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};

@@ -206,6 +206,11 @@ impl Lifetime {
         }
     }
 
+    /// How long an entry lives that had this time left; `None` if there was no end to it.
+    pub(crate) fn at_most(&self, left: Option<Duration>) -> Nanos {
+        left.map_or(self.ttl_nanos, |left| self.ttl_nanos.min(nanos(left)))
+    }
+
     /// When an entry published at `now` is gone.
     pub(crate) fn deadline(&self, now: Nanos) -> Nanos {
         now.saturating_add(self.ttl_nanos)

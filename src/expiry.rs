@@ -1,9 +1,11 @@
 //! Who expires next: the slots of a shard in the order of their publication.
 //!
 //! With one time to live for all entries and a time that does not step back, that is the order of
-//! their deadlines too. The slots are linked, so that one which leaves early, evicted or removed,
+//! their deadlines too; entries of an earlier cache, which come with less time, are put where they
+//! belong. The slots are linked, so that one which leaves early, evicted or removed,
 //! leaves no trace behind.
 
+use crate::clock::Nanos;
 use crate::index::Slot;
 
 const NONE: Slot = Slot::MAX;
@@ -33,17 +35,38 @@ impl ExpiryOrder {
 
     /// Appends a slot that is not in the list.
     pub(crate) fn push(&mut self, slot: Slot) {
-        let link = Link { previous: self.last, next: NONE };
+        self.link_before(NONE, slot);
+    }
+
+    /// Puts a slot that is not in the list where it belongs by its deadline, which is not the latest.
+    ///
+    /// Takes time in proportion to the slots that expire later.
+    pub(crate) fn insert(&mut self, slot: Slot, deadline: impl Fn(Slot) -> Nanos) {
+        let mut next = NONE;
+        let mut previous = self.last;
+        while previous != NONE && deadline(previous) > deadline(slot) {
+            next = previous;
+            previous = self.links[previous as usize].previous;
+        }
+        self.link_before(next, slot);
+    }
+
+    /// Puts `slot` before another one, or last.
+    fn link_before(&mut self, next: Slot, slot: Slot) {
+        let previous = match next {
+            NONE => std::mem::replace(&mut self.last, slot),
+            next => std::mem::replace(&mut self.links[next as usize].previous, slot),
+        };
+        let link = Link { previous, next };
         if slot as usize == self.links.len() {
             self.links.push(link);
         } else {
             self.links[slot as usize] = link;
         }
-        match self.last {
+        match previous {
             NONE => self.first = slot,
-            last => self.links[last as usize].next = slot,
+            previous => self.links[previous as usize].next = slot,
         }
-        self.last = slot;
     }
 
     /// Takes out a slot that is in the list.
@@ -105,5 +128,20 @@ mod tests {
             left.push(slot);
         }
         assert_eq!(left, [1, 3, 2]);
+    }
+
+    #[test]
+    fn slots_inserted_by_their_deadlines_leave_in_the_order_of_those() {
+        let deadlines = [30, 10, 40, 20, 30];
+        let mut order = ExpiryOrder::new();
+        for slot in 0..5 {
+            order.insert(slot, |slot| deadlines[slot as usize]);
+        }
+        let mut left = Vec::new();
+        while let Some(slot) = order.first() {
+            order.remove(slot);
+            left.push(slot);
+        }
+        assert_eq!(left, [1, 3, 0, 4, 2], "equal ones in the order of their arrival");
     }
 }

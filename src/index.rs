@@ -1,5 +1,6 @@
 //! The entries of a shard, found by key; knows no lock and no hasher.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -158,11 +159,15 @@ impl<K, V> Index<K, V> {
         self.slots
     }
 
-    /// All entries with their slots and stamps, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, Stamp, &Entry<K, V>)> {
-        self.entries
-            .iter()
-            .map(|(slot, entry)| (slot as Slot, self.stamps[slot].load(Ordering::Relaxed), entry))
+    /// The entries in these slots with their slots and stamps, in no order.
+    pub(crate) fn iter(
+        &self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Slot, Stamp, &Entry<K, V>)> {
+        (slots.start..slots.end.min(self.slots)).filter_map(|slot| {
+            let entry = self.entries.get(slot)?;
+            Some((slot as Slot, self.stamps[slot].load(Ordering::Relaxed), entry))
+        })
     }
 
     /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat
@@ -219,6 +224,13 @@ impl<K, V> Index<K, V> {
         self.stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
         self.forget_size(slot as usize);
         entry
+    }
+
+    /// Makes the entry in `slot` the most recently used, if it still is one with this hash.
+    pub(crate) fn promote(&mut self, slot: Slot, hash: u64) {
+        if self.entries.get(slot as usize).is_some_and(|entry| entry.hash == hash) {
+            self.stamp_write(slot as usize);
+        }
     }
 
     /// Sum of the sizes that entries came with.

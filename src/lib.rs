@@ -53,9 +53,10 @@
 //! the waiters; the first to be polled leads the next flight.
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
-//! the way of one call; `store` is all shards together, `shard` one of them with its locks and its
-//! writer. Under the locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
-//! expiry) and `flight` (loads in progress), none of which knows the locks of a shard.
+//! the way of one call; `snapshot` and `restore` copy entries out and take them in; `store` is all
+//! shards together, `shard` one of them with its locks and its writer. Under the locks lie `index`
+//! (entries by key), `list` (order of eviction), `expiry` (order of expiry) and `flight` (loads in
+//! progress), none of which knows the locks of a shard.
 
 #![forbid(unsafe_code)]
 
@@ -74,7 +75,9 @@ mod memo;
 mod patience;
 mod pins;
 mod protocol;
+mod restore;
 mod shard;
+mod snapshot;
 mod stamp;
 mod stats;
 mod store;

@@ -7,11 +7,11 @@ use equivalent::Equivalent;
 
 use crate::clock::{Lifetime, NEVER, Nanos, Now};
 use crate::counters::Event;
-use crate::index::{Incoming, Index};
+use crate::index::{Incoming, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
-use crate::shard::{Departed, Origin, Removed, Shard, Submission, Written};
+use crate::shard::{Departed, Origin, Removed, Returning, Shard, Submission, Written};
 use crate::sync::AtomicU64;
 
 /// A user's way to tell the bytes of a key and its value.
@@ -203,6 +203,19 @@ impl<K, V> Store<K, V> {
         }
         self.expect_expiry(deadline);
         Some(())
+    }
+
+    /// Takes in an entry of an earlier cache if it is in nobody's way.
+    pub(crate) fn admit(&self, entry: Returning<K, V>, now: Option<Nanos>) -> Option<Slot>
+    where
+        K: Eq,
+    {
+        let soonest = now.zip(entry.left).map(|(now, left)| now.saturating_add(left));
+        let mut departed = Departed::default();
+        let admitted = self.shard(entry.hash).admit(entry, now, &self.ledger, &mut departed);
+        self.expect_expiry(soonest.unwrap_or(NEVER));
+        // What was not admitted is dropped here.
+        admitted.ok()
     }
 
     /// Removes the entry of `key` and fences its loads.

@@ -160,6 +160,7 @@ fn values_that_are_not_read_need_not_be_clone() {
     assert!(cache.contains_key(&1));
     assert!(now(cache.insert(1, Plain)).is_some());
     assert_eq!(cache.keys(), [1]);
+    assert_eq!(cache.restore_blocking([(1, Plain, None)]), 0);
     assert!(now(cache.remove(&1)).is_some());
     assert!(!cache.invalidate_blocking(&1));
 }
@@ -219,6 +220,7 @@ where
     drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
     drop(is_send(cache.try_get_or_insert_shared(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_shared_ref(&key, g)));
+    drop(is_send(cache.restore([(key.clone(), value.clone(), None)])));
     drop(is_send(cache.insert(key.clone(), value)));
     drop(is_send(cache.remove(&key)));
     drop(is_send(cache.invalidate(&key)));
@@ -244,6 +246,7 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
     not_send(cache.insert("a".into(), 1));
+    not_send(cache.restore([]));
 }
 
 #[test]
@@ -267,6 +270,7 @@ fn calls_can_be_spawned() {
         assert_eq!(handle.remove("g").await, Some(1));
         assert!(!handle.invalidate("g").await);
         assert_eq!(handle.purge_expired().await, 0);
+        assert_eq!(handle.restore(handle.snapshot_with_ttl()).await, 0);
         let owned = key("a");
         let borrowed = owned.as_str();
         assert_eq!(handle.get_or_insert_with_ref(borrowed, load).await, 1);

@@ -189,6 +189,8 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| drop(key));
         }
         tried(|| cache.keys());
+        tried(|| cache.snapshot());
+        tried(|| cache.snapshot_with_ttl());
         tried(|| format!("{:?} {}", cache, cache.stats()));
     }),
     ("remove, invalidate and clear", |cache, _| {
@@ -214,6 +216,18 @@ const SCENARIOS: &[Scenario] = &[
         clock.advance(Duration::from_secs(1));
         tried(|| block_on(cache.purge_expired()));
         tried(|| cache.purge_expired_blocking());
+    }),
+    ("restore", |cache, clock| {
+        let entries = |keys: [u32; 3]| {
+            keys.map(|key| (Loud::new(key), Loud::new(key), Some(Duration::from_millis(900))))
+        };
+        tried(|| cache.insert_blocking(Loud::new(1), Loud::new(1)));
+        tried(|| cache.restore_blocking(entries([1, 2, 3])));
+        clock.advance(Duration::from_millis(950));
+        tried(|| block_on(cache.restore(entries([4, 2, 5]))));
+        flight(cache, 6, Waker::noop(), &|cache| {
+            cache.restore_blocking(entries([6, 7, 7]));
+        });
     }),
     ("load, one after another", |cache, _| {
         for key in [1, 2, 3, 1, 4, 5] {

@@ -156,6 +156,9 @@ fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
     cache.purge_expired_blocking();
     block_on(cache.purge_expired());
     let _ = cache.keys();
+    let _ = cache.snapshot();
+    cache.restore_blocking(cache.snapshot_with_ttl());
+    block_on(cache.restore(cache.snapshot_with_ttl()));
     let _: CacheStats = cache.stats();
     let _ = (cache.info(), cache.len(), cache.is_empty(), format!("{cache:?}"));
     cache.reset_stats();

@@ -21,7 +21,7 @@ pub(crate) struct State<K, V> {
     pub(super) flights: Flights<K, V>,
     pub(super) order: Order,
     /// The shard's share of the bound.
-    share: usize,
+    pub(super) share: usize,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -247,7 +247,7 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes out an entry whose time is over.
-    fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+    pub(super) fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
         ledger.counters.count(Event::Expiration);
         self.detach(slot)
     }
