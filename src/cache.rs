@@ -1,5 +1,6 @@
 //! The cache as its users see it.
 
+mod inspect;
 mod snapshot;
 
 use std::fmt;

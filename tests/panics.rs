@@ -186,6 +186,7 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| cache.get(&key));
             tried(|| cache.peek(&key));
             tried(|| cache.contains_key(&key));
+            tried(|| cache.time_left(&key));
             tried(|| drop(key));
         }
         tried(|| cache.keys());

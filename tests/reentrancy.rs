@@ -141,6 +141,7 @@ fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
         cache.get(&lookup);
         cache.peek(&lookup);
         cache.contains_key(&lookup);
+        let _ = cache.time_left(&lookup);
         cache.insert_blocking(key(), value());
         block_on(cache.insert(key(), value()));
         cache.remove_blocking(&lookup);

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use equivalent::Equivalent;
+
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
 use crate::index::Entry;
@@ -71,6 +73,18 @@ impl<K, V> Shard<K, V> {
         found.sort_by_key(|(_, (stamp, ..))| *stamp);
         let copied = |(key, (_, value, left))| Copied { key, value, left };
         found.into_iter().map(copied).collect()
+    }
+
+    /// How long the live entry of `key` has left; [`NEVER`] if there is no end to it.
+    pub(crate) fn time_left<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Option<Nanos>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let now = now.map(|now| self.as_of(now));
+        self.read(|index| {
+            let slot = self.find_live(index, hash, key, now.map(Now::Exactly))?;
+            Some(now.map_or(NEVER, |now| time_left(index.deadline(slot), Some(now))))
+        })
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time.
