@@ -1,6 +1,7 @@
 //! The cache as its users see it.
 
 mod inspect;
+mod invalidate_if;
 mod snapshot;
 
 use std::fmt;

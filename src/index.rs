@@ -103,6 +103,11 @@ impl<K, V> Index<K, V> {
         self.entries.is_empty()
     }
 
+    /// Whether there is an entry in `slot`.
+    pub(crate) fn is_in_use(&self, slot: Slot) -> bool {
+        self.entries.contains(slot as usize)
+    }
+
     /// Finds the slot of `key`, expired or not. Calls the user's `Eq`, before anything has changed.
     #[inline]
     pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>

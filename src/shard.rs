@@ -4,6 +4,7 @@ mod look;
 mod restore;
 mod state;
 mod submission;
+mod watch;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};

@@ -220,6 +220,7 @@ where
     drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
     drop(is_send(cache.try_get_or_insert_shared(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_shared_ref(&key, g)));
+    drop(is_send(cache.invalidate_if(|_, _| true)));
     drop(is_send(cache.restore([(key.clone(), value.clone(), None)])));
     drop(is_send(cache.insert(key.clone(), value)));
     drop(is_send(cache.remove(&key)));
@@ -243,6 +244,7 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let cache = AsyncLru::<u64, u64>::new(1);
     let local = Rc::new(1);
     not_send(cache.get_or_insert_with(1, async || *local));
+    not_send(cache.invalidate_if(|key, _| *key == *local));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
     not_send(cache.insert("a".into(), 1));
@@ -270,6 +272,7 @@ fn calls_can_be_spawned() {
         assert_eq!(handle.remove("g").await, Some(1));
         assert!(!handle.invalidate("g").await);
         assert_eq!(handle.purge_expired().await, 0);
+        assert_eq!(handle.invalidate_if(|_, value| *value > 1).await, 0);
         assert_eq!(handle.restore(handle.snapshot_with_ttl()).await, 0);
         let owned = key("a");
         let borrowed = owned.as_str();

@@ -209,6 +209,21 @@ const SCENARIOS: &[Scenario] = &[
         fill(cache);
         tried(|| cache.clear_blocking());
     }),
+    ("invalidate by a predicate", |cache, _| {
+        let is_odd = |key: &Loud, _: &Loud| {
+            call();
+            key.0 % 2 == 1
+        };
+        fill(cache);
+        tried(|| cache.invalidate_if_blocking(is_odd));
+        fill(cache);
+        tried(|| block_on(cache.invalidate_if(is_odd)));
+    }),
+    ("a flight that a predicate is too early for", |cache, _| {
+        flight(cache, 1, Waker::noop(), &|cache| {
+            cache.invalidate_if_blocking(|_, _| true);
+        });
+    }),
     ("expire", |cache, clock| {
         fill(cache);
         clock.advance(Duration::from_secs(1));

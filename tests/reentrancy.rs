@@ -27,9 +27,10 @@ enum Callback {
     Clock,
     WakerWake,
     WakerDrop,
+    Predicate,
 }
 
-const CALLBACKS: [Callback; 9] = [
+const CALLBACKS: [Callback; 10] = [
     Callback::Hash,
     Callback::DropKey,
     Callback::DropValue,
@@ -39,6 +40,7 @@ const CALLBACKS: [Callback; 9] = [
     Callback::Clock,
     Callback::WakerWake,
     Callback::WakerDrop,
+    Callback::Predicate,
 ];
 
 /// What the callbacks of one run share.
@@ -162,6 +164,8 @@ fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
     block_on(cache.restore(cache.snapshot_with_ttl()));
     let _: CacheStats = cache.stats();
     let _ = (cache.info(), cache.len(), cache.is_empty(), format!("{cache:?}"));
+    cache.invalidate_if_blocking(|_, value| value.0 == 1);
+    block_on(cache.invalidate_if(|key, _| key.0 == 2));
     cache.reset_stats();
     cache.clear_blocking();
     block_on(cache.clear());
@@ -183,6 +187,10 @@ fn use_everything(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
         block_on(cache.get_or_insert_with(key(number), || load(number)));
         cache.get(&key(number));
     }
+    cache.invalidate_if_blocking(|_, _| {
+        Shared::reached(shared, Callback::Predicate);
+        true
+    });
     cache.remove_blocking(&key(1));
     let mut leader = hand(cache.get_or_insert_with(key(5), || load(5)));
     assert!(poll(&mut leader).is_pending());
@@ -217,9 +225,10 @@ fn every_callback_may_call_every_method() {
                 assert!(shared.cache.set(cache.clone()).is_ok());
                 use_everything(&cache, &shared);
                 assert!(cache.len() <= maxsize);
-                // Nothing is measured where nothing is kept.
+                // Nothing is measured or judged where nothing is kept.
                 let reached = *shared.calls.lock().unwrap() > 0;
-                done.send(reached || (callback == Callback::Measure && maxsize == 0)).unwrap();
+                let of_entries = matches!(callback, Callback::Measure | Callback::Predicate);
+                done.send(reached || (of_entries && maxsize == 0)).unwrap();
             });
             // Not a time that anything is expected to take: a deadlock would last for ever.
             let reached = is_done

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
-use crate::index::Entry;
+use crate::index::{Entry, Slot};
 use crate::stamp::Stamp;
 
 /// More slots than there are.
@@ -16,6 +16,7 @@ pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
 
 /// A live entry.
 pub(crate) struct Live<'a, K, V> {
+    pub(crate) slot: Slot,
     pub(crate) stamp: Stamp,
     /// [`NEVER`] in a cache that does not use time.
     pub(super) deadline: Nanos,
@@ -52,7 +53,7 @@ impl<K, V> Shard<K, V> {
                 Some(_) => index.deadline(slot),
                 None => NEVER,
             };
-            look(Live { stamp, deadline, entry });
+            look(Live { slot, stamp, deadline, entry });
         }
     }
 

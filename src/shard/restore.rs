@@ -71,6 +71,7 @@ impl<K, V> State<K, V> {
         if deadline.is_some() {
             self.order.expiry.insert(slot, |slot| self.index.deadline(slot));
         }
+        self.watchers.note(slot);
         Ok(slot)
     }
 }

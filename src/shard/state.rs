@@ -3,6 +3,7 @@
 use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
+use super::watch::Watchers;
 use crate::clock::Nanos;
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
@@ -20,6 +21,8 @@ pub(crate) struct State<K, V> {
     pub(super) index: Pinnable<Index<K, V>>,
     pub(super) flights: Flights<K, V>,
     pub(super) order: Order,
+    /// Who wants to know which entries are written.
+    pub(super) watchers: Watchers,
     /// The shard's share of the bound.
     pub(super) share: usize,
 }
@@ -80,7 +83,8 @@ impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
     pub(super) fn new(share: usize) -> Self {
         let index = Pinnable::default();
-        Self { index, flights: Flights::new(), order: Order::new(), share }
+        let watchers = Watchers::default();
+        Self { index, flights: Flights::new(), order: Order::new(), watchers, share }
     }
 
     /// Bytes that all of it has allocated.
@@ -177,6 +181,7 @@ impl<K, V> State<K, V> {
         if expires {
             self.order.expiry.push(slot);
         }
+        self.watchers.note(slot);
     }
 
     /// Takes out the least recently used entry, if it is known; its room is the caller's.
@@ -253,7 +258,7 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
-    fn detach(&mut self, slot: Slot) -> Entry<K, V> {
+    pub(super) fn detach(&mut self, slot: Slot) -> Entry<K, V> {
         let index = self.index.get_mut();
         if index.has_deadlines() {
             self.order.expiry.remove(slot);
@@ -266,7 +271,8 @@ impl<K, V> State<K, V> {
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
     pub(super) fn validate(&self) -> usize {
-        let Self { index, flights, order, share: _ } = self;
+        let Self { index, flights, order, watchers, share: _ } = self;
+        watchers.validate();
         index.validate();
         order.lru.validate(index.stamps());
         let expiring = order.expiry.validate();
