@@ -2,6 +2,7 @@
 
 mod inspect;
 mod invalidate_if;
+mod lookup;
 mod snapshot;
 
 use std::fmt;
@@ -9,6 +10,8 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
+
+pub use self::lookup::{Lookup, LookupOutcome};
 
 use ahash::RandomState;
 use equivalent::Equivalent;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::counters::Event;
 use crate::flight::{Boarding, FlightKey, FlightName, Landing, Outcome, Polling, Ticket};
 use crate::patience::Patience;
-use crate::protocol::{KeySource, Protocol};
+use crate::protocol::{KeySource, Protocol, Source};
 use crate::shard::{Origin, Submission};
 use crate::store::Store;
 
@@ -21,7 +21,7 @@ pub(crate) async fn fetch<P, K, V, S, F, Fut>(
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    protocol: P,
+    mut protocol: P,
 ) -> P::Answer
 where
     P: Protocol<V>,
@@ -34,6 +34,7 @@ where
     let mut leader = match start(store, hasher, key) {
         Step::Found(value) => {
             drop(load);
+            protocol.answered(Source::Cache);
             return P::found(value);
         }
         Step::Lead(leader) => leader,
@@ -42,6 +43,7 @@ where
             Waited::Lead(leader) => leader,
             Waited::Answer(answer) => {
                 drop(load);
+                protocol.answered(Source::Flight);
                 return answer;
             }
         },

@@ -86,7 +86,7 @@ mod sync;
 mod threads;
 
 pub use builder::Builder;
-pub use cache::AsyncLru;
+pub use cache::{AsyncLru, Lookup, LookupOutcome};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.

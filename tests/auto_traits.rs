@@ -4,7 +4,8 @@
 mod common;
 
 use async_lru::{
-    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, ManualClock, Memo, SystemClock,
+    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, Lookup, ManualClock, Memo,
+    SystemClock,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -66,6 +67,7 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<Builder<String, Arc<str>, std::hash::RandomState, ArgsAsKey>>();
     is_send_and_sync::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
     is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
+    is_send_and_sync::<Lookup<u64>>();
     is_send_and_sync::<CacheStats>();
     is_send_and_sync::<CacheInfo>();
     is_send_and_sync::<ManualClock>();
@@ -215,6 +217,10 @@ where
     B: Future<Output = Result<V, E>> + Send,
 {
     drop(is_send(cache.get_or_insert_with(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_traced(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_traced_ref(&key, f.clone())));
+    drop(is_send(cache.try_get_or_insert_traced(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_traced_ref(&key, g.clone())));
     drop(is_send(cache.get_or_insert_with_ref(&key, f)));
     drop(is_send(cache.try_get_or_insert_with(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
@@ -244,6 +250,7 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let cache = AsyncLru::<u64, u64>::new(1);
     let local = Rc::new(1);
     not_send(cache.get_or_insert_with(1, async || *local));
+    not_send(cache.get_or_insert_traced(1, async || *local));
     not_send(cache.invalidate_if(|key, _| *key == *local));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
@@ -292,6 +299,10 @@ fn calls_with_static_texts_can_be_spawned() {
         assert_eq!(cache.get_or_insert_with("a", load).await, "text");
         assert_eq!(cache.get_or_insert_with_ref(&"b", load).await, "text");
         let failed = cache.try_get_or_insert_with("c", async || Err(later("down").await));
+        assert_eq!(failed.await, Err("down"));
+        assert_eq!(cache.get_or_insert_traced("a", load).await.value, "text");
+        assert_eq!(cache.get_or_insert_traced_ref(&"b", load).await.value, "text");
+        let failed = cache.try_get_or_insert_traced("c", async || Err(later("down").await));
         assert_eq!(failed.await, Err("down"));
         assert_eq!(cache.insert("a", "more").await, Some("text"));
         assert_eq!(cache.remove(&"a").await, Some("more"));

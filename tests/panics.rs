@@ -250,6 +250,7 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| block_on(cache.get_or_insert_with(Loud::new(key), || load(key))));
             let key = Loud::new(key);
             tried(|| block_on(cache.get_or_insert_with_ref(&key, || load(key.0))));
+            tried(|| block_on(cache.get_or_insert_traced_ref(&key, || load(key.0))));
             tried(|| drop(key));
         }
     }),

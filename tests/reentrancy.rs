@@ -153,6 +153,7 @@ fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
         // A load of the outer call's own key would wait for itself; a fenced one does not.
         block_on(cache.get_or_insert_with(key(), async || value()));
         block_on(cache.get_or_insert_with_ref(&lookup, async || value()));
+        block_on(cache.get_or_insert_traced(key(), async || value()));
         let _ = block_on(cache.try_get_or_insert_with(key(), async || Ok::<_, ()>(value())));
         let _ = block_on(cache.try_get_or_insert_shared(key(), async || Err::<Value, _>(())));
     }
