@@ -2,7 +2,11 @@
 
 mod bulk;
 mod detached;
+mod inspect;
+mod invalidate_if;
 mod lifetimes;
+mod lookup;
+mod snapshot;
 
 use std::fmt;
 use std::future::Future;
@@ -10,6 +14,8 @@ use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::lookup::{Lookup, LookupOutcome};
 
 use ahash::RandomState;
 use equivalent::Equivalent;

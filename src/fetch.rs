@@ -18,7 +18,7 @@ use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::flight::{Boarding, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
 use crate::patience::Patience;
-use crate::protocol::{KeySource, Protocol};
+use crate::protocol::{KeySource, Protocol, Source};
 use crate::shard::{Origin, Submission};
 use crate::store::Store;
 
@@ -28,7 +28,7 @@ pub(crate) async fn fetch<P, K, V, S, F, Fut>(
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    protocol: P,
+    mut protocol: P,
 ) -> P::Answer
 where
     P: Protocol<V>,
@@ -41,6 +41,7 @@ where
     let mut leader = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
         Step::Found(value) => {
             drop(load);
+            protocol.answered(Source::Cache);
             return P::found(value);
         }
         Step::Lead(leader) => leader,
@@ -49,6 +50,7 @@ where
             Waited::Lead(leader) => leader,
             Waited::Answer(answer) => {
                 drop(load);
+                protocol.answered(Source::Flight);
                 return answer;
             }
         },

@@ -170,6 +170,15 @@ impl<K, V> Flights<K, V> {
         Some((Arc::clone(landing), flight.ticket))
     }
 
+    /// Whether the value of a load of `key` that is in flight will be cached.
+    pub(crate) fn is_awaited(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        let is_awaited = |flight: &Flight<K, V>| !flight.is_fenced() && flight.key() == key;
+        self.table.find(hash, is_awaited).is_some()
+    }
+
     /// Starts a flight that others may join.
     pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
         self.start(hash, key, kind, Standing::Open)

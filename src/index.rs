@@ -1,5 +1,6 @@
 //! The entries of a shard, found by key; knows no lock and no hasher.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -112,6 +113,11 @@ impl<K, V> Index<K, V> {
         self.entries.is_empty()
     }
 
+    /// Whether there is an entry in `slot`.
+    pub(crate) fn is_in_use(&self, slot: Slot) -> bool {
+        self.entries.contains(slot as usize)
+    }
+
     /// Finds the slot of `key`, expired or not. Calls the user's `Eq`, before anything has changed.
     #[inline]
     pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
@@ -188,11 +194,15 @@ impl<K, V> Index<K, V> {
         self.slots
     }
 
-    /// All entries with their slots and stamps, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, Stamp, &Entry<K, V>)> {
-        self.entries
-            .iter()
-            .map(|(slot, entry)| (slot as Slot, self.stamps[slot].load(Ordering::Relaxed), entry))
+    /// The entries in these slots with their slots and stamps, in no order.
+    pub(crate) fn iter(
+        &self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Slot, Stamp, &Entry<K, V>)> {
+        (slots.start..slots.end.min(self.slots)).filter_map(|slot| {
+            let entry = self.entries.get(slot)?;
+            Some((slot as Slot, self.stamps[slot].load(Ordering::Relaxed), entry))
+        })
     }
 
     /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat

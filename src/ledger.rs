@@ -28,6 +28,11 @@ impl Ledger {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// How many more entries there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.maxsize.saturating_sub(self.len())
+    }
+
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.maxsize

@@ -36,8 +36,8 @@
 //! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
 //!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled
 //!   any more holds up nobody, unless it is the one that loads, and not detached.
-//! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that
-//!   started before them.
+//! - **Writes win**: `insert`, `remove`, `invalidate`, `invalidate_if` and `clear` are never undone by
+//!   a load that started before them.
 //! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
 //! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
 //!
@@ -53,9 +53,10 @@
 //! the waiters; the first to be polled leads the next flight.
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
-//! the way of one call; `store` is all shards together, `shard` one of them with its locks and its
-//! writer. Under the locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
-//! expiry) and `flight` (loads in progress), none of which knows the locks of a shard.
+//! the way of one call; `snapshot` and `restore` copy entries out and take them in, and `sweep`
+//! judges them; `store` is all shards together, `shard` one of them with its locks and its writer.
+//! Under the locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry)
+//! and `flight` (loads in progress), none of which knows the locks of a shard.
 
 #![forbid(unsafe_code)]
 
@@ -76,17 +77,20 @@ mod memo;
 mod patience;
 mod pins;
 mod protocol;
+mod restore;
 mod shard;
+mod snapshot;
 mod stamp;
 mod stats;
 mod store;
+mod sweep;
 mod sync;
 #[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
 mod threads;
 mod wheel;
 
 pub use builder::Builder;
-pub use cache::AsyncLru;
+pub use cache::{AsyncLru, Lookup, LookupOutcome};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.

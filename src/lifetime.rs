@@ -143,17 +143,21 @@ impl<K, V> Lifetimes<K, V> {
 
     /// When an entry published at `now` expires, which may have a lifetime of its `own`.
     pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
-        let lifetime = self.ttl.into_iter().chain(own).min().map_or(NEVER, in_nanos);
-        let idle = self.idle.map_or(NEVER, in_nanos);
-        Deadlines {
-            fixed: now.saturating_add(self.shorten(lifetime)),
-            idle: now.saturating_add(idle),
-        }
+        let Deadlines { fixed, idle } = self.remaining(now, own);
+        let fixed = if fixed == NEVER { NEVER } else { now + self.shorten(fixed - now) };
+        Deadlines { fixed, idle }
     }
 
-    /// Shortens a lifetime by chance. No end stays no end, and what lives at all lives on.
+    /// The same, not shortened by chance.
+    pub(crate) fn remaining(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
+        let lifetime = self.ttl.into_iter().chain(own).min().map_or(NEVER, in_nanos);
+        let idle = self.idle.map_or(NEVER, in_nanos);
+        Deadlines { fixed: now.saturating_add(lifetime), idle: now.saturating_add(idle) }
+    }
+
+    /// Shortens a lifetime by chance; what lives at all lives on.
     fn shorten(&self, lifetime: Nanos) -> Nanos {
-        if self.jitter == 0.0 || lifetime == NEVER {
+        if self.jitter == 0.0 {
             return lifetime;
         }
         let part = 1.0 - self.jitter * fastrand::f64();

@@ -57,6 +57,16 @@ pub(crate) trait Protocol<V> {
     fn failure(&self, answer: &Self::Answer) -> Outcome<V>;
     /// The answer of a waiter, unless it has to run its own closure.
     fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer>;
+    /// The call has got its answer without running its own closure. Most callers do not ask.
+    fn answered(&mut self, _by: Source) {}
+}
+
+/// Where an answer comes from that is no answer of the call's own loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Cache,
+    /// Another call's load that this one waited for, be it that it found its value in the cache.
+    Flight,
 }
 
 /// Loaders that always give a value.

@@ -1,13 +1,19 @@
 //! One shard: its locks, the order in which they are taken, and what is read under them.
 
+mod look;
+mod restore;
 mod state;
 mod submission;
+mod watch;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
 
 use equivalent::Equivalent;
 
+pub(crate) use self::look::Copied;
+use self::look::EVERY_SLOT;
+pub(crate) use self::restore::Returning;
 use self::state::State;
 pub(crate) use self::state::{Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
@@ -139,11 +145,8 @@ impl<K, V> Shard<K, V> {
     where
         K: Clone,
     {
-        let mut found: Vec<(Stamp, K)> = self.read(|index| {
-            let is_live = |slot| now.is_none_or(|now| !self.is_expired(index, slot, now));
-            let live = index.iter().filter(|(slot, ..)| is_live(*slot));
-            live.map(|(_, stamp, entry)| (stamp, entry.key.clone())).collect()
-        });
+        let mut found: Vec<(Stamp, K)> = Vec::new();
+        self.each_live(EVERY_SLOT, now, |live| found.push((live.stamp, live.entry.key.clone())));
         found.sort_by_key(|(stamp, _)| *stamp);
         keys.extend(found.into_iter().map(|(_, key)| key));
     }

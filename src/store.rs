@@ -13,7 +13,9 @@ use crate::ledger::{Ledger, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
-use crate::shard::{Departed, Expired, Origin, Purged, Removed, Shard, Submission, Written};
+use crate::shard::{
+    Departed, Expired, Origin, Purged, Removed, Returning, Shard, Submission, Written,
+};
 use crate::sync::AtomicU64;
 
 /// Whether callers that miss the same key share a load.
@@ -183,6 +185,21 @@ impl<K, V> Store<K, V> {
         }
         self.expect_expiry(deadline);
         Some(())
+    }
+
+    /// Takes in an entry of an earlier cache if it is in nobody's way; tells whether it was.
+    pub(crate) fn admit(&self, entry: Returning<K, V>, now: Option<Nanos>) -> bool
+    where
+        K: Eq,
+    {
+        let left = entry.appraisal.lifetime;
+        let deadlines = now.map_or(Deadlines::NONE, |now| self.lifetimes.remaining(now, left));
+        let shard = self.shard(entry.hash);
+        let mut departed = Departed::default();
+        let admitted = shard.admit(entry, deadlines, now, &self.ledger, &mut departed);
+        self.expect_expiry(deadlines.soonest());
+        // What was not admitted is dropped here.
+        admitted.is_ok()
     }
 
     /// Removes the entry of `key` and fences its loads.

@@ -4,7 +4,8 @@
 mod common;
 
 use async_lru::{
-    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, ManualClock, Memo, SystemClock,
+    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, Lookup, ManualClock, Memo,
+    SystemClock,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -66,6 +67,7 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<Builder<String, Arc<str>, std::hash::RandomState, ArgsAsKey>>();
     is_send_and_sync::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
     is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
+    is_send_and_sync::<Lookup<u64>>();
     is_send_and_sync::<CacheStats>();
     is_send_and_sync::<CacheInfo>();
     is_send_and_sync::<ManualClock>();
@@ -160,6 +162,7 @@ fn values_that_are_not_read_need_not_be_clone() {
     assert!(cache.contains_key(&1));
     assert!(now(cache.insert(1, Plain)).is_some());
     assert_eq!(cache.keys(), [1]);
+    assert_eq!(cache.restore_blocking([(1, Plain, None)]), 0);
     assert!(now(cache.remove(&1)).is_some());
     assert!(!cache.invalidate_blocking(&1));
 }
@@ -214,11 +217,17 @@ where
     B: Future<Output = Result<V, E>> + Send,
 {
     drop(is_send(cache.get_or_insert_with(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_traced(key.clone(), f.clone())));
+    drop(is_send(cache.get_or_insert_traced_ref(&key, f.clone())));
+    drop(is_send(cache.try_get_or_insert_traced(key.clone(), g.clone())));
+    drop(is_send(cache.try_get_or_insert_traced_ref(&key, g.clone())));
     drop(is_send(cache.get_or_insert_with_ref(&key, f)));
     drop(is_send(cache.try_get_or_insert_with(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
     drop(is_send(cache.try_get_or_insert_shared(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_shared_ref(&key, g)));
+    drop(is_send(cache.invalidate_if(|_, _| true)));
+    drop(is_send(cache.restore([(key.clone(), value.clone(), None)])));
     drop(is_send(cache.insert(key.clone(), value)));
     drop(is_send(cache.remove(&key)));
     drop(is_send(cache.invalidate(&key)));
@@ -241,9 +250,12 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let cache = AsyncLru::<u64, u64>::new(1);
     let local = Rc::new(1);
     not_send(cache.get_or_insert_with(1, async || *local));
+    not_send(cache.get_or_insert_traced(1, async || *local));
+    not_send(cache.invalidate_if(|key, _| *key == *local));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
     not_send(cache.insert("a".into(), 1));
+    not_send(cache.restore([]));
 }
 
 /// `Send` if what they hold is, whatever that is. The load has to be in any case.
@@ -380,6 +392,8 @@ fn calls_can_be_spawned() {
         assert_eq!(handle.remove("g").await, Some(1));
         assert!(!handle.invalidate("g").await);
         assert_eq!(handle.purge_expired().await, 0);
+        assert_eq!(handle.invalidate_if(|_, value| *value > 1).await, 0);
+        assert_eq!(handle.restore(handle.snapshot_with_ttl()).await, 0);
         let owned = key("a");
         let borrowed = owned.as_str();
         assert_eq!(handle.get_or_insert_with_ref(borrowed, load).await, 1);
@@ -398,6 +412,10 @@ fn calls_with_static_texts_can_be_spawned() {
         assert_eq!(cache.get_or_insert_with("a", load).await, "text");
         assert_eq!(cache.get_or_insert_with_ref(&"b", load).await, "text");
         let failed = cache.try_get_or_insert_with("c", async || Err(later("down").await));
+        assert_eq!(failed.await, Err("down"));
+        assert_eq!(cache.get_or_insert_traced("a", load).await.value, "text");
+        assert_eq!(cache.get_or_insert_traced_ref(&"b", load).await.value, "text");
+        let failed = cache.try_get_or_insert_traced("c", async || Err(later("down").await));
         assert_eq!(failed.await, Err("down"));
         assert_eq!(cache.insert("a", "more").await, Some("text"));
         assert_eq!(cache.remove(&"a").await, Some("more"));

@@ -209,9 +209,12 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| cache.get(&key));
             tried(|| cache.peek(&key));
             tried(|| cache.contains_key(&key));
+            tried(|| cache.time_left(&key));
             tried(|| drop(key));
         }
         tried(|| cache.keys());
+        tried(|| cache.snapshot());
+        tried(|| cache.snapshot_with_ttl());
         tried(|| format!("{:?} {}", cache, cache.stats()));
     }),
     ("remove, invalidate and clear", |cache, _| {
@@ -229,6 +232,21 @@ const SCENARIOS: &[Scenario] = &[
         fill(cache);
         tried(|| cache.clear_blocking());
     }),
+    ("invalidate by a predicate", |cache, _| {
+        let is_odd = |key: &Loud, _: &Loud| {
+            call();
+            key.0 % 2 == 1
+        };
+        fill(cache);
+        tried(|| cache.invalidate_if_blocking(is_odd));
+        fill(cache);
+        tried(|| block_on(cache.invalidate_if(is_odd)));
+    }),
+    ("a flight that a predicate is too early for", |cache, _| {
+        flight(cache, 1, Waker::noop(), &|cache| {
+            cache.invalidate_if_blocking(|_, _| true);
+        });
+    }),
     ("expire", |cache, clock| {
         fill(cache);
         clock.advance(Duration::from_secs(1));
@@ -238,11 +256,24 @@ const SCENARIOS: &[Scenario] = &[
         tried(|| block_on(cache.purge_expired()));
         tried(|| cache.purge_expired_blocking());
     }),
+    ("restore", |cache, clock| {
+        let entries = |keys: [u32; 3]| {
+            keys.map(|key| (Loud::new(key), Loud::new(key), Some(Duration::from_millis(900))))
+        };
+        tried(|| cache.insert_blocking(Loud::new(1), Loud::new(1)));
+        tried(|| cache.restore_blocking(entries([1, 2, 3])));
+        clock.advance(Duration::from_millis(950));
+        tried(|| block_on(cache.restore(entries([4, 2, 5]))));
+        flight(cache, 6, Waker::noop(), &|cache| {
+            cache.restore_blocking(entries([6, 7, 7]));
+        });
+    }),
     ("load, one after another", |cache, _| {
         for key in [1, 2, 3, 1, 4, 5] {
             tried(|| block_on(cache.get_or_insert_with(Loud::new(key), || load(key))));
             let key = Loud::new(key);
             tried(|| block_on(cache.get_or_insert_with_ref(&key, || load(key.0))));
+            tried(|| block_on(cache.get_or_insert_traced_ref(&key, || load(key.0))));
             tried(|| drop(key));
         }
     }),

@@ -113,6 +113,51 @@ fn the_time_to_live_starts_with_the_publication_and_not_with_the_load() {
 }
 
 #[test]
+fn the_time_an_entry_has_left_is_told_without_using_it() {
+    let (cache, clock) = cache(2, SECOND);
+    cache.insert_blocking(1, 10);
+    clock.advance(SECOND / 4);
+    cache.insert_blocking(2, 20);
+    assert_eq!(cache.time_left(&1), Some(SECOND * 3 / 4));
+    assert_eq!(cache.time_left(&2), Some(SECOND));
+    assert_eq!(cache.time_left(&3), None);
+    // The look was no use: the first entry still goes first.
+    assert_eq!(cache.keys(), [1, 2]);
+    assert_eq!((cache.stats().hits, cache.stats().misses), (0, 0));
+    clock.advance(SECOND * 3 / 4 - TICK);
+    assert_eq!(cache.time_left(&1), Some(TICK));
+    clock.advance(TICK);
+    assert_eq!(cache.time_left(&1), None, "the entry is there, and its time is over");
+    assert_eq!(cache.len(), 2);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_clock_that_steps_back_gives_no_entry_more_time() {
+    let (cache, clock) = cache(10, SECOND);
+    clock.set(10 * SECOND);
+    cache.insert_blocking(1, 10);
+    clock.set(Duration::ZERO);
+    assert_eq!(cache.time_left(&1), Some(SECOND));
+    clock.set(11 * SECOND);
+    assert_eq!(cache.time_left(&1), None);
+    clock.set(10 * SECOND);
+    assert_eq!(cache.time_left(&1), None, "seen expired once, it stays so");
+    assert_eq!(cache.get(&1), None);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn an_entry_without_an_end_has_more_time_left_than_any() {
+    for cache in [Cache::new(10), Cache::builder().ttl(Duration::MAX).build()] {
+        cache.insert_blocking(1, 10);
+        assert_eq!(cache.time_left(&1), Some(Duration::MAX));
+        assert_eq!(cache.time_left(&2), None);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
 fn replacing_a_value_starts_its_time_anew() {
     let (cache, clock) = cache(10, SECOND);
     cache.insert_blocking(1, 10);

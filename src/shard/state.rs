@@ -3,6 +3,7 @@
 use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
+use super::watch::Watchers;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
@@ -24,8 +25,10 @@ pub(crate) struct State<K, V> {
     pub(super) index: Pinnable<Index<K, V>>,
     pub(super) flights: Flights<K, V>,
     pub(super) order: Order,
+    /// Who wants to know which entries are written.
+    pub(super) watchers: Watchers,
     /// The shard's share of the bound.
-    share: usize,
+    pub(super) share: usize,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -100,7 +103,8 @@ impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
     pub(super) fn new(share: usize) -> Self {
         let index = Pinnable::default();
-        Self { index, flights: Flights::new(), order: Order::new(), share }
+        let watchers = Watchers::default();
+        Self { index, flights: Flights::new(), order: Order::new(), watchers, share }
     }
 
     /// Bytes that all of it has allocated.
@@ -194,10 +198,11 @@ impl<K, V> State<K, V> {
             }
         };
         self.file(slot);
+        self.watchers.note(slot);
     }
 
     /// Notes when the entry in `slot` expires.
-    fn file(&mut self, slot: Slot) {
+    pub(super) fn file(&mut self, slot: Slot) {
         if !self.index.has_deadlines() {
             return;
         }
@@ -313,13 +318,13 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes out an entry whose time is over.
-    fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+    pub(super) fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
         ledger.counters.count(Event::Expiration);
         self.detach(slot)
     }
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
-    fn detach(&mut self, slot: Slot) -> Entry<K, V> {
+    pub(super) fn detach(&mut self, slot: Slot) -> Entry<K, V> {
         let index = self.index.get_mut();
         if index.has_deadlines() {
             self.order.expiry.remove(slot);
@@ -332,11 +337,15 @@ impl<K, V> State<K, V> {
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
     pub(super) fn validate(&self) -> usize {
-        let Self { index, flights, order, share: _ } = self;
+        let Self { index, flights, order, watchers, share: _ } = self;
+        watchers.validate();
         index.validate();
         order.lru.validate(index.stamps());
         let filed = order.expiry.validate(|slot| index.deadline(slot));
-        let expiring = index.iter().filter(|(slot, ..)| index.deadline(*slot) != NEVER).count();
+        let expiring = index
+            .iter(super::look::EVERY_SLOT)
+            .filter(|(slot, ..)| index.deadline(*slot) != NEVER)
+            .count();
         assert_eq!(filed, expiring, "what expires is filed");
         flights.validate()
     }

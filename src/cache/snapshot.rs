@@ -1,0 +1,154 @@
+//! Copying all entries out of a cache, and back into another one.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use futures_lite::future::yield_now;
+
+use super::AsyncLru;
+use crate::clock::NEVER;
+use crate::restore::Restore;
+
+/// Copying all entries.
+impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
+    /// Returns copies of all live entries, least recently used first; counts neither in the statistics
+    /// nor as a use.
+    ///
+    /// Each shard is as it was at one moment. Within a shard the order is exact; entries of different
+    /// shards are put together by how far they are in the order of their own.
+    ///
+    /// `K: Clone` and `V: Clone` run under a shared lock and must not call the cache. If one panics,
+    /// the panic reaches the caller and the cache is as it was.
+    ///
+    /// # Blocking
+    ///
+    /// Other calls for a shard may wait while it is copied: the time of its clones.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, &str>::new(10);
+    /// cache.insert_blocking(1, "one");
+    /// cache.insert_blocking(2, "two");
+    /// cache.get(&1);
+    /// assert_eq!(cache.snapshot(), [(2, "two"), (1, "one")]);
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<(K, V)> {
+        self.store().snapshot().into_iter().map(|copy| (copy.key, copy.value)).collect()
+    }
+
+    /// Like [`snapshot`](Self::snapshot), with the time that each entry has left to live; `None` if
+    /// there is no end to it.
+    ///
+    /// What [`restore`](Self::restore) takes. All times are as of one reading of the clock.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`snapshot`](Self::snapshot).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let ttl = Duration::from_secs(60);
+    /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
+    /// cache.insert_blocking(1, 10);
+    /// clock.advance(Duration::from_secs(20));
+    /// assert_eq!(cache.snapshot_with_ttl(), [(1, 10, Some(Duration::from_secs(40)))]);
+    /// ```
+    #[must_use]
+    pub fn snapshot_with_ttl(&self) -> Vec<(K, V, Option<Duration>)> {
+        let time = |left| (left != NEVER).then(|| Duration::from_nanos(left));
+        let copies = self.store().snapshot().into_iter();
+        copies.map(|copy| (copy.key, copy.value, time(copy.left))).collect()
+    }
+}
+
+/// Filling a cache with entries of an earlier one.
+impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Takes in entries of an earlier cache, least recently used first, as
+    /// [`snapshot_with_ttl`](Self::snapshot_with_ttl) gives them; returns how many.
+    ///
+    /// For a warm start, so restored entries stand back behind newer ones. They take what room there
+    /// is and evict nothing; if it is not enough, the most recently used of them get it. A key that the
+    /// cache holds already keeps its value, and one that is being loaded is left to its load. If a key
+    /// comes more than once, one of its entries is taken.
+    ///
+    /// Afterwards the restored entries are the most recently used, in their order. Each has the time
+    /// left that it comes with, counted from its return and never more than the cache's time to live;
+    /// `None` stands for all of that. Those with none left are skipped. A cache without a time to live
+    /// keeps the others for ever.
+    ///
+    /// In a cache with a time to live, what takes in an entry grows with the number of those that the
+    /// shard holds already and that expire later than it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid. Some entries are restored, and perhaps not in their
+    /// order; the others are dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the iterator, `K: Hash` or the measure panics; nothing is restored then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let old = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// for key in 1..=3 {
+    ///     old.insert_blocking(key, key * 10);
+    /// }
+    /// old.get(&1);
+    ///
+    /// let new = async_lru::AsyncLru::<u32, u32>::new(2);
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(new.restore(old.snapshot_with_ttl()).await, 2);
+    ///     assert_eq!(new.snapshot(), [(3, 30), (1, 10)]);
+    /// });
+    /// ```
+    pub async fn restore(
+        &self,
+        entries: impl IntoIterator<Item = (K, V, Option<Duration>)>,
+    ) -> usize {
+        let entries = Vec::from_iter(entries);
+        // What has expired takes no room away.
+        self.purge_expired().await;
+        let mut restore = Restore::start(self.store(), &self.inner.hasher, entries);
+        while restore.step().is_some() {
+            yield_now().await;
+        }
+        restore.restored()
+    }
+
+    /// [`restore`](Self::restore) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of the work: less than a microsecond for an entry, for most types.
+    ///
+    /// # Panics
+    ///
+    /// As for [`restore`](Self::restore).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert_eq!(cache.restore_blocking([(1, 10, None), (2, 20, None)]), 2);
+    /// assert_eq!(cache.keys(), [1, 2]);
+    /// ```
+    pub fn restore_blocking(
+        &self,
+        entries: impl IntoIterator<Item = (K, V, Option<Duration>)>,
+    ) -> usize {
+        let entries = Vec::from_iter(entries);
+        self.purge_expired_blocking();
+        let mut restore = Restore::start(self.store(), &self.inner.hasher, entries);
+        while restore.step().is_some() {}
+        restore.restored()
+    }
+}

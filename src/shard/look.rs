@@ -1,0 +1,103 @@
+//! Looking at all entries of a shard, or at how long one has left.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use equivalent::Equivalent;
+
+use super::Shard;
+use crate::clock::{NEVER, Nanos, Now};
+use crate::index::{Entry, Slot};
+use crate::stamp::Stamp;
+
+/// More slots than there are.
+pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
+
+/// A live entry.
+pub(crate) struct Live<'a, K, V> {
+    pub(crate) slot: Slot,
+    pub(crate) stamp: Stamp,
+    /// [`NEVER`] in a cache that does not use time.
+    pub(super) deadline: Nanos,
+    pub(crate) entry: &'a Entry<K, V>,
+}
+
+/// A copy of an entry.
+pub(crate) struct Copied<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// How long it had to live; [`NEVER`] if there was no end to it.
+    pub(crate) left: Nanos,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Lets `look` at the live entries in these slots, in no order.
+    ///
+    /// It runs under the lock and may clone keys and values; where it puts the clones is the caller's,
+    /// so that a panic drops them after the lock is released. One clone at a time must be on its way
+    /// there.
+    ///
+    /// By the lock and not by a pin, for this takes longer than a hit, and who waits for a lock sleeps.
+    pub(crate) fn each_live(
+        &self,
+        slots: Range<usize>,
+        now: Option<Now<'_>>,
+        mut look: impl FnMut(Live<'_, K, V>),
+    ) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let index = &*state.index;
+        for (slot, stamp, entry) in index.iter(slots) {
+            let deadline = match now {
+                Some(now) if self.is_expired(index, slot, now) => continue,
+                Some(_) => index.deadline(slot),
+                None => NEVER,
+            };
+            look(Live { slot, stamp, deadline, entry });
+        }
+    }
+
+    /// Copies all live entries, least recently used first.
+    pub(crate) fn copies(&self, now: Option<Nanos>) -> Vec<Copied<K, V>>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let now = now.map(|now| self.as_of(now));
+        let mut keys = Vec::new();
+        let mut rest = Vec::new();
+        self.each_live(EVERY_SLOT, now.map(Now::Exactly), |live| {
+            keys.push(live.entry.key.clone());
+            rest.push((live.stamp, live.entry.value.clone(), time_left(live.deadline, now)));
+        });
+        let mut found: Vec<_> = keys.into_iter().zip(rest).collect();
+        found.sort_by_key(|(_, (stamp, ..))| *stamp);
+        let copied = |(key, (_, value, left))| Copied { key, value, left };
+        found.into_iter().map(copied).collect()
+    }
+
+    /// How long the live entry of `key` has left; [`NEVER`] if there is no end to it.
+    pub(crate) fn time_left<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Option<Nanos>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let now = now.map(|now| self.as_of(now));
+        self.read(|index| {
+            let slot = self.find_live(index, hash, key, now.map(Now::Exactly))?;
+            Some(now.map_or(NEVER, |now| time_left(index.deadline(slot), Some(now))))
+        })
+    }
+
+    /// Corrects a reading of the clock by what this shard knows of the time.
+    fn as_of(&self, now: Nanos) -> Nanos {
+        now.max(self.latest.load(Ordering::Relaxed))
+    }
+}
+
+/// How long an entry has left that is alive at `now`.
+fn time_left(deadline: Nanos, now: Option<Nanos>) -> Nanos {
+    match (deadline, now) {
+        (NEVER, _) | (_, None) => NEVER,
+        (deadline, Some(now)) => deadline - now,
+    }
+}

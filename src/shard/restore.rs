@@ -1,0 +1,71 @@
+//! Taking in entries of an earlier cache.
+
+use super::{Departed, Shard, State};
+use crate::appraisal::Appraisal;
+use crate::clock::Nanos;
+use crate::index::Incoming;
+use crate::ledger::Ledger;
+use crate::lifetime::Deadlines;
+
+/// An entry of an earlier cache.
+pub(crate) struct Returning<K, V> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// With the time that it has left.
+    pub(crate) appraisal: Appraisal,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Takes in an entry, unless there is no room for it, or there is a newer value of its key or one
+    /// on its way; otherwise gives it back.
+    pub(crate) fn admit(
+        &self,
+        entry: Returning<K, V>,
+        deadlines: Deadlines,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Result<(), Returning<K, V>>
+    where
+        K: Eq,
+    {
+        let mut state = self.writable();
+        let now = now.map(|now| self.settle(now));
+        state.admit(entry, deadlines, now, ledger, departed)
+    }
+}
+
+impl<K, V> State<K, V> {
+    fn admit(
+        &mut self,
+        entry: Returning<K, V>,
+        deadlines: Deadlines,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Result<(), Returning<K, V>>
+    where
+        K: Eq,
+    {
+        // An open flight relies on it that nobody else publishes its key without fencing it.
+        if self.flights.is_awaited(entry.hash, &entry.key) {
+            return Err(entry);
+        }
+        if let Some(slot) = self.index.find(entry.hash, &entry.key) {
+            if now.is_none_or(|now| !self.index.is_expired(slot, now)) {
+                return Err(entry);
+            }
+            departed.expired.push(self.expire_from(slot, ledger));
+            ledger.release(1);
+        }
+        let Some(room) = ledger.reserve() else { return Err(entry) };
+        room.fill();
+        let Returning { hash, key, value, appraisal } = entry;
+        let new = Incoming { value, deadlines, size: appraisal.size };
+        let slot = self.index.get_mut().insert(hash, key, new, self.share);
+        self.file(slot);
+        self.watchers.note(slot);
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Noticing which of the entries that somebody looks at are written meanwhile.
+//!
+//! A stamp does not tell, for reads move it as well, and a number of its own for each entry would be
+//! paid for by all entries all the time. So who needs to know names a few slots beforehand, and writers
+//! note what they put there. While nobody does, that costs a write a look at an empty list.
+
+use std::ops::Range;
+
+use super::{Departed, Shard, State};
+use crate::clock::Nanos;
+use crate::index::{Entry, Slot};
+use crate::ledger::Ledger;
+
+/// How many slots one watch sees.
+const WATCHED: usize = u64::BITS as usize;
+
+/// Those who watch slots of a shard.
+#[derive(Default)]
+pub(super) struct Watchers {
+    /// Mostly nobody, who takes no memory.
+    all: Vec<Watcher>,
+    next_number: u64,
+}
+
+struct Watcher {
+    number: u64,
+    first: Slot,
+    /// A bit for each slot from the first on that was written.
+    written: u64,
+}
+
+impl Watcher {
+    fn bit(&self, slot: Slot) -> u64 {
+        slot.checked_sub(self.first).and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
+    }
+
+    fn has_seen(&self, slot: Slot) -> bool {
+        self.written & self.bit(slot) != 0
+    }
+}
+
+impl Watchers {
+    /// Notes that another entry is in `slot` now.
+    #[inline]
+    pub(super) fn note(&mut self, slot: Slot) {
+        for watcher in &mut self.all {
+            watcher.written |= watcher.bit(slot);
+        }
+    }
+
+    fn add(&mut self, first: Slot) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.all.push(Watcher { number, first, written: 0 });
+        number
+    }
+
+    fn get(&self, number: u64) -> &Watcher {
+        let watcher = self.all.iter().find(|watcher| watcher.number == number);
+        watcher.expect("a watcher stays until it leaves")
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.all.retain(|watcher| watcher.number != number);
+        if self.all.is_empty() {
+            self.all = Vec::new();
+        }
+    }
+}
+
+#[cfg(feature = "__validate")]
+impl Watchers {
+    /// Asserts that nobody watches any more.
+    pub(super) fn validate(&self) {
+        assert!(self.all.is_empty(), "{} watches outlive their calls", self.all.len());
+    }
+}
+
+/// A look at some slots of a shard, which sees what is written to them until it is dropped.
+pub(crate) struct Watch<'a, K, V> {
+    shard: &'a Shard<K, V>,
+    slots: Range<usize>,
+    number: u64,
+}
+
+impl<K, V> Shard<K, V> {
+    /// Watches the slots from `first` on; `None` if that one was never in use.
+    pub(crate) fn watch(&self, first: usize) -> Option<Watch<'_, K, V>> {
+        let state = &mut *self.exclusive();
+        if first >= state.index.slots() {
+            return None;
+        }
+        let number = state.watchers.add(first as Slot);
+        Some(Watch { shard: self, slots: first..first + WATCHED, number })
+    }
+
+    /// Keeps the values of all loads that are in flight out of the cache.
+    pub(crate) fn fence_all(&self) {
+        self.exclusive().flights.fence_all();
+    }
+}
+
+impl<K, V> Watch<'_, K, V> {
+    /// The slots that are watched.
+    pub(crate) fn slots(&self) -> Range<usize> {
+        self.slots.clone()
+    }
+
+    /// Takes out the entries in those of the `chosen` slots that were not written since the watch
+    /// began, unless their time is over.
+    pub(crate) fn take_out(
+        self,
+        chosen: &[Slot],
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Vec<Entry<K, V>> {
+        {
+            let mut state = self.shard.writable();
+            let now = now.map(|now| self.shard.settle(now));
+            state.take_out(self.number, chosen, now, ledger, departed)
+        }
+        // The watch ends here, and takes the lock again.
+    }
+}
+
+impl<K, V> Drop for Watch<'_, K, V> {
+    fn drop(&mut self) {
+        self.shard.exclusive().watchers.remove(self.number);
+    }
+}
+
+impl<K, V> State<K, V> {
+    fn take_out(
+        &mut self,
+        watch: u64,
+        chosen: &[Slot],
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Vec<Entry<K, V>> {
+        let watcher = self.watchers.get(watch);
+        let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && self.index.is_in_use(*slot);
+        let unchanged: Vec<Slot> = chosen.iter().copied().filter(is_unchanged).collect();
+        let mut taken = Vec::with_capacity(unchanged.len());
+        for slot in unchanged {
+            if now.is_some_and(|now| self.index.is_expired(slot, now)) {
+                departed.expired.push(self.expire_from(slot, ledger));
+            } else {
+                taken.push(self.detach(slot));
+            }
+            ledger.release(1);
+        }
+        taken
+    }
+}
