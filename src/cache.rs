@@ -2,6 +2,7 @@
 
 mod bulk;
 mod detached;
+mod update;
 
 use std::fmt;
 use std::future::Future;
@@ -22,6 +23,8 @@ use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol
 use crate::shard::{Origin, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
+
+pub use self::update::Update;
 
 /// An async LRU cache: one load per key, however many tasks ask for it at once.
 ///

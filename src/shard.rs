@@ -2,6 +2,7 @@
 
 mod state;
 mod submission;
+mod update;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, TryLockError};
@@ -11,6 +12,7 @@ use equivalent::Equivalent;
 use self::state::State;
 pub(crate) use self::state::{Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
+pub(crate) use self::update::Fenced;
 use crate::clock::{NEVER, Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
 use crate::index::{Entry, Index, Slot};

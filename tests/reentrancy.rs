@@ -11,7 +11,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, CacheStats, Clock};
+use async_lru::{AsyncLru, CacheStats, Clock, Update};
 use common::{hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
@@ -152,6 +152,15 @@ fn every_method(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
         block_on(cache.get_or_insert_with_ref(&lookup, async || value()));
         let _ = block_on(cache.try_get_or_insert_with(key(), async || Ok::<_, ()>(value())));
         let _ = block_on(cache.try_get_or_insert_shared(key(), async || Err::<Value, _>(())));
+        cache.invalidate_blocking(&lookup);
+        let detached = value();
+        block_on(cache.get_or_insert_detached(key(), || async { detached }));
+        cache.get_many([&lookup]);
+        cache.invalidate_blocking(&lookup);
+        block_on(cache.get_or_insert_many([key()], async |_| [(key(), value())]));
+        for change in [Update::Put(value()), Update::Keep, Update::Remove] {
+            block_on(cache.update_with(key(), async |_| change));
+        }
     }
     cache.purge_expired_blocking();
     block_on(cache.purge_expired());
@@ -178,6 +187,28 @@ fn use_everything(cache: &AsyncLru<Key, Value>, shared: &Arc<Shared>) {
         cache.insert_blocking(key(number), Value(number, Arc::clone(shared)));
         block_on(cache.get_or_insert_with(key(number), || load(number)));
         cache.get(&key(number));
+    }
+    let of_load = Arc::clone(shared);
+    let detached = || async move {
+        Shared::reached(&of_load, Callback::LoaderPoll);
+        yield_now().await;
+        Value(6, of_load)
+    };
+    block_on(cache.get_or_insert_detached(key(6), detached));
+    block_on(cache.get_or_insert_many([key(1), key(7)], async |missing: Vec<Key>| {
+        let mut pairs = Vec::new();
+        for key in missing {
+            let value = load(key.0).await;
+            pairs.push((key, value));
+        }
+        pairs
+    }));
+    // An update of a key that is used within would wait for itself.
+    for change in [Update::Put(Value(8, Arc::clone(shared))), Update::Keep, Update::Remove] {
+        block_on(cache.update_with(key(8), async |_| {
+            Shared::reached(shared, Callback::LoaderPoll);
+            change
+        }));
     }
     cache.remove_blocking(&key(1));
     let mut leader = hand(cache.get_or_insert_with(key(5), || load(5)));
