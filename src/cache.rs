@@ -7,6 +7,7 @@ mod invalidate_if;
 mod lifetimes;
 mod lookup;
 mod snapshot;
+mod update;
 
 use std::fmt;
 use std::future::Future;
@@ -29,6 +30,8 @@ use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol
 use crate::shard::{Origin, Purged, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
+
+pub use self::update::Update;
 
 /// An async LRU cache: one load per key, however many tasks ask for it at once.
 ///

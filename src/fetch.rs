@@ -5,6 +5,7 @@
 
 mod bulk;
 mod detached;
+mod update;
 
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub(crate) use self::bulk::fetch_many;
 use self::detached::Passage;
 pub(crate) use self::detached::fetch_detached;
+pub(crate) use self::update::update;
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::flight::{Boarding, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};

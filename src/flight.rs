@@ -46,13 +46,15 @@ pub(crate) enum Kind {
     Led,
     /// In its landing, where any caller polls it.
     Detached,
+    /// Nowhere: the flight is an update, and its closure in the future of its leader.
+    Update,
 }
 
 impl Kind {
     /// The landing of a new flight; a load in its leader's future does without until somebody waits.
     fn landing<V>(self) -> Option<Arc<Landing<V>>> {
         match self {
-            Self::Led => None,
+            Self::Led | Self::Update => None,
             Self::Detached => Some(Arc::new(Landing::detached())),
         }
     }
@@ -97,6 +99,7 @@ impl<K> FlightKey<K> {
 pub(crate) struct Flight<K, V> {
     hash: u64,
     ticket: Ticket,
+    kind: Kind,
     standing: Standing,
     key: FlightKey<K>,
     landing: Option<Arc<Landing<V>>>,
@@ -106,6 +109,11 @@ impl<K, V> Flight<K, V> {
     /// Whether callers may join.
     pub(crate) fn is_open(&self) -> bool {
         self.standing == Standing::Open
+    }
+
+    /// Whether its leader brings an entry up to date, which may be there.
+    pub(crate) fn is_update(&self) -> bool {
+        self.kind == Kind::Update
     }
 
     /// Whether a later write has won.
@@ -163,8 +171,28 @@ impl<K, V> Flights<K, V> {
         if self.table.is_empty() {
             return None;
         }
-        let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
-        let flight = self.table.find_mut(hash, is_open)?;
+        self.join_if(hash, |flight| flight.is_open() && flight.key() == key)
+    }
+
+    /// Joins a flight that an update of `key` has to wait for: the open one, or an update that goes on
+    /// although a later write has won over it.
+    pub(crate) fn join_for_update(
+        &mut self,
+        hash: u64,
+        key: &K,
+    ) -> Option<(Arc<Landing<V>>, Ticket)>
+    where
+        K: Eq,
+    {
+        self.join_if(hash, |flight| (flight.is_open() || flight.is_update()) && flight.key() == key)
+    }
+
+    fn join_if(
+        &mut self,
+        hash: u64,
+        is_wanted: impl FnMut(&Flight<K, V>) -> bool,
+    ) -> Option<(Arc<Landing<V>>, Ticket)> {
+        let flight = self.table.find_mut(hash, is_wanted)?;
         let landing = flight.landing.get_or_insert_with(Arc::default);
         landing.count_in();
         Some((Arc::clone(landing), flight.ticket))
@@ -192,7 +220,7 @@ impl<K, V> Flights<K, V> {
     fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let flight = Flight { hash, ticket, standing, key, landing: kind.landing() };
+        let flight = Flight { hash, ticket, kind, standing, key, landing: kind.landing() };
         self.table.insert_unique(hash, flight, |flight| flight.hash);
         ticket
     }
@@ -248,6 +276,29 @@ impl<K, V> Flights<K, V> {
             }
         }
         found
+    }
+
+    /// Keeps the values of all other flights of the same key out of the cache as the one at `seat`.
+    pub(crate) fn fence_others(&mut self, seat: &Seat)
+    where
+        K: Eq,
+    {
+        let own = self.at(seat);
+        let (hash, ticket) = (own.hash, own.ticket);
+        let is_other = |flight: &&Flight<K, V>| {
+            flight.hash == hash
+                && flight.ticket != ticket
+                && !flight.is_fenced()
+                && flight.key() == own.key()
+        };
+        // Usually none: only a cache without single flight has others that are not fenced.
+        let others: Vec<Ticket> =
+            self.table.iter_hash(hash).filter(is_other).map(|flight| flight.ticket).collect();
+        for other in others {
+            if let Some(flight) = self.table.find_mut(hash, |flight| flight.ticket == other) {
+                flight.standing = Standing::Fenced;
+            }
+        }
     }
 
     /// Keeps the values of all flights out of the cache.

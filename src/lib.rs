@@ -24,6 +24,7 @@
 //!   says what of the arguments tells calls apart.
 //! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
 //!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
+//! - [`Update`] says what [`AsyncLru::update_with`] does with a value.
 //! - [`Clock`] is where time comes from; [`ManualClock`] is one for tests.
 //!
 //! # What it promises
@@ -90,7 +91,7 @@ mod threads;
 mod wheel;
 
 pub use builder::Builder;
-pub use cache::{AsyncLru, Lookup, LookupOutcome};
+pub use cache::{AsyncLru, Lookup, LookupOutcome, Update};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.

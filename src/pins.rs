@@ -235,8 +235,6 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc;
 
-    use crate::threads;
-
     /// What a shard does with its pins, without the shard.
     struct Pinned {
         by: PinnedBy<u32>,
@@ -253,14 +251,14 @@ mod tests {
             this
         }
 
-        fn pin(&self) {
+        fn pin(&self, thread: usize) {
             let mut value = self.value.lock().unwrap();
             value.share();
-            self.by.pin(threads::number(), value.pin().unwrap());
+            self.by.pin(thread, value.pin().unwrap());
         }
 
-        fn read(&self) -> Option<u32> {
-            self.by.get(threads::number()).map(|value| *value)
+        fn read(&self, thread: usize) -> Option<u32> {
+            self.by.get(thread).map(|value| *value)
         }
 
         fn write(&self, new: u32) {
@@ -273,21 +271,15 @@ mod tests {
     #[test]
     fn a_write_takes_the_pins_of_all_threads_back() {
         let pinned = Pinned::new(1);
-        assert_eq!(pinned.read(), None);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    pinned.pin();
-                    assert_eq!(pinned.read(), Some(1));
-                });
-            }
-        });
-        pinned.pin();
-        assert_eq!(pinned.read(), Some(1));
+        for thread in 0..4 {
+            assert_eq!(pinned.read(thread), None);
+            pinned.pin(thread);
+            assert_eq!(pinned.read(thread), Some(1));
+        }
         pinned.write(2);
-        assert_eq!(pinned.read(), None);
-        pinned.pin();
-        assert_eq!(pinned.read(), Some(2));
+        assert!((0..4).all(|thread| pinned.read(thread).is_none()));
+        pinned.pin(0);
+        assert_eq!(pinned.read(0), Some(2));
     }
 
     #[test]
@@ -295,8 +287,8 @@ mod tests {
         let pinned = Pinned::new(1);
         let (tell, told) = mpsc::channel();
         std::thread::scope(|scope| {
-            pinned.pin();
-            let read = pinned.by.get(threads::number()).unwrap();
+            pinned.pin(5);
+            let read = pinned.by.get(5).unwrap();
             scope.spawn(|| {
                 tell.send("begins").unwrap();
                 pinned.write(2);

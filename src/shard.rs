@@ -4,6 +4,7 @@ mod look;
 mod restore;
 mod state;
 mod submission;
+mod update;
 mod watch;
 
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ pub(crate) use self::restore::Returning;
 use self::state::State;
 pub(crate) use self::state::{Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
+pub(crate) use self::update::Fenced;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
 use crate::index::{Entry, Index, Slot};
@@ -116,11 +118,17 @@ impl<K, V> Shard<K, V> {
         V: Clone,
     {
         let slot = self.find_live(index, hash, key, now).ok_or(index.epoch())?;
+        self.touch(index, slot, now);
+        Ok(index.value(slot).clone())
+    }
+
+    /// Records a use of an entry.
+    #[inline]
+    fn touch(&self, index: &Index<K, V>, slot: Slot, now: Option<Now<'_>>) {
         index.touch(slot);
         if let Some(Now::Using { idle_deadline, .. }) = now {
             index.put_off(slot, idle_deadline);
         }
-        Ok(index.value(slot).clone())
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.

@@ -5,7 +5,7 @@ mod common;
 
 use async_lru::{
     ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, Lookup, ManualClock, Memo,
-    SystemClock,
+    SystemClock, Update,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -68,6 +68,7 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
     is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
     is_send_and_sync::<Lookup<u64>>();
+    is_send_and_sync::<Update<Arc<str>>>();
     is_send_and_sync::<CacheStats>();
     is_send_and_sync::<CacheInfo>();
     is_send_and_sync::<ManualClock>();
@@ -369,6 +370,56 @@ fn batches_of_rcs_work_on_a_local_executor() {
     };
     let found = block_on(cache.get_or_insert_many(["a".into(), "b".into()], load));
     assert!(Rc::ptr_eq(&found["b"], &shared));
+}
+
+/// `Send` if what they hold is, whatever that is.
+fn futures_of_updates_are_send<K, V, S, E, F, G, A, B>(
+    cache: &AsyncLru<K, V, S>,
+    key: K,
+    f: F,
+    g: G,
+) where
+    K: Hash + Eq + Clone + Send + Sync,
+    V: Clone + Send + Sync,
+    S: BuildHasher + Send + Sync,
+    E: Send,
+    F: FnOnce(Option<V>) -> A + Send,
+    G: FnOnce(Option<V>) -> B + Send,
+    A: Future<Output = Update<V>> + Send,
+    B: Future<Output = Result<Update<V>, E>> + Send,
+{
+    drop(is_send(cache.update_with(key.clone(), f)));
+    drop(is_send(cache.try_update_with(key, g)));
+}
+
+#[test]
+fn futures_of_updates_are_send_if_what_they_hold_is() {
+    let cache = AsyncLru::<String, Arc<str>>::new(1);
+    let tried = |_| later(Err::<Update<_>, _>(fmt::Error));
+    futures_of_updates_are_send(&cache, "a".to_owned(), |_| later(Update::Keep), tried);
+}
+
+#[test]
+fn updates_can_be_spawned() {
+    let cache = AsyncLru::<&'static str, &'static str>::new(10);
+    spawn(async move {
+        let put = async |_| later(Update::Put("text")).await;
+        assert_eq!(cache.update_with("a", put).await, Some("text"));
+        let failed = cache.try_update_with("b", async |_| Err(later("down").await)).await;
+        assert_eq!(failed, Err("down"));
+    });
+}
+
+#[test]
+fn updates_of_rcs_work_on_a_local_executor() {
+    let cache = AsyncLru::<Rc<str>, Rc<Cell<u64>>>::new(10);
+    let count = async |value: Option<Rc<Cell<u64>>>| {
+        let value = later(value.unwrap_or_default()).await;
+        value.set(value.get() + 1);
+        Update::Put(value)
+    };
+    block_on(cache.update_with("a".into(), count));
+    assert_eq!(block_on(cache.update_with("a".into(), count)).unwrap().get(), 2);
 }
 
 #[test]

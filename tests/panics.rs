@@ -12,10 +12,10 @@ use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
-use std::task::{Context, RawWaker, RawWakerVTable, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Clock, ManualClock};
+use async_lru::{AsyncLru, Clock, ManualClock, Update};
 use common::{Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
@@ -369,6 +369,47 @@ const SCENARIOS: &[Scenario] = &[
             }
         }
         assert!(calls.iter().all(Option::is_none), "calls of live keys never ended");
+    }),
+    ("updates that wait for each other", |cache, _| {
+        fill(cache);
+        let change = |number: u32| {
+            move |value: Option<Loud>| async move {
+                call();
+                yield_now().await;
+                call();
+                match (number, value) {
+                    (0, _) => Ok(Update::Keep),
+                    (1, value) => Ok(value.map_or(Update::Remove, Update::Put)),
+                    (2, _) => Ok(Update::Remove),
+                    (3, _) => Err(Loud::new(3)),
+                    (number, _) => Ok(Update::Put(Loud::new(number))),
+                }
+            }
+        };
+        for key in [1, 9] {
+            let update = |number| hand(cache.try_update_with(Loud::new(key), change(number)));
+            let mut updates: Vec<_> = (0..5).map(|number| Some(update(number))).collect();
+            for round in 0..24 {
+                for slot in &mut updates {
+                    let Some(update) = slot else { continue };
+                    let polled = caught(|| match poll(update) {
+                        Poll::Ready(left) => {
+                            tried(|| left);
+                            true
+                        }
+                        Poll::Pending => false,
+                    });
+                    if polled != Some(false) {
+                        let ended = slot.take();
+                        caught(|| drop(ended));
+                    }
+                }
+                if round == 5 {
+                    tried(|| cache.insert_blocking(Loud::new(key), Loud::new(8)));
+                }
+            }
+            assert!(updates.iter().all(Option::is_none), "updates of a live key never ended");
+        }
     }),
     ("a leader that is dropped", |cache, _| {
         let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));

@@ -7,7 +7,7 @@ use super::watch::Watchers;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
-use crate::flight::Flights;
+use crate::flight::{Arrival, FlightKey, Flights, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
@@ -151,7 +151,7 @@ impl<K, V> State<K, V> {
             }
         };
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
-        submission.fence(&mut self.flights);
+        submission.fence(seat.as_ref(), &mut self.flights);
         let key = submission.take_key(seat, &mut self.flights);
         self.put(submission, key, place, now, ledger);
         Written::Done
@@ -300,13 +300,50 @@ impl<K, V> State<K, V> {
         }
         let found = self.index.find(hash, key);
         let fenced = self.flights.fence(hash, key);
-        let Some(slot) = found else { return Removed { entry: None, fenced } };
+        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        Removed { entry, fenced }
+    }
+
+    /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
+    pub(super) fn remove_by_update(
+        &mut self,
+        hash: u64,
+        ticket: Ticket,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> (Option<Entry<K, V>>, FlightKey<K>, Arrival<V>)
+    where
+        K: Eq,
+    {
+        if let Some(now) = now {
+            self.free_some_expired(now, ledger, departed);
+        }
+        let seat = self.flights.seat(hash, ticket);
+        let mut found = None;
+        if !self.flights.at(&seat).is_fenced() {
+            found = self.index.find(hash, self.flights.at(&seat).key());
+            self.flights.fence_others(&seat);
+        }
+        let (key, arrival) = self.flights.remove(seat).end();
+        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        (entry, key, arrival)
+    }
+
+    /// Takes the entry out of `slot`, and returns it if it is alive.
+    pub(super) fn take_out(
+        &mut self,
+        slot: Slot,
+        now: Option<Nanos>,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) -> Option<Entry<K, V>> {
         ledger.release(1);
         if now.is_some_and(|now| self.index.is_expired(slot, now)) {
             departed.expired.push(self.expire_from(slot, ledger));
-            return Removed { entry: None, fenced };
+            return None;
         }
-        Removed { entry: Some(self.detach(slot)), fenced }
+        Some(self.detach(slot))
     }
 
     /// Takes out everything and fences all loads.

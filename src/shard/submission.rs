@@ -111,7 +111,7 @@ impl<K, V> Submission<K, V> {
                 if flight.is_fenced() {
                     return Found::Fence;
                 }
-                if flight.is_open() && !index.has_deadlines() {
+                if flight.is_open() && !flight.is_update() && !index.has_deadlines() {
                     // Whoever else publishes the key fences the flight.
                     return Found::Nothing;
                 }
@@ -123,13 +123,18 @@ impl<K, V> Submission<K, V> {
         entry.map_or(Found::Nothing, Found::Entry)
     }
 
-    /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry.
-    pub(super) fn fence(&self, flights: &mut Flights<K, V>)
+    /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry
+    /// or an update does.
+    pub(super) fn fence(&self, seat: Option<&Seat>, flights: &mut Flights<K, V>)
     where
         K: Eq,
     {
-        if let Origin::Caller(Some(key)) = &self.origin {
-            flights.fence(self.hash, key);
+        match (&self.origin, seat) {
+            (Origin::Caller(Some(key)), _) => {
+                flights.fence(self.hash, key);
+            }
+            (_, Some(seat)) if flights.at(seat).is_update() => flights.fence_others(seat),
+            _ => {}
         }
     }
 

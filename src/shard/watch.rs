@@ -118,7 +118,7 @@ impl<K, V> Watch<'_, K, V> {
         {
             let mut state = self.shard.writable();
             let now = now.map(|now| self.shard.settle(now));
-            state.take_out(self.number, chosen, now, ledger, departed)
+            state.take_out_unchanged(self.number, chosen, now, ledger, departed)
         }
         // The watch ends here, and takes the lock again.
     }
@@ -131,7 +131,7 @@ impl<K, V> Drop for Watch<'_, K, V> {
 }
 
 impl<K, V> State<K, V> {
-    fn take_out(
+    fn take_out_unchanged(
         &mut self,
         watch: u64,
         chosen: &[Slot],
@@ -142,15 +142,7 @@ impl<K, V> State<K, V> {
         let watcher = self.watchers.get(watch);
         let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && self.index.is_in_use(*slot);
         let unchanged: Vec<Slot> = chosen.iter().copied().filter(is_unchanged).collect();
-        let mut taken = Vec::with_capacity(unchanged.len());
-        for slot in unchanged {
-            if now.is_some_and(|now| self.index.is_expired(slot, now)) {
-                departed.expired.push(self.expire_from(slot, ledger));
-            } else {
-                taken.push(self.detach(slot));
-            }
-            ledger.release(1);
-        }
-        taken
+        let take_out = |slot| self.take_out(slot, now, ledger, departed);
+        unchanged.into_iter().filter_map(take_out).collect()
     }
 }

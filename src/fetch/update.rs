@@ -1,0 +1,120 @@
+//! The way of a call that changes a value by what it is.
+//!
+//! An update leads the flight of its key, so that there is one at a time, and those who miss the key
+//! meanwhile wait for it as for a load.
+
+use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::detached::Passage;
+use super::{Leader, Stage};
+use crate::cache::Update;
+use crate::flight::{Boarding, FlightKey, Polling};
+use crate::shard::{Departed, Fenced};
+use crate::store::Store;
+
+/// Changes the value of `key` as `update` says, and returns what it has left.
+pub(crate) async fn update<K, V, S, F, Fut, E>(
+    store: &Store<K, V>,
+    hasher: &S,
+    key: K,
+    update: F,
+) -> Result<Option<V>, E>
+where
+    K: Hash + Eq,
+    V: Clone,
+    S: BuildHasher,
+    F: FnOnce(Option<V>) -> Fut,
+    Fut: Future<Output = Result<Update<V>, E>>,
+{
+    let hash = hasher.hash_one(&key);
+    let (mut leader, old) = Box::pin(lead(store, hash, key)).await;
+    let kept = old.clone();
+    let answer = {
+        let mut update = pin!({
+            let _polling = Polling::enter(leader.flight());
+            update(old)
+        });
+        poll_fn(|cx| {
+            let _polling = Polling::enter(leader.flight());
+            update.as_mut().poll(cx)
+        })
+        .await
+    };
+    let left = match answer {
+        Ok(Update::Keep) => Ok(kept),
+        Ok(Update::Put(value)) => {
+            leader.deliver(&value).await;
+            drop(kept);
+            Ok(Some(value))
+        }
+        Ok(Update::Remove) => {
+            leader.remove();
+            drop(kept);
+            Ok(None)
+        }
+        Err(error) => {
+            drop(kept);
+            Err(error)
+        }
+    };
+    drop(leader);
+    left
+}
+
+/// Leads the flight of `key` once there is none that has to be waited for, and returns what the update
+/// starts from.
+async fn lead<K: Eq, V: Clone>(
+    store: &Store<K, V>,
+    hash: u64,
+    key: K,
+) -> (Leader<'_, K, V>, Option<V>) {
+    let shard = store.shard(hash);
+    let (mut key, mut appraised_key) = FlightKey::new(key, store.appraises());
+    loop {
+        // Before the flight: a clock of the user's that writes could fence it every time.
+        let now = store.lifetimes().roughly_now();
+        match shard.board_update(hash, key) {
+            Boarding::Join(own_key, landing, ticket) => {
+                key = own_key;
+                Passage::new(store, hash, ticket, landing).outcome().await;
+            }
+            Boarding::Lead(ticket) => {
+                let leader = Leader::new(store, hash, ticket, appraised_key);
+                match shard.start_update(hash, ticket, now) {
+                    Ok(old) => return (leader, old),
+                    Err(Fenced) => (key, appraised_key) = leader.step_back(),
+                }
+            }
+            Boarding::LookAgain(_) => unreachable!("an update looks once it leads"),
+        }
+    }
+}
+
+impl<K, V> Leader<'_, K, V> {
+    /// Ends the flight as if it had not been, and takes its key back.
+    fn step_back(mut self) -> (FlightKey<K>, Option<Arc<K>>) {
+        self.stage = Stage::Ended;
+        let (key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
+        drop(arrival);
+        (key, self.appraised_key.take())
+    }
+
+    /// Ends the flight and removes the entry of its key, unless a later write has won.
+    fn remove(&mut self)
+    where
+        K: Eq,
+    {
+        let Self { store, hash, ticket, .. } = *self;
+        let now = store.lifetimes().now();
+        let mut departed = Departed::default();
+        let (entry, key, arrival) =
+            store.shard(hash).remove_by_update(hash, ticket, now, &store.ledger, &mut departed);
+        self.stage = Stage::Ended;
+        // The waiters come before the user's `Drop`.
+        drop(arrival);
+        drop((entry, key, departed));
+    }
+}
