@@ -22,6 +22,8 @@
 //! - [`AsyncLru`] is the cache, [`Builder`] its configuration.
 //! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers. A [`KeyExtractor`]
 //!   says what of the arguments tells calls apart.
+//! - [`Lookup`] tells of one call where its value came from.
+//! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart.
 //! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
 //!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
 //! - [`Update`] says what [`AsyncLru::update_with`] does with a value.
