@@ -6,7 +6,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -391,6 +391,43 @@ fn a_call_that_joined_before_the_closure_panicked_goes_on() {
         assert_eq!(message_of_panic(|| now(cache.get_or_insert_detached(1, fails))), "bang");
     });
     assert_eq!(cache.get(&1), Some(7));
+    assert_eq!(cache.validate(), 0);
+}
+
+/// A waker that panics when it is cloned.
+fn waker_that_panics() -> Waker {
+    fn clone(_: *const ()) -> RawWaker {
+        panic!("bang")
+    }
+    fn nothing(_: *const ()) {}
+    static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, nothing, nothing, nothing);
+    // The functions ignore the pointer.
+    #[allow(unsafe_code, reason = "a safe waker cannot panic when it is cloned")]
+    unsafe {
+        Waker::from_raw(RawWaker::new(std::ptr::null(), &VTABLE))
+    }
+}
+
+#[test]
+fn a_call_that_joined_while_the_closure_ran_is_woken_if_the_leader_never_polls_the_load() {
+    let cache = Cache::new(10);
+    let mut joined = Box::pin(cache.get_or_insert_with(1, async || unreachable!("it joins")));
+    let flag = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&flag));
+    let mut leader = hand(cache.get_or_insert_detached(1, || {
+        let poll_joined = || joined.as_mut().poll(&mut Context::from_waker(&waker));
+        // Within the closure's own thread it would wait for itself.
+        thread::scope(|scope| {
+            assert!(scope.spawn(poll_joined).join().unwrap().is_pending());
+        });
+        load(0, 10)
+    }));
+    let leader_panics = waker_that_panics();
+    let poll_leader = || leader.as_mut().poll(&mut Context::from_waker(&leader_panics));
+    assert_eq!(message_of_panic(poll_leader), "bang");
+    drop(leader);
+    assert!(flag.0.load(Ordering::SeqCst));
+    assert_eq!(poll(&mut joined), Poll::Ready(10));
     assert_eq!(cache.validate(), 0);
 }
 
