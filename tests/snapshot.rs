@@ -247,10 +247,13 @@ fn a_restored_entry_lives_no_longer_than_the_cache_lets_any() {
     assert_eq!(cache.snapshot_with_ttl(), expected);
     assert_eq!(cache.validate(), 0);
 
-    let forever = Cache::new(10);
-    assert_eq!(forever.restore_blocking(entries), 4);
-    assert_eq!(forever.snapshot_with_ttl(), [2, 3, 4, 5].map(|key| (key, key * 10, None)));
-    assert_eq!(forever.validate(), 0);
+    let without_a_rule = Cache::builder().maxsize(10).clock(ManualClock::new()).build();
+    assert_eq!(without_a_rule.restore_blocking(entries), 4);
+    assert_eq!(
+        without_a_rule.snapshot_with_ttl(),
+        [(2, 20, Some(TTL / 2)), (3, 30, Some(2 * TTL)), (4, 40, None), (5, 50, None)]
+    );
+    assert_eq!(without_a_rule.validate(), 0);
 }
 
 #[test]

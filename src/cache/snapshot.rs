@@ -79,17 +79,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// comes more than once, one of its entries is taken.
     ///
     /// Afterwards the restored entries are the most recently used, in their order. Each has the time
-    /// left that it comes with, counted from its return and never more than the cache's time to live;
-    /// `None` stands for all of that. Those with none left are skipped. A cache without a time to live
-    /// keeps the others for ever.
-    ///
-    /// In a cache with a time to live, what takes in an entry grows with the number of those that the
-    /// shard holds already and that expire later than it.
+    /// left that it comes with, counted from its return and never more than the cache's own rules for
+    /// expiry give it; `None` stands for all of that. Those with none left are skipped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid. Some entries are restored, and perhaps not in their
-    /// order; the others are dropped.
+    /// Dropping the future leaves the cache valid. Some entries are restored, the least recently used
+    /// first; the others are dropped.
     ///
     /// # Panics
     ///

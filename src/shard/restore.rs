@@ -31,8 +31,9 @@ impl<K, V> Shard<K, V> {
         K: Eq,
     {
         let mut state = self.writable();
-        let now = now.map(|now| self.settle(now));
-        state.admit(entry, deadlines, now, ledger, departed)
+        let settled = now.map(|now| self.settle(now));
+        let late = settled.zip(now).map_or(0, |(settled, read)| settled - read);
+        state.admit(entry, deadlines.put_off(late), settled, ledger, departed)
     }
 }
 
