@@ -4,6 +4,7 @@ mod bulk;
 mod detached;
 mod inspect;
 mod invalidate_if;
+mod janitor;
 mod lifetimes;
 mod lookup;
 mod snapshot;

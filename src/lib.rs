@@ -64,6 +64,7 @@
 #![forbid(unsafe_code)]
 
 mod appraisal;
+mod bell;
 mod builder;
 mod cache;
 mod clock;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use equivalent::Equivalent;
 
 use crate::appraisal::{Appraisal, Measure};
+use crate::bell::Bell;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::index::{Incoming, Index};
@@ -39,6 +41,8 @@ pub(crate) struct Store<K, V> {
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
     /// entry in all shards before every eviction.
     soonest: AtomicU64,
+    /// Rung when an entry comes that expires before all others, and when the cache is gone.
+    bell: Arc<Bell>,
 }
 
 impl<K, V> Store<K, V> {
@@ -64,6 +68,7 @@ impl<K, V> Store<K, V> {
             measure,
             coalescing,
             soonest: AtomicU64::new(NEVER),
+            bell: Arc::default(),
         }
     }
 
@@ -254,7 +259,34 @@ impl<K, V> Store<K, V> {
     fn expect_expiry(&self, deadline: Nanos) {
         if deadline < self.soonest.load(Ordering::Relaxed) {
             self.soonest.fetch_min(deadline, Ordering::Relaxed);
+            self.bell.ring();
         }
+    }
+
+    /// What is rung when an entry comes that expires before all others, and when the cache is gone.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
+    /// How long it takes until an entry may expire, as far as is known; `None` if none ever does.
+    ///
+    /// Whoever wants to be told of entries that change that listens before.
+    pub(crate) fn time_to_expiry(&self) -> Option<Duration> {
+        // Whatever is added to a shard after the look at it brings its deadline in by itself.
+        self.soonest.store(NEVER, Ordering::Relaxed);
+        let deadlines = self.shards.iter().map(Shard::soonest_deadline);
+        let soonest = deadlines.min().unwrap_or(NEVER);
+        self.soonest.fetch_min(soonest, Ordering::Relaxed);
+        let now = self.lifetimes.now()?;
+        (soonest != NEVER).then(|| Duration::from_nanos(soonest.saturating_sub(now)))
+    }
+
+    /// Frees some of what has expired in the shard of this number; `None` if there is no such shard or
+    /// nothing expires.
+    pub(crate) fn purge(&self, shard: usize) -> Option<Purged> {
+        let now = self.lifetimes.now()?;
+        let mut departed = Departed::default();
+        Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
     }
 
     /// Takes the least recently used entry out of another shard.
@@ -305,6 +337,12 @@ impl<K: Eq, V> Store<K, V> {
         assert_eq!(entries, self.ledger.len(), "every room is an entry's");
         assert!(entries <= self.ledger.maxsize());
         flights
+    }
+}
+
+impl<K, V> Drop for Store<K, V> {
+    fn drop(&mut self) {
+        self.bell.ring();
     }
 }
 

@@ -1,0 +1,98 @@
+//! What wakes a task that waits for something to happen in a cache.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
+
+/// Rung when something has happened, heard by all who listen.
+#[derive(Default)]
+pub(crate) struct Bell {
+    /// How often it was rung; changed under the lock of `wakers`.
+    rung: AtomicU64,
+    /// How many hear it. Spares those who ring the lock as long as there is nobody.
+    hearers: AtomicUsize,
+    wakers: Mutex<Slab<Waker>>,
+}
+
+impl Bell {
+    fn wakers(&self) -> MutexGuard<'_, Slab<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes all who listen. Calls user code: never under a lock.
+    pub(crate) fn ring(&self) {
+        if self.hearers.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let wakers = {
+            let mut wakers = self.wakers();
+            self.rung.fetch_add(1, Ordering::SeqCst);
+            std::mem::take(&mut *wakers)
+        };
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Begins to listen: what is rung from now on is heard.
+    pub(crate) fn ear(self: &Arc<Self>) -> Ear {
+        self.hearers.fetch_add(1, Ordering::SeqCst);
+        Ear { since: self.rung.load(Ordering::SeqCst), bell: Arc::clone(self), place: None }
+    }
+}
+
+/// Ready once the bell was rung since this was made.
+pub(crate) struct Ear {
+    bell: Arc<Bell>,
+    since: u64,
+    /// Where its waker is kept, until the bell is rung.
+    place: Option<usize>,
+}
+
+impl Ear {
+    fn has_heard(&self) -> bool {
+        self.bell.rung.load(Ordering::SeqCst) != self.since
+    }
+}
+
+impl Future for Ear {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Cloned before the lock is taken, and the old one dropped after it is released.
+        let waker = cx.waker().clone();
+        let _old;
+        {
+            let bell = Arc::clone(&self.bell);
+            let mut wakers = bell.wakers();
+            if self.has_heard() {
+                // Whoever has rung takes all wakers out.
+                self.place = None;
+                return Poll::Ready(());
+            }
+            match self.place {
+                Some(place) => _old = Some(std::mem::replace(&mut wakers[place], waker)),
+                None => {
+                    self.place = Some(wakers.insert(waker));
+                    _old = None;
+                }
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.bell.hearers.fetch_sub(1, Ordering::SeqCst);
+        let _waker = {
+            let mut wakers = self.bell.wakers();
+            let place = self.place.filter(|_| !self.has_heard());
+            place.map(|place| wakers.remove(place))
+        };
+    }
+}
