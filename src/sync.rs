@@ -29,25 +29,86 @@ mod real {
 mod scheduled {
     pub(crate) use std::sync::OnceLock;
 
-    pub(crate) use super::tried::{Locked, TryLock};
     pub(crate) use shuttle::hint::spin_loop;
     pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
     pub(crate) use shuttle::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use shuttle::thread::yield_now;
     pub(crate) use shuttle::thread_local;
+
+    pub(crate) type Locked<'a, T> = MutexGuard<'a, T>;
+
+    pub(crate) struct TryLock<T>(Mutex<T>);
+
+    impl<T> TryLock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
 }
 
 #[cfg(async_lru_loom)]
 mod modelled {
+    use std::ops::{Deref, DerefMut};
     use std::sync::{LockResult, TryLockResult};
 
-    use loom::sync::atomic::{AtomicBool, Ordering};
+    use loom::sync::atomic::{self, AtomicBool, Ordering};
 
-    pub(crate) use super::tried::{Locked, TryLock};
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
     pub(crate) use loom::sync::{MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use loom::thread::yield_now;
+
+    /// Loom's, with a count of its uses. Of several threads that have loaded it loom knows only the last,
+    /// and would not try to have another thread store before the others; all uses of the count it
+    /// knows. The count puts no order on what is loaded and stored.
+    #[derive(Default)]
+    pub(crate) struct AtomicU64 {
+        value: atomic::AtomicU64,
+        uses: atomic::AtomicU64,
+    }
+
+    impl AtomicU64 {
+        pub(crate) fn new(value: u64) -> Self {
+            Self { value: atomic::AtomicU64::new(value), uses: atomic::AtomicU64::new(0) }
+        }
+
+        fn used(&self) -> &atomic::AtomicU64 {
+            self.uses.fetch_add(1, Ordering::Relaxed);
+            &self.value
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> u64 {
+            self.used().load(order)
+        }
+
+        pub(crate) fn store(&self, value: u64, order: Ordering) {
+            self.used().store(value, order);
+        }
+
+        pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
+            self.used().swap(value, order)
+        }
+
+        pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+            self.used().fetch_add(value, order)
+        }
+
+        pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
+            self.used().fetch_or(value, order)
+        }
+
+        pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+            self.used().fetch_max(value, order)
+        }
+
+        pub(crate) fn fetch_min(&self, value: u64, order: Ordering) -> u64 {
+            self.used().fetch_min(value, order)
+        }
+    }
 
     /// Loom's, with a default.
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -102,6 +163,58 @@ mod modelled {
         }
     }
 
+    /// One that shows loom the end of its use, as the locks of its own do not: only so does it try what
+    /// finds it in use.
+    pub(crate) struct TryLock<T> {
+        value: std::sync::Mutex<T>,
+        is_locked: AtomicBool,
+    }
+
+    impl<T> TryLock<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self { value: std::sync::Mutex::new(value), is_locked: AtomicBool::new(false) }
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
+            // Read first, for loom lets only a load see in the end what another thread has stored.
+            if self.is_locked.load(Ordering::Relaxed) {
+                return None;
+            }
+            let free =
+                self.is_locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+            free.ok()?;
+            let value = self.value.try_lock().expect("nobody else has it");
+            Some(Locked { value: Some(value), is_locked: &self.is_locked })
+        }
+    }
+
+    pub(crate) struct Locked<'a, T> {
+        /// `None` once it is let go.
+        value: Option<std::sync::MutexGuard<'a, T>>,
+        is_locked: &'a AtomicBool,
+    }
+
+    impl<T> Deref for Locked<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.value.as_ref().expect("still locked")
+        }
+    }
+
+    impl<T> DerefMut for Locked<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.value.as_mut().expect("still locked")
+        }
+    }
+
+    impl<T> Drop for Locked<'_, T> {
+        fn drop(&mut self) {
+            self.value = None;
+            self.is_locked.store(false, Ordering::Release);
+        }
+    }
+
     /// Loom's, for values that are constants.
     macro_rules! local {
         ($($(#[$attribute:meta])* static $name:ident: $type:ty = const { $initial:expr };)+) => {
@@ -109,23 +222,4 @@ mod modelled {
         };
     }
     pub(crate) use local as thread_local;
-}
-
-#[cfg(any(async_lru_shuttle, async_lru_loom))]
-mod tried {
-    use super::{Mutex, MutexGuard};
-
-    pub(crate) type Locked<'a, T> = MutexGuard<'a, T>;
-
-    pub(crate) struct TryLock<T>(Mutex<T>);
-
-    impl<T> TryLock<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(Mutex::new(value))
-        }
-
-        pub(crate) fn try_lock(&self) -> Option<Locked<'_, T>> {
-            self.0.try_lock().ok()
-        }
-    }
 }

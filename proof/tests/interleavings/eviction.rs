@@ -124,6 +124,41 @@ fn a_shard_without_an_entry_takes_the_room_of_another_while_that_gives_room_back
 }
 
 #[test]
+fn a_room_that_an_insertion_does_not_need_any_more_is_given_back() {
+    explore(|| {
+        let (cache, mint) = (builder(2).shards(2).build(), Mint::default());
+        let [[a, _], others] = SHARDS;
+        mint.fill(&cache, others);
+        // Both may take the room of an entry of the other shard, and one of them replaces the other's.
+        let replaced = scope(|scope| {
+            let other = scope.spawn(|| number(cache.insert_blocking(a, mint.value(a))));
+            let replaced = [number(cache.insert_blocking(a, mint.value(a)))];
+            replaced.into_iter().chain([other.join().unwrap()]).flatten().count()
+        });
+        assert_eq!(replaced, 1);
+        assert_eq!(cache.len() + cache.stats().evictions as usize, 3);
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn two_shards_that_want_the_last_room_at_once_evict_one_entry() {
+    explore(|| {
+        let (cache, mint) = (builder(3).shards(2).build(), Mint::default());
+        let [[a, other_a], [b, other_b]] = SHARDS;
+        mint.fill(&cache, [a, b]);
+        scope(|scope| {
+            scope.spawn(|| mint.fill(&cache, [other_a]));
+            scope.spawn(|| block_on(cache.insert(other_b, mint.value(other_b))));
+            assert!(cache.len() <= 3);
+        });
+        assert!(cache.contains_key(&other_a) && cache.contains_key(&other_b));
+        assert_eq!((cache.len(), cache.stats().evictions), (3, 1));
+        mint.close(cache);
+    });
+}
+
+#[test]
 fn nothing_is_evicted_while_there_is_room_in_any_shard() {
     explore(|| {
         let (cache, mint) = (builder(3).shards(2).build(), Mint::default());

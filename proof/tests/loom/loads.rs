@@ -47,6 +47,18 @@ fn of_three_callers_one_loads() {
     });
 }
 
+/// In a cache that keeps nothing, only the flight itself can hand the value to those who have joined it.
+#[test]
+fn a_cache_that_keeps_nothing_hands_the_value_to_all_who_wait() {
+    explore(Extent::Whole, || {
+        let world = World::new(builder(0).build(), []);
+        at_once(&world, [|w| block_on(call(w, 7)), |w| block_on(call(w, 8))]);
+        let stats = world.cache.stats();
+        assert_eq!((stats.loads, stats.coalesced), (stats.misses, 2 - stats.misses));
+        close(world);
+    });
+}
+
 /// The end of a dropped call wakes whoever has joined it, or is seen by whoever is about to.
 #[test]
 fn a_call_that_is_dropped_leaves_the_load_to_one_who_waits() {
