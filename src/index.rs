@@ -315,7 +315,14 @@ impl<K, V> Index<K, V> {
         self.stamps[slot].store(stamp, Ordering::Relaxed);
     }
 
+    #[inline]
     fn set_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {
+        if self.has_deadlines() || deadlines != Deadlines::NONE || size.is_some() {
+            self.set_some_extras(slot, deadlines, size);
+        }
+    }
+
+    fn set_some_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {
         let Deadlines { fixed, idle } = deadlines;
         if fixed != NEVER || slot < self.deadlines.len() {
             set(&mut self.deadlines, slot, fixed, || NEVER);
