@@ -42,7 +42,8 @@ impl Totals {
 
 /// The counters of one cache.
 pub(crate) struct Counters {
-    owned: Box<[OnceLock<Box<Stripe>>]>,
+    /// In place, as are the pins of threads: a hit has enough pointers to follow.
+    owned: [OnceLock<Box<Stripe>>; NUMBERS],
     shared: Stripe,
     /// The totals at the last reset. Owners alone may write their stripes, so a reset moves the zero
     /// point and leaves the stripes as they are.
@@ -52,7 +53,7 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            owned: (0..NUMBERS).map(|_| OnceLock::new()).collect(),
+            owned: std::array::from_fn(|_| OnceLock::new()),
             shared: Stripe::default(),
             zero: Mutex::default(),
         }
@@ -99,7 +100,7 @@ impl Counters {
     /// Bytes that the stripes take on the heap.
     pub(crate) fn heap_size(&self) -> usize {
         let stripes = self.owned.iter().filter(|stripe| stripe.get().is_some()).count();
-        size_of_val(&*self.owned) + stripes * size_of::<Stripe>()
+        stripes * size_of::<Stripe>()
     }
 
     fn sum(&self) -> Totals {

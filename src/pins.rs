@@ -27,13 +27,13 @@ const PADDING: usize = 8;
 /// The pins of all threads in all shards of a cache.
 pub(crate) struct Pins<T> {
     /// By thread, then by shard; made when a thread first pins a shard.
-    by_thread: Box<[OnceLock<PinsOfThread<T>>]>,
+    by_thread: [OnceLock<PinsOfThread<T>>; NUMBERS],
     shards: usize,
 }
 
 impl<T> Pins<T> {
     pub(crate) fn new(shards: usize) -> Self {
-        Self { by_thread: (0..NUMBERS).map(|_| OnceLock::new()).collect(), shards }
+        Self { by_thread: std::array::from_fn(|_| OnceLock::new()), shards }
     }
 
     /// Where `thread` keeps its pin of the shard at `place`, if it has pinned any.
@@ -52,7 +52,7 @@ impl<T> Pins<T> {
     /// Bytes that the pins take on the heap.
     pub(crate) fn heap_size(&self) -> usize {
         let pins = self.by_thread.iter().filter_map(OnceLock::get);
-        size_of_val(&*self.by_thread) + pins.map(|pins| size_of_val(&**pins)).sum::<usize>()
+        pins.map(|pins| size_of_val(&**pins)).sum()
     }
 }
 
