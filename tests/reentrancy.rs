@@ -175,6 +175,7 @@ fn flights(
     }
 }
 
+/// Against (A23), (A24) of `docs/reliability.md`.
 #[test]
 fn every_callback_may_call_every_method() {
     watched(|progress| {
