@@ -516,7 +516,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
         let appraisal = store.appraise(&key, &value).with_own(own);
         if !appraisal.lets_live() {
-            return Err(store.remove(hash, &key).into_value());
+            let removed = store.remove(hash, &key);
+            // First: a `Drop` that panics after it would leak what is on its way to the caller.
+            drop((key, value));
+            return Err(removed.into_value());
         }
         Ok(store.submission(hash, Origin::Caller(Some(key)), value, appraisal))
     }

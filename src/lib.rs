@@ -23,6 +23,10 @@
 //! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers. A [`KeyExtractor`]
 //!   says what of the arguments tells calls apart.
 //! - [`Lookup`] tells of one call where its value came from.
+//! - [`AsyncLru::get_or_insert_many`] loads many keys in one go, and
+//!   [`AsyncLru::get_or_insert_detached`] in a flight that outlives the call that started it.
+//! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
+//!   [`AsyncLru::insert_with_ttl`] says it of one.
 //! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart.
 //! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
 //!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
@@ -56,10 +60,12 @@
 //! the waiters; the first to be polled leads the next flight.
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
-//! the way of one call; `snapshot` and `restore` copy entries out and take them in, and `sweep`
-//! judges them; `store` is all shards together, `shard` one of them with its locks and its writer.
-//! Under the locks lie `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry)
-//! and `flight` (loads in progress), none of which knows the locks of a shard.
+//! the way of one call, also of a detached one, of one for many keys (`fetch::bulk`) and of an update;
+//! `snapshot` and `restore` copy entries out and take them in, and `sweep` judges them; `store` is all
+//! shards together, with the rules for their `lifetime`s, and `shard` one of them with its lock and its
+//! writer. Under the lock lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
+//! expiry, by the timer wheel of `wheel` where deadlines are in no order) and `flight` (loads in
+//! progress), none of which knows the lock of a shard. `pins` let hits read a quiet shard without it.
 
 #![forbid(unsafe_code)]
 

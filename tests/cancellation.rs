@@ -91,6 +91,7 @@ fn run_all(futures: Vec<Hand<'_, u32>>) -> Vec<u32> {
     futures_lite::future::block_on(join_all(futures))
 }
 
+/// Against (A3), (A6) of `docs/reliability.md`.
 #[test]
 fn a_waiter_that_was_woken_and_is_not_polled_any_more_holds_up_nobody() {
     for gone in ["dropped", "kept", "leaked"] {
@@ -124,6 +125,7 @@ fn a_waiter_that_was_woken_and_is_not_polled_any_more_holds_up_nobody() {
     }
 }
 
+/// Against (A8) of `docs/reliability.md`.
 #[test]
 fn ten_thousand_aborted_leaders_are_no_limit() {
     let cache = Cache::new(10);
@@ -145,6 +147,7 @@ fn ten_thousand_aborted_leaders_are_no_limit() {
     assert_eq!(cache.stats().load_failures, 10_001);
 }
 
+/// Against (A1), (A2) of `docs/reliability.md`.
 #[test]
 fn a_leader_that_is_leaked_keeps_its_waiters_waiting_until_a_write_frees_the_key() {
     // The documented limit: the load runs in the leader's future.
@@ -174,6 +177,7 @@ fn a_leader_that_is_kept_unpolled_keeps_its_waiters_waiting_until_it_is_dropped(
     assert_eq!(poll(&mut waiter), Poll::Ready(2));
 }
 
+/// Against (A5) of `docs/reliability.md`.
 #[test]
 fn the_latest_waker_is_woken() {
     struct Flag(AtomicBool);
@@ -234,6 +238,7 @@ executors! {
         assert_eq!(cache.stats().loads, 101);
     }
 
+    /// Against (A9) of `docs/reliability.md`.
     async fn waiters_of_a_cancelled_leader_agree_on_the_value_of_one_of_them() {
         let cache = Cache::new(10);
         let leader = or(cache.get_or_insert_with(1, pending::<u32>), async {
@@ -260,6 +265,7 @@ executors! {
     }
 }
 
+/// Against (A10) of `docs/reliability.md`.
 #[test]
 fn a_runtime_that_shuts_down_in_the_middle_of_a_load_frees_the_key() {
     let cache = Cache::new(10);

@@ -106,6 +106,7 @@ fn the_bound_holds_at_every_moment_under_threads() {
     }
 }
 
+/// Against (A13), (A14) of `docs/reliability.md`.
 #[test]
 fn an_entry_that_is_read_all_the_time_does_not_keep_writers_waiting() {
     let cache = AsyncLru::<u32, u32>::builder().maxsize(1).build();

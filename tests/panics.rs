@@ -112,6 +112,14 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         call();
         100
     });
+    let own_lifetimes = |clock: ManualClock| {
+        let lifetime = |key: &Loud, _: &Loud| {
+            call();
+            (key.0 % 2 == 1).then_some(Duration::from_millis(500))
+        };
+        let builder = Cache::builder().maxsize(3).clock(loud(&clock)).expiry(lifetime);
+        (builder.time_to_idle(Duration::from_secs(1)).build(), clock)
+    };
     vec![
         (Cache::new(3), clock()),
         (Cache::new(0), clock()),
@@ -119,6 +127,7 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         (Cache::builder().maxsize(3).without_single_flight().build(), clock()),
         (measured.build(), clock()),
         timed(clock()),
+        own_lifetimes(clock()),
     ]
 }
 
@@ -255,6 +264,20 @@ const SCENARIOS: &[Scenario] = &[
         clock.advance(Duration::from_secs(1));
         tried(|| block_on(cache.purge_expired()));
         tried(|| cache.purge_expired_blocking());
+    }),
+    ("insert with lifetimes of their own", |cache, clock| {
+        fill(cache);
+        let ttl = Duration::from_millis(100);
+        tried(|| block_on(cache.insert_with_ttl(Loud::new(1), Loud::new(1), ttl)));
+        tried(|| cache.insert_with_ttl_blocking(Loud::new(4), Loud::new(4), 2 * ttl));
+        clock.advance(ttl);
+        tried(|| cache.insert_blocking(Loud::new(5), Loud::new(5)));
+        tried(|| cache.insert_with_ttl_blocking(Loud::new(5), Loud::new(5), Duration::ZERO));
+        clock.advance(ttl);
+        tried(|| block_on(cache.purge_expired()));
+        flight(cache, 6, Waker::noop(), &|cache| {
+            cache.insert_with_ttl_blocking(Loud::new(6), Loud::new(7), Duration::ZERO);
+        });
     }),
     ("restore", |cache, clock| {
         let entries = |keys: [u32; 3]| {

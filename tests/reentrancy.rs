@@ -22,7 +22,7 @@ use std::task::Context;
 
 use async_lru::{AsyncLru, ManualClock, Memo};
 use callbacks::{
-    Cache, Callback, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
+    Cache, Callback, Change, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
     drop_those_in_progress, forget_wakers, offer, poll_those_in_progress,
 };
 use common::{Hand, hand, now, poll};
@@ -43,11 +43,43 @@ fn use_everything(memos: &Memos, shared: &Arc<Shared>) {
         drop(at_work(|| cache.get(&key)));
         drop(at_work(|| (cache.peek(&key), cache.contains_key(&key), cache.keys())));
     }
+    let entries = at_work(|| cache.snapshot_with_ttl());
+    at_work(|| {
+        cache.invalidate_if_blocking(|_, _| {
+            shared.reached(Callback::Predicate);
+            true
+        })
+    });
+    at_work(|| within_few_polls(cache.restore(entries)));
+    for change in [Change::Keep, Change::Put, Change::Remove] {
+        let (key, update) = (shared.key(1), shared.update(change));
+        drop(at_work(|| within_few_polls(cache.try_update_with(key, update))));
+    }
     for form in Form::ALL {
-        flights(cache, shared, form, Load::Succeeds);
+        let call = |load| {
+            let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
+            hand(async move { drop(form.call(&cache, key, loader).await) })
+        };
+        flights(cache, shared, Load::Succeeds, &call);
         if form.is_fallible() {
-            flights(cache, shared, form, Load::Fails);
+            flights(cache, shared, Load::Fails, &call);
         }
+    }
+    for load in [Load::Succeeds, Load::Fails] {
+        flights(cache, shared, load, &|load| {
+            let (cache, key, loader) = (cache.clone(), shared.key(5), shared.detached_loader(load));
+            hand(async move { drop(cache.try_get_or_insert_detached(key, loader).await) })
+        });
+        flights(cache, shared, load, &|load| {
+            let (cache, keys) = (cache.clone(), [5, 6].map(|number| shared.key(number)));
+            let loader = shared.bulk_loader(load);
+            hand(async move { drop(cache.try_get_or_insert_many(keys, loader).await) })
+        });
+        flights(cache, shared, load, &|load| {
+            let change = if load == Load::Succeeds { Change::Put } else { Change::Fails };
+            let (cache, key, update) = (cache.clone(), shared.key(5), shared.update(change));
+            hand(async move { drop(cache.try_update_with(key, update).await) })
+        });
     }
     drop(at_work(|| within_few_polls(memos.sure.call(shared.args(7, Load::Succeeds)))));
     for load in [Load::Fails, Load::Succeeds] {
@@ -103,17 +135,21 @@ enum Ending {
     IsDropped,
 }
 
-/// Loads a key that two other calls wait for, one of them polled with two wakers.
-fn flights(cache: &Cache, shared: &Arc<Shared>, form: Form, load: Load) {
+/// Makes a call for key 5 that two others wait for, one of them polled with two wakers.
+fn flights(
+    cache: &Cache,
+    shared: &Arc<Shared>,
+    load: Load,
+    call: &dyn Fn(Load) -> Hand<'static, ()>,
+) {
     let in_progress = |load| {
-        let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
-        offer(hand(async move { drop(form.call(&cache, key, loader).await) }));
+        offer(call(load));
         at_work(poll_those_in_progress);
     };
     for ending in [Ending::Ends, Ending::IsInsertedOver, Ending::IsClearedAway, Ending::IsDropped] {
         in_progress(load);
         in_progress(Load::Succeeds);
-        let mut waiter = form.call(cache, shared.key(5), shared.loader(Load::Succeeds));
+        let mut waiter = call(Load::Succeeds);
         let mut is_waiting = true;
         for _ in 0..2 {
             let waker = calling_waker(shared);
@@ -128,16 +164,18 @@ fn flights(cache: &Cache, shared: &Arc<Shared>, form: Form, load: Load) {
             Ending::IsClearedAway => at_work(|| cache.clear_blocking()),
             Ending::IsDropped => at_work(drop_those_in_progress),
         }
+        // The others may wait for it by now.
+        if is_waiting {
+            offer(waiter);
+        }
         let is_over = (0..50).any(|_| !at_work(poll_those_in_progress));
         assert!(is_over, "calls in progress never end");
-        if is_waiting {
-            drop(at_work(|| within_few_polls(waiter)));
-        }
         forget_wakers();
         remove(cache, shared, 5);
     }
 }
 
+/// Against (A23), (A24) of `docs/reliability.md`.
 #[test]
 fn every_callback_may_call_every_method() {
     watched(|progress| {

@@ -4,12 +4,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Clock, ManualClock, Memo};
+use async_lru::{AsyncLru, Builder, Clock, ManualClock, Memo, Update};
 use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand, poll};
@@ -23,9 +24,16 @@ pub enum Callback {
     Hash,
     Extract,
     Measure,
+    Expiry,
+    Predicate,
     Clock,
     LoaderCall,
     LoaderPoll,
+    DetachedPoll,
+    BulkCall,
+    BulkPoll,
+    UpdateCall,
+    UpdatePoll,
     WakerClone,
     WakerWake,
     WakerDrop,
@@ -40,13 +48,20 @@ pub enum Callback {
 }
 
 impl Callback {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::Hash,
         Self::Extract,
         Self::Measure,
+        Self::Expiry,
+        Self::Predicate,
         Self::Clock,
         Self::LoaderCall,
         Self::LoaderPoll,
+        Self::DetachedPoll,
+        Self::BulkCall,
+        Self::BulkPoll,
+        Self::UpdateCall,
+        Self::UpdatePoll,
         Self::WakerClone,
         Self::WakerWake,
         Self::WakerDrop,
@@ -108,35 +123,104 @@ impl Shared {
     pub fn loader(
         self: &Arc<Self>,
         load: Load,
-    ) -> impl FnOnce() -> Hand<'static, Result<Value, Failure>> + 'static {
+    ) -> impl FnOnce() -> SendHand<Result<Value, Failure>> + 'static {
+        self.loader_polled_as(Callback::LoaderPoll, load)
+    }
+
+    /// The closure of a detached call.
+    pub fn detached_loader(
+        self: &Arc<Self>,
+        load: Load,
+    ) -> impl FnOnce() -> SendHand<Result<Value, Failure>> + 'static {
+        self.loader_polled_as(Callback::DetachedPoll, load)
+    }
+
+    fn loader_polled_as(
+        self: &Arc<Self>,
+        poll: Callback,
+        load: Load,
+    ) -> impl FnOnce() -> SendHand<Result<Value, Failure>> + 'static {
         let shared = Arc::clone(self);
         let probe = Probe::new(self, Callback::DropLoader);
         move || {
             let _probe = probe;
             shared.reached(Callback::LoaderCall);
-            hand(shared.load(load))
+            let probe = Probe::new(&shared, Callback::DropLoad);
+            Box::pin(async move {
+                let _probe = probe;
+                shared.work(poll).await;
+                shared.end(load).map(|()| shared.value())
+            })
         }
     }
 
-    /// The future of a load, which yields a few times.
-    fn load(self: Arc<Self>, load: Load) -> impl Future<Output = Result<Value, Failure>> + 'static {
-        let probe = Probe::new(&self, Callback::DropLoad);
-        async move {
-            let _probe = probe;
-            for _ in 0..3 {
-                self.reached(Callback::LoaderPoll);
-                yield_now().await;
-            }
-            match load {
-                Load::Succeeds => Ok(self.value()),
-                Load::Fails => Err(Failure { probe: Probe::new(&self, Callback::DropFailure) }),
-            }
+    /// The closure of a call for many keys.
+    pub fn bulk_loader(
+        self: &Arc<Self>,
+        load: Load,
+    ) -> impl FnMut(Vec<Key>) -> Hand<'static, Result<Pairs, Failure>> + 'static {
+        let shared = Arc::clone(self);
+        let probe = Probe::new(self, Callback::DropLoader);
+        move |missing| {
+            let _of_the_closure = &probe;
+            shared.reached(Callback::BulkCall);
+            let shared = Arc::clone(&shared);
+            let probe = Probe::new(&shared, Callback::DropLoad);
+            hand(async move {
+                let _probe = probe;
+                shared.work(Callback::BulkPoll).await;
+                shared.end(load)?;
+                Ok(missing.into_iter().map(|key| (key, shared.value())).collect())
+            })
         }
+    }
+
+    /// The closure of an update.
+    pub fn update(
+        self: &Arc<Self>,
+        change: Change,
+    ) -> impl FnOnce(Option<Value>) -> Hand<'static, Result<Update<Value>, Failure>> + 'static {
+        let shared = Arc::clone(self);
+        let probe = Probe::new(self, Callback::DropLoader);
+        move |value| {
+            let _probe = probe;
+            shared.reached(Callback::UpdateCall);
+            let probe = Probe::new(&shared, Callback::DropLoad);
+            hand(async move {
+                let _given = (value, probe);
+                shared.work(Callback::UpdatePoll).await;
+                match change {
+                    Change::Put => Ok(Update::Put(shared.value())),
+                    Change::Keep => Ok(Update::Keep),
+                    Change::Remove => Ok(Update::Remove),
+                    Change::Fails => Err(shared.failure()),
+                }
+            })
+        }
+    }
+
+    /// What the future of a closure does, which yields a few times.
+    async fn work(self: &Arc<Self>, poll: Callback) {
+        for _ in 0..3 {
+            self.reached(poll);
+            yield_now().await;
+        }
+    }
+
+    fn end(self: &Arc<Self>, load: Load) -> Result<(), Failure> {
+        match load {
+            Load::Succeeds => Ok(()),
+            Load::Fails => Err(self.failure()),
+        }
+    }
+
+    fn failure(self: &Arc<Self>) -> Failure {
+        Failure { probe: Probe::new(self, Callback::DropFailure) }
     }
 
     /// The user's code runs: calls the method if this is the callback to do so. One level of calling
     /// back is enough.
-    fn reached(self: &Arc<Self>, callback: Callback) {
+    pub fn reached(self: &Arc<Self>, callback: Callback) {
         if callback != self.callback || WORK.get() != Work::Cache {
             return;
         }
@@ -233,11 +317,31 @@ impl Clone for Failure {
     }
 }
 
+/// What a load of many keys brings.
+pub type Pairs = Vec<(Key, Value)>;
+
 /// How a load ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     Succeeds,
     Fails,
+}
+
+/// What an update does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put,
+    Keep,
+    Remove,
+    Fails,
+}
+
+/// A future in a box that any thread may poll.
+pub type SendHand<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The value of a load that was not told to fail.
+pub async fn sure(load: impl Future<Output = Result<Value, Failure>>) -> Value {
+    load.await.unwrap_or_else(|_| unreachable!("it was not told to fail"))
 }
 
 /// The arguments of a memo.
@@ -258,8 +362,7 @@ fn try_load(args: Args) -> Hand<'static, Result<Value, Failure>> {
 }
 
 fn load(args: Args) -> Hand<'static, Value> {
-    let load = try_load(args);
-    hand(async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) })
+    hand(sure(try_load(args)))
 }
 
 struct CallingClock(Arc<Shared>);
@@ -293,7 +396,7 @@ impl Memos {
     }
 }
 
-/// A kind of cache, all of which measure their entries and let them expire.
+/// A kind of cache, all of which measure their entries and let them expire, some sooner than others.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub maxsize: usize,
@@ -312,11 +415,11 @@ impl Kind {
         ]
     }
 
-    /// Whether a cache of this kind runs the callback for certain: nothing is measured where nothing is
+    /// Whether a cache of this kind runs the callback for certain: no entry is looked at where none is
     /// kept, and only who waits for another has a waker there or is told of its failure.
     pub fn reaches(self, callback: Callback) -> bool {
         match callback {
-            Callback::Measure => self.maxsize > 0,
+            Callback::Measure | Callback::Expiry | Callback::Predicate => self.maxsize > 0,
             Callback::WakerClone
             | Callback::WakerWake
             | Callback::WakerDrop
@@ -327,7 +430,7 @@ impl Kind {
     }
 
     fn builder(self, shared: &Arc<Shared>) -> Builder<Key, Value> {
-        let measured = Arc::clone(shared);
+        let (measured, timed) = (Arc::clone(shared), Arc::clone(shared));
         let builder = Cache::builder()
             .maxsize(self.maxsize)
             .shards(self.shards)
@@ -336,6 +439,10 @@ impl Kind {
             .measure_with(move |_, _| {
                 measured.reached(Callback::Measure);
                 1
+            })
+            .expiry(move |key, _| {
+                timed.reached(Callback::Expiry);
+                (key.number % 2 == 1).then_some(TTL / 2)
             });
         if self.is_single_flight { builder } else { builder.without_single_flight() }
     }

@@ -7,8 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
+use async_lru::Update;
+
 use crate::callbacks::{
-    Cache, Key, Load, Memos, Method, Shared, drop_those_in_progress, poll_those_in_progress,
+    Cache, Change, Key, Load, Memos, Method, Shared, TTL, drop_those_in_progress,
+    poll_those_in_progress, sure,
 };
 use crate::common::poll;
 use crate::forms::Form;
@@ -41,13 +44,45 @@ fn with_caches(memos: &Memos, method: fn(&Cache)) {
     memos.caches().into_iter().for_each(method);
 }
 
-/// A load of each key in both caches. A load of the key that is being loaded would wait for itself, so
-/// that is fenced first.
-fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
+/// A call that loads, for each key in both caches. A load of the key that is being loaded would wait
+/// for itself, so that is fenced first.
+fn fenced(memos: &Memos, shared: &Arc<Shared>, method: impl Fn(&Cache, Key)) {
     for cache in memos.caches() {
         for number in KEYS {
             cache.invalidate_blocking(&shared.key(number));
-            drop(within_few_polls(form.call(cache, shared.key(number), shared.loader(load))));
+            method(cache, shared.key(number));
+        }
+    }
+}
+
+/// A load of this form.
+fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
+    fenced(memos, shared, |cache, key| {
+        drop(within_few_polls(form.call(cache, key, shared.loader(load))));
+    });
+}
+
+/// A load of all keys together.
+fn load_many(memos: &Memos, shared: &Arc<Shared>, load: Load) {
+    for cache in memos.caches() {
+        let keys = KEYS.map(|number| shared.key(number));
+        for key in &keys {
+            cache.invalidate_blocking(key);
+        }
+        drop(within_few_polls(cache.try_get_or_insert_many(keys, shared.bulk_loader(load))));
+    }
+}
+
+/// An update of a key that nothing else updates, and the first poll of one of each other key, whose
+/// updates in progress it may have to wait for, fenced or not.
+fn update(memos: &Memos, shared: &Arc<Shared>, change: Change) {
+    for cache in memos.caches() {
+        let update =
+            |number| Box::pin(cache.try_update_with(shared.key(number), shared.update(change)));
+        drop(within_few_polls(update(88)));
+        for number in KEYS {
+            let mut update = update(number);
+            unless_recursive(|| poll(&mut update));
         }
     }
 }
@@ -118,6 +153,82 @@ pub const METHODS: &[(&str, Method)] = &[
     ("try_get_or_insert_shared_ref, failing", |memos, shared| {
         load(memos, shared, Form::TrySharedRef, Load::Fails)
     }),
+    ("get_or_insert_traced", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            within_few_polls(cache.get_or_insert_traced(key, || sure(load())));
+        })
+    }),
+    ("get_or_insert_traced_ref", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            within_few_polls(cache.get_or_insert_traced_ref(&key, || sure(load())));
+        })
+    }),
+    ("try_get_or_insert_traced, failing", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Fails);
+            drop(within_few_polls(cache.try_get_or_insert_traced(key, load)));
+        })
+    }),
+    ("try_get_or_insert_traced_ref", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            drop(within_few_polls(cache.try_get_or_insert_traced_ref(&key, load)));
+        })
+    }),
+    ("get_or_insert_detached", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.detached_loader(Load::Succeeds);
+            within_few_polls(cache.get_or_insert_detached(key, || sure(load())));
+        })
+    }),
+    ("get_or_insert_detached_ref", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.detached_loader(Load::Succeeds);
+            within_few_polls(cache.get_or_insert_detached_ref(&key, || sure(load())));
+        })
+    }),
+    ("try_get_or_insert_detached, failing", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.detached_loader(Load::Fails);
+            drop(within_few_polls(cache.try_get_or_insert_detached(key, load)));
+        })
+    }),
+    ("try_get_or_insert_detached_ref", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.detached_loader(Load::Succeeds);
+            drop(within_few_polls(cache.try_get_or_insert_detached_ref(&key, load)));
+        })
+    }),
+    ("get_many", |memos, shared| {
+        let keys = KEYS.map(|number| shared.key(number));
+        for cache in memos.caches() {
+            drop(cache.get_many(&keys));
+        }
+    }),
+    ("get_or_insert_many", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let mut load = shared.bulk_loader(Load::Succeeds);
+            let load = |missing| {
+                let load = load(missing);
+                async { load.await.unwrap_or_default() }
+            };
+            drop(within_few_polls(cache.get_or_insert_many([key], load)));
+        })
+    }),
+    ("try_get_or_insert_many", |memos, shared| load_many(memos, shared, Load::Succeeds)),
+    ("try_get_or_insert_many, failing", |memos, shared| load_many(memos, shared, Load::Fails)),
+    ("update_with", |memos, shared| {
+        for cache in memos.caches() {
+            let put = async |_| Update::Put(shared.value());
+            drop(within_few_polls(cache.update_with(shared.key(88), put)));
+        }
+    }),
+    ("try_update_with, which puts", |memos, shared| update(memos, shared, Change::Put)),
+    ("try_update_with, which keeps", |memos, shared| update(memos, shared, Change::Keep)),
+    ("try_update_with, which removes", |memos, shared| update(memos, shared, Change::Remove)),
+    ("try_update_with, failing", |memos, shared| update(memos, shared, Change::Fails)),
     ("insert", |memos, shared| {
         with_keys(memos, shared, |cache, key, shared| {
             drop(within_few_polls(cache.insert(key.clone(), shared.value())));
@@ -127,6 +238,28 @@ pub const METHODS: &[(&str, Method)] = &[
         with_keys(memos, shared, |cache, key, shared| {
             drop(cache.insert_blocking(key.clone(), shared.value()));
         })
+    }),
+    ("insert_with_ttl", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            let insert = cache.insert_with_ttl(key.clone(), shared.value(), TTL / 4);
+            drop(within_few_polls(insert));
+        })
+    }),
+    ("insert_with_ttl_blocking", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            drop(cache.insert_with_ttl_blocking(key.clone(), shared.value(), TTL / 4));
+        })
+    }),
+    ("restore", |memos, shared| {
+        for cache in memos.caches() {
+            let entries = KEYS.map(|number| (shared.key(number), shared.value(), Some(TTL / 4)));
+            within_few_polls(cache.restore(entries));
+        }
+    }),
+    ("restore_blocking", |memos, shared| {
+        for cache in memos.caches() {
+            cache.restore_blocking(KEYS.map(|number| (shared.key(number), shared.value(), None)));
+        }
     }),
     ("remove", |memos, shared| {
         with_keys(memos, shared, |cache, key, _| drop(within_few_polls(cache.remove(key))))
@@ -142,6 +275,16 @@ pub const METHODS: &[(&str, Method)] = &[
     ("invalidate_blocking", |memos, shared| {
         with_keys(memos, shared, |cache, key, _| {
             cache.invalidate_blocking(key);
+        })
+    }),
+    ("invalidate_if", |memos, _| {
+        with_caches(memos, |cache| {
+            within_few_polls(cache.invalidate_if(|_, _| true));
+        })
+    }),
+    ("invalidate_if_blocking", |memos, _| {
+        with_caches(memos, |cache| {
+            cache.invalidate_if_blocking(|_, _| true);
         })
     }),
     ("clear", |memos, _| with_caches(memos, |cache| within_few_polls(cache.clear()))),
@@ -165,6 +308,15 @@ pub const METHODS: &[(&str, Method)] = &[
         with_caches(memos, |cache| {
             let _ = cache.is_empty();
         })
+    }),
+    ("time_left", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            let _ = cache.time_left(key);
+        })
+    }),
+    ("snapshot", |memos, _| with_caches(memos, |cache| drop(cache.snapshot()))),
+    ("snapshot_with_ttl", |memos, _| {
+        with_caches(memos, |cache| drop(cache.snapshot_with_ttl()));
     }),
     ("keys", |memos, _| with_caches(memos, |cache| drop(cache.keys()))),
     ("info", |memos, _| with_caches(memos, |cache| drop(cache.info()))),
