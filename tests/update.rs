@@ -448,3 +448,32 @@ fn an_update_that_would_wait_for_itself_panics_with_a_message() {
     });
     assert_eq!(block_on(uses_others), Some(1));
 }
+
+/// Gives all keys one hash.
+#[derive(Default)]
+struct OneHash;
+
+impl std::hash::Hasher for OneHash {
+    fn write(&mut self, _bytes: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn an_update_fences_the_loads_of_its_own_key_alone_whatever_the_hashes() {
+    let hasher = std::hash::BuildHasherDefault::<OneHash>::default();
+    let cache = AsyncLru::<u32, u32>::builder().without_single_flight().hasher(hasher).build();
+    let load = |value| async move {
+        yield_now().await;
+        value
+    };
+    let mut own = hand(cache.get_or_insert_with(1, || load(10)));
+    let mut other = hand(cache.get_or_insert_with(2, || load(20)));
+    assert!(poll(&mut own).is_pending() && poll(&mut other).is_pending());
+    assert_eq!(now(cache.update_with(1, async |_| Update::Put(11))), Some(11));
+    assert_eq!((poll(&mut own), poll(&mut other)), (Poll::Ready(10), Poll::Ready(20)));
+    assert_eq!((cache.get(&1), cache.get(&2)), (Some(11), Some(20)));
+    assert_eq!(cache.validate(), 0);
+}
