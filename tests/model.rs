@@ -262,6 +262,7 @@ impl<'a> Pair<'a> {
     /// What can be seen of the cache without changing it is as in the model.
     fn compare(&mut self) {
         let Self { cache, model, .. } = self;
+        let _loads_in_flight = cache.validate();
         let keys = cache.keys();
         model.observe(&keys);
         assert_eq!(keys, model.keys());

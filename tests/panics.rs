@@ -473,6 +473,7 @@ fn loud_waker() -> Waker {
 /// After anything, the cache answers, holds its bound and finds what it lists.
 fn validate(cache: &Cache, what: &str) {
     let maxsize = cache.info().maxsize;
+    assert_eq!(cache.validate(), 0, "{what}: a load is left behind");
     assert!(cache.len() <= maxsize, "{what}");
     let keys = cache.keys();
     let distinct: HashSet<u32> = keys.iter().map(|key| key.0).collect();

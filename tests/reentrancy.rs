@@ -193,6 +193,7 @@ fn every_callback_may_call_every_method() {
                     points += usize::from(reached);
 
                     assert!(memos.sure.cache().len() <= kind.maxsize);
+                    assert_eq!(memos.sure.cache().validate(), 0, "{callback:?} calls {name}");
                     drop(shared.take_stage());
                     drop(memos);
                     assert_eq!(Arc::strong_count(&shared), 1, "something was not dropped");
