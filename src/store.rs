@@ -281,12 +281,12 @@ impl<K, V> Store<K, V> {
         (soonest != NEVER).then(|| Duration::from_nanos(soonest.saturating_sub(now)))
     }
 
-    /// Frees some of what has expired in the shard of this number; `None` if there is no such shard or
-    /// nothing expires.
-    pub(crate) fn purge(&self, shard: usize) -> Option<Purged> {
-        let now = self.lifetimes.now()?;
+    /// Frees some of what has expired by `now` in the shard of this number, in a short time; tells how
+    /// many entries that were. `None` if there is no such shard.
+    pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<(Purged, usize)> {
         let mut departed = Departed::default();
-        Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
+        let purged = self.shards.get(shard)?.purge(now, &self.ledger, &mut departed);
+        Some((purged, departed.expired.len()))
     }
 
     /// Takes the least recently used entry out of another shard.
@@ -348,28 +348,25 @@ impl<K, V> Drop for Store<K, V> {
 
 /// The freeing of all expired entries, step by step so that other writers get through in between.
 pub(crate) struct Purge<'a, K, V> {
-    ledger: &'a Ledger,
+    store: &'a Store<K, V>,
     now: Nanos,
-    /// Shards that may still hold expired entries.
-    shards: std::slice::Iter<'a, Shard<K, V>>,
+    /// The first shard that may still hold expired entries.
+    shard: usize,
     freed: usize,
 }
 
 impl<'a, K, V> Purge<'a, K, V> {
     /// Starts a purge, unless the cache does not use time.
     pub(crate) fn start(store: &'a Store<K, V>) -> Option<Self> {
-        let now = store.lifetimes.now()?;
-        Some(Self { ledger: &store.ledger, now, shards: store.shards.iter(), freed: 0 })
+        Some(Self { store, now: store.lifetimes.now()?, shard: 0, freed: 0 })
     }
 
     /// Takes one step, which is over in a short time; `None` once there is nothing left to do.
     pub(crate) fn step(&mut self) -> Option<Purged> {
-        let shard = self.shards.as_slice().first()?;
-        let mut departed = Departed::default();
-        let purged = shard.purge(self.now, self.ledger, &mut departed);
-        self.freed += departed.expired.len();
+        let (purged, freed) = self.store.purge(self.shard, self.now)?;
+        self.freed += freed;
         if purged == Purged::All {
-            self.shards.next();
+            self.shard += 1;
         }
         Some(purged)
     }

@@ -69,7 +69,11 @@ where
     loop {
         let mut shard = 0;
         // The cache may go while others have their turn.
-        while let Some(purged) = cache.upgrade().and_then(|cache| cache.store.purge(shard)) {
+        let purge = |shard| {
+            let cache = cache.upgrade()?;
+            cache.store.purge(shard, cache.store.lifetimes().now()?)
+        };
+        while let Some((purged, _)) = purge(shard) {
             match purged {
                 Purged::All => shard += 1,
                 Purged::Some => yield_now().await,
