@@ -161,7 +161,7 @@ impl<K, V> Shard<K, V> {
 
     /// What the shard holds and takes.
     pub(crate) fn size(&self) -> Size {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         Size {
             entries: state.index.len(),
             measured: state.index.measured(),
@@ -176,7 +176,7 @@ impl<K, V> Shard<K, V> {
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         state.order.expiry.soonest(|slot| state.index.deadline(slot))
     }
 
@@ -189,10 +189,16 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Everything to read, for a `thread` that is the caller and has no pin.
+    /// Everything to read, under the lock.
+    #[inline]
+    fn locked(&self) -> RwLockReadGuard<'_, State<K, V>> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, for a `thread` that is the caller and has no pin.
     #[inline]
     fn shared(&self, thread: usize) -> RwLockReadGuard<'_, State<K, V>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         if self.pinned_by.count_read(thread) { self.pin(thread, state) } else { state }
     }
 
@@ -211,7 +217,7 @@ impl<K, V> Shard<K, V> {
         if let Ok(mut state) = self.state.try_write() {
             state.index.share();
         }
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.locked()
     }
 
     #[inline]

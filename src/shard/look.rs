@@ -1,7 +1,6 @@
 //! Looking at all entries of a shard, or at how long one has left.
 
 use std::ops::Range;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use equivalent::Equivalent;
@@ -45,7 +44,7 @@ impl<K, V> Shard<K, V> {
         now: Option<Now<'_>>,
         mut look: impl FnMut(Live<'_, K, V>),
     ) {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         let index = &*state.index;
         for (slot, stamp, entry) in index.iter(slots) {
             let deadline = match now {

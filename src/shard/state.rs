@@ -170,10 +170,8 @@ impl<K, V> State<K, V> {
         let new = submission.take_value(now);
         let slot = match place {
             Place::Same(slot) => {
+                self.order.expiry.remove(slot);
                 let index = self.index.get_mut();
-                if index.has_deadlines() {
-                    self.order.expiry.remove(slot);
-                }
                 let expired = now.is_some_and(|now| index.is_expired(slot, now));
                 let old = index.replace(slot, key, new);
                 submission.displace(old, expired);
@@ -188,11 +186,8 @@ impl<K, V> State<K, V> {
             }
             Place::InsteadOf(victim) => {
                 ledger.counters.count(Event::Eviction);
-                let index = self.index.get_mut();
-                if index.has_deadlines() {
-                    self.order.expiry.remove(victim);
-                }
-                let old = index.supplant(victim, submission.hash(), key, new);
+                self.order.expiry.remove(victim);
+                let old = self.index.get_mut().supplant(victim, submission.hash(), key, new);
                 submission.departed().evicted = Some(old);
                 victim
             }
@@ -203,9 +198,6 @@ impl<K, V> State<K, V> {
 
     /// Notes when the entry in `slot` expires.
     pub(super) fn file(&mut self, slot: Slot) {
-        if !self.index.has_deadlines() {
-            return;
-        }
         let deadline = self.index.deadline(slot);
         if deadline == NEVER {
             return;
@@ -362,11 +354,8 @@ impl<K, V> State<K, V> {
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
     pub(super) fn detach(&mut self, slot: Slot) -> Entry<K, V> {
-        let index = self.index.get_mut();
-        if index.has_deadlines() {
-            self.order.expiry.remove(slot);
-        }
-        index.remove(slot)
+        self.order.expiry.remove(slot);
+        self.index.get_mut().remove(slot)
     }
 }
 

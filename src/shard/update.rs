@@ -1,7 +1,5 @@
 //! What an update does with the entry of its key and with its flight.
 
-use std::sync::PoisonError;
-
 use super::Shard;
 use super::submission::Departed;
 use crate::clock::{Nanos, Now};
@@ -33,7 +31,7 @@ impl<K: Eq, V> Shard<K, V> {
     where
         V: Clone,
     {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.locked();
         let flight = state.flights.at(&state.flights.seat(hash, ticket));
         if flight.is_fenced() {
             return Err(Fenced);
