@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
+use crate::index::Extras;
+use crate::ledger::Limits;
+use crate::lifetime::Deadlines;
+
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
+
+/// A user's way to tell what an entry weighs.
+type WeighFn<K, V> = dyn Fn(&K, &V) -> u64 + Send + Sync;
 
 /// How the bytes of a key and its value are told.
 pub(crate) enum Measure<K, V> {
@@ -12,10 +19,45 @@ pub(crate) enum Measure<K, V> {
 }
 
 impl<K, V> Measure<K, V> {
-    pub(crate) fn size(&self, key: &K, value: &V) -> usize {
+    fn size(&self, key: &K, value: &V) -> usize {
         match self {
             Self::Deep(size) => size(key, value),
             Self::With(size) => size(key, value),
+        }
+    }
+}
+
+/// What a cache measures of its entries.
+pub(crate) struct Scales<K, V> {
+    pub(crate) measure: Option<Measure<K, V>>,
+    pub(crate) weigher: Option<Box<WeighFn<K, V>>>,
+}
+
+impl<K, V> Scales<K, V> {
+    /// The same, with what a cache of these limits needs: without a weigher each entry weighs 1, and
+    /// without a measure it has the size of its types.
+    pub(crate) fn for_limits(mut self, limits: Limits) -> Self {
+        if limits.max_weight.is_some() {
+            self.weigher.get_or_insert_with(|| Box::new(|_, _| 1));
+        }
+        if limits.max_bytes.is_some() {
+            let size = |_: &K, _: &V| size_of::<K>() + size_of::<V>();
+            self.measure.get_or_insert(Measure::Deep(size));
+        }
+        self
+    }
+
+    pub(crate) fn are_used(&self) -> bool {
+        self.measure.is_some() || self.weigher.is_some()
+    }
+
+    /// Takes a look at an entry, which may have a `lifetime` of its own. Calls user code: never under a
+    /// lock.
+    pub(crate) fn appraise(&self, key: &K, value: &V, lifetime: Option<Duration>) -> Appraisal {
+        Appraisal {
+            size: self.measure.as_ref().map(|measure| measure.size(key, value)),
+            weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
+            lifetime,
         }
     }
 }
@@ -25,6 +67,8 @@ impl<K, V> Measure<K, V> {
 pub(crate) struct Appraisal {
     /// Bytes of key and value, in a cache that measures them.
     pub(crate) size: Option<usize>,
+    /// In a cache that weighs its entries.
+    pub(crate) weight: Option<u64>,
     /// How long the entry lives at most, if it has a lifetime of its own.
     pub(crate) lifetime: Option<Duration>,
 }
@@ -38,5 +82,10 @@ impl Appraisal {
     /// Whether the entry lives at all.
     pub(crate) fn lets_live(&self) -> bool {
         self.lifetime != Some(Duration::ZERO)
+    }
+
+    /// What the cache keeps of it with the entry.
+    pub(crate) fn extras(&self, deadlines: Deadlines) -> Extras {
+        Extras { deadlines, size: self.size, weight: self.weight }
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use crate::appraisal::Measure;
+use crate::appraisal::{Measure, Scales};
 use crate::cache::AsyncLru;
 use crate::clock::Clock;
 use crate::deep_size::DeepSize;
 use crate::index::MAX_ENTRIES;
+use crate::ledger::Limits;
 use crate::lifetime::Lifetimes;
 use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
 use crate::store::{Coalescing, Store};
@@ -48,10 +49,12 @@ const MAX_SHARDS: usize = 1024;
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
-    maxsize: usize,
+    maxsize: Option<usize>,
+    max_weight: Option<u64>,
+    max_bytes: Option<u64>,
     lifetimes: Lifetimes<K, V>,
     shards: Option<usize>,
-    measure: Option<Measure<K, V>>,
+    scales: Scales<K, V>,
     coalescing: Coalescing,
     hasher: S,
     extractor: X,
@@ -61,10 +64,12 @@ pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
 impl<K, V> Builder<K, V> {
     pub(crate) fn new() -> Self {
         Self {
-            maxsize: DEFAULT_MAXSIZE,
+            maxsize: None,
+            max_weight: None,
+            max_bytes: None,
             lifetimes: Lifetimes::new(),
             shards: None,
-            measure: None,
+            scales: Scales { measure: None, weigher: None },
             coalescing: Coalescing::On,
             hasher: RandomState::new(),
             extractor: ArgsAsKey,
@@ -74,7 +79,8 @@ impl<K, V> Builder<K, V> {
 }
 
 impl<K, V, S, X> Builder<K, V, S, X> {
-    /// Sets the most entries that the cache holds; 1024 by default.
+    /// Sets the most entries that the cache holds; 1024 by default, or as many as fit into
+    /// [`max_weight`](Self::max_weight) and [`max_bytes`](Self::max_bytes) if one of these is set.
     ///
     /// With 0 nothing is kept, and callers of one moment still share a load. Memory is allocated as
     /// entries come, so a large bound costs nothing by itself; more than 2^32 - 2 counts as that.
@@ -87,7 +93,90 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn maxsize(mut self, entries: usize) -> Self {
-        self.maxsize = entries.min(MAX_ENTRIES);
+        self.maxsize = Some(entries.min(MAX_ENTRIES));
+        self
+    }
+
+    /// Sets the most that all entries together weigh, as [`weigher`](Self::weigher) tells; without that
+    /// each weighs 1.
+    ///
+    /// Holds beside [`maxsize`](Self::maxsize) if that is set, and else instead of it, and is exceeded at
+    /// no moment: entries are evicted, the least recently used first, until a new one fits in. One that
+    /// weighs more than the bound is given to its callers and not kept. It evicts nothing, but a value
+    /// of its key that was there before goes.
+    ///
+    /// In a cache of several shards a heavy entry takes the room of those in its own shard first. Without
+    /// `maxsize` the default number of [`shards`](Self::shards) is that of a cache of 1024 entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let cache = AsyncLru::<u32, String>::builder()
+    ///     .max_weight(10)
+    ///     .weigher(|_key, value| value.len() as u64)
+    ///     .shards(1)
+    ///     .build();
+    /// cache.insert_blocking(1, "four".to_owned());
+    /// cache.insert_blocking(2, "seven".to_owned());
+    /// cache.insert_blocking(3, "three".to_owned());
+    /// assert_eq!(cache.keys(), [2, 3]);
+    /// cache.insert_blocking(4, "more than fits".to_owned());
+    /// assert_eq!(cache.keys(), [2, 3]);
+    /// ```
+    pub fn max_weight(mut self, weight: u64) -> Self {
+        self.max_weight = Some(weight);
+        self
+    }
+
+    /// Sets what an entry weighs, in whatever unit; see [`max_weight`](Self::max_weight).
+    ///
+    /// Called once for each publication, outside every lock, and remembered: an entry that changes later
+    /// still weighs what it did. One of weight 0 needs no room but the place that it takes of
+    /// [`maxsize`](Self::maxsize). Takes 8 bytes per entry. Without `max_weight` the bound is
+    /// [`u64::MAX`], which is also the most that one entry can weigh; it can be lowered later, by
+    /// [`set_max_weight`](AsyncLru::set_max_weight). If it panics, the entry is not cached and the cache
+    /// is as it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let cache = AsyncLru::<u32, Vec<u32>>::builder()
+    ///     .max_weight(1_000)
+    ///     .weigher(|_key, rows| rows.len() as u64)
+    ///     .build();
+    /// cache.insert_blocking(1, vec![0; 300]);
+    /// assert_eq!(cache.stats().current_weight, Some(300));
+    /// ```
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.scales.weigher = Some(Box::new(weigher));
+        self
+    }
+
+    /// Sets the most bytes that keys and values may take, as [`deep_size`](Self::deep_size) or
+    /// [`measure_with`](Self::measure_with) tells; without these, by the size of their types.
+    ///
+    /// As with [`max_weight`](Self::max_weight) in all else, and beside it if both are set. What the
+    /// cache itself takes for an entry is not counted: see
+    /// [`total_size_in_memory_bytes`](crate::CacheStats::total_size_in_memory_bytes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let cache =
+    ///     AsyncLru::<u32, String>::builder().max_bytes(1_000_000).deep_size().shards(1).build();
+    /// for key in 0..100 {
+    ///     cache.insert_blocking(key, "x".repeat(100_000));
+    /// }
+    /// assert_eq!(cache.keys(), [91, 92, 93, 94, 95, 96, 97, 98, 99]);
+    /// ```
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
         self
     }
 
@@ -261,8 +350,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         K: DeepSize,
         V: DeepSize,
     {
-        self.measure =
-            Some(Measure::Deep(|key, value| key.deep_size().saturating_add(value.deep_size())));
+        let size = |key: &K, value: &V| key.deep_size().saturating_add(value.deep_size());
+        self.scales.measure = Some(Measure::Deep(size));
         self
     }
 
@@ -286,7 +375,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         mut self,
         measure: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
-        self.measure = Some(Measure::With(Box::new(measure)));
+        self.scales.measure = Some(Measure::With(Box::new(measure)));
         self
     }
 
@@ -378,16 +467,39 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
     fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
-        let Self { maxsize, lifetimes, shards, measure, coalescing, hasher, extractor, types } =
+        let Self { maxsize, max_weight, max_bytes, lifetimes, shards, scales, coalescing, .. } =
             self;
-        let (hasher, extractor) = change(hasher, extractor);
-        Builder { maxsize, lifetimes, shards, measure, coalescing, hasher, extractor, types }
+        let (hasher, extractor) = change(self.hasher, self.extractor);
+        Builder {
+            maxsize,
+            max_weight,
+            max_bytes,
+            lifetimes,
+            shards,
+            scales,
+            coalescing,
+            hasher,
+            extractor,
+            types: PhantomData,
+        }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
-        let shards = self.shards.unwrap_or_else(|| default_shards(self.maxsize));
-        let store = Store::new(shards, self.maxsize, self.lifetimes, self.measure, self.coalescing);
+        let shards =
+            self.shards.unwrap_or_else(|| default_shards(self.maxsize.unwrap_or(DEFAULT_MAXSIZE)));
+        let limits = self.limits();
+        let scales = self.scales.for_limits(limits);
+        let store = Store::new(shards, limits, self.lifetimes, scales, self.coalescing);
         (AsyncLru::from_parts(store, self.hasher), self.extractor)
+    }
+
+    /// The bounds, those included that others imply.
+    fn limits(&self) -> Limits {
+        let Self { maxsize, max_weight, max_bytes, .. } = *self;
+        let has_another = max_weight.is_some() || max_bytes.is_some();
+        let default = if has_another { MAX_ENTRIES } else { DEFAULT_MAXSIZE };
+        let max_weight = max_weight.or(self.scales.weigher.as_ref().map(|_| u64::MAX));
+        Limits { maxsize: maxsize.unwrap_or(default), max_weight, max_bytes }
     }
 }
 
@@ -409,7 +521,7 @@ impl<K, V, S> Builder<K, V, S> {
 impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("maxsize", &self.maxsize)
+            .field("limits", &self.limits())
             .field("ttl", &self.lifetimes.ttl())
             .field("shards", &self.shards)
             .field("coalescing", &self.coalescing)

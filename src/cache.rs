@@ -1,5 +1,6 @@
 //! The cache as its users see it.
 
+mod bounds;
 mod bulk;
 mod detached;
 mod inspect;
@@ -475,13 +476,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     }
 
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        match self.submission(key, value, own) {
-            Ok(mut submission) => {
-                blocking(|patience| self.store().try_submit(&mut submission, patience));
-                submission.into_replaced()
-            }
-            Err(replaced) => replaced,
-        }
+        let mut submission = self.submission(key, value, own)?;
+        blocking(|patience| self.store().try_submit(&mut submission, patience));
+        submission.into_replaced()
     }
 
     /// Inserts an entry if nobody stands in its way; otherwise the submission is to wait.
@@ -491,37 +488,23 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         value: V,
         own: Option<Duration>,
     ) -> Result<Option<V>, Box<Submission<K, V>>> {
-        match self.submission(key, value, own) {
-            Ok(mut submission) => match self.store().try_submit(&mut submission, Patience::Try) {
-                Some(()) => Ok(submission.into_replaced()),
-                None => Err(Box::new(submission)),
-            },
-            Err(replaced) => Ok(replaced),
+        let Some(mut submission) = self.submission(key, value, own) else { return Ok(None) };
+        match self.store().try_submit(&mut submission, Patience::Try) {
+            Some(()) => Ok(submission.into_replaced()),
+            None => Err(Box::new(submission)),
         }
     }
 
-    /// Prepares an insertion. An entry that is not to be kept merely makes the one before it go, which
-    /// is returned, and fences loads.
-    fn submission(
-        &self,
-        key: K,
-        value: V,
-        own: Option<Duration>,
-    ) -> Result<Submission<K, V>, Option<V>> {
+    /// Prepares an insertion. In a cache that keeps nothing, it only fences loads.
+    fn submission(&self, key: K, value: V, own: Option<Duration>) -> Option<Submission<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
         if !store.keeps_entries() {
             store.shard(hash).fence(hash, &key);
-            return Err(None);
+            return None;
         }
         let appraisal = store.appraise(&key, &value).with_own(own);
-        if !appraisal.lets_live() {
-            let removed = store.remove(hash, &key);
-            // First: a `Drop` that panics after it would leak what is on its way to the caller.
-            drop((key, value));
-            return Err(removed.into_value());
-        }
-        Ok(store.submission(hash, Origin::Caller(Some(key)), value, appraisal))
+        Some(store.submission(hash, Origin::Caller(Some(key)), value, appraisal))
     }
 }
 
@@ -779,6 +762,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
         let store = self.store();
         CacheInfo {
             maxsize: store.ledger.maxsize(),
+            max_weight: store.ledger.weight().map(|weight| weight.max),
+            max_bytes: store.ledger.bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
             shards: store.shards().len(),
         }
@@ -796,16 +781,21 @@ impl<K, V, S> AsyncLru<K, V, S> {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let store = self.store();
-        let CacheInfo { maxsize, ttl, .. } = self.info();
-        let totals = store.ledger.counters.totals();
+        let ledger = &store.ledger;
+        let (weight, measured) = (ledger.weight(), ledger.bytes());
+        let totals = ledger.counters.totals();
         // The two counts of the `Arc`, padded to the alignment of what follows them.
         let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
         let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
         let bytes = store.total_size().saturating_add(handle);
         CacheStats {
             current_size: self.len(),
-            max_size: maxsize,
-            ttl,
+            max_size: ledger.maxsize(),
+            current_weight: weight.map(|weight| weight.taken),
+            max_weight: weight.map(|weight| weight.max),
+            current_bytes: measured.map(|bytes| bytes.taken),
+            max_bytes: measured.map(|bytes| bytes.max),
+            ttl: store.lifetimes().ttl(),
             hits: totals.of(Event::Hit),
             misses: totals.of(Event::Miss),
             coalesced: totals.of(Event::Coalesced),
@@ -865,10 +855,12 @@ impl<K, V, S: RefUnwindSafe> RefUnwindSafe for AsyncLru<K, V, S> {}
 /// Shows sizes and settings, no keys and no values, and never waits for a lock.
 impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CacheInfo { maxsize, ttl, shards } = self.info();
+        let CacheInfo { maxsize, max_weight, max_bytes, ttl, shards } = self.info();
         f.debug_struct("AsyncLru")
             .field("len", &self.len())
             .field("maxsize", &maxsize)
+            .field("max_weight", &max_weight)
+            .field("max_bytes", &max_bytes)
             .field("ttl", &ttl)
             .field("shards", &shards)
             .finish_non_exhaustive()

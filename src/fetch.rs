@@ -342,10 +342,6 @@ impl<'a, K, V> Leader<'a, K, V> {
     where
         K: Eq,
     {
-        if !appraisal.lets_live() {
-            self.end(outcome);
-            return Ok(());
-        }
         let origin = Origin::Flight(self.ticket);
         let mut submission = self.store.submission(self.hash, origin, value, appraisal);
         if self.store.try_submit(&mut submission, Patience::Try).is_none() {

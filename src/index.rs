@@ -39,9 +39,21 @@ impl<K, V> Entry<K, V> {
 /// What an entry brings along besides its key.
 pub(crate) struct Incoming<V> {
     pub(crate) value: V,
+    pub(crate) extras: Extras,
+}
+
+/// What few caches keep of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extras {
     pub(crate) deadlines: Deadlines,
     /// Bytes of key and value, in a cache that measures them.
     pub(crate) size: Option<usize>,
+    /// In a cache that weighs its entries.
+    pub(crate) weight: Option<u64>,
+}
+
+impl Extras {
+    pub(crate) const NONE: Self = Self { deadlines: Deadlines::NONE, size: None, weight: None };
 }
 
 /// A table from key to slot, and what each slot holds.
@@ -68,6 +80,7 @@ pub(crate) struct Index<K, V> {
     sizes: Vec<usize>,
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
     measured: u128,
+    weights: Vec<u64>,
 }
 
 impl<K, V> Default for Index<K, V> {
@@ -82,6 +95,7 @@ impl<K, V> Default for Index<K, V> {
             idle_deadlines: Vec::new(),
             sizes: Vec::new(),
             measured: 0,
+            weights: Vec::new(),
         }
     }
 }
@@ -208,14 +222,14 @@ impl<K, V> Index<K, V> {
     /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat
     /// more.
     pub(crate) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, share: usize) -> Slot {
-        let Incoming { value, deadlines, size } = new;
+        let Incoming { value, extras } = new;
         if self.entries.len() == self.stamps.len() {
             self.grow(share);
         }
         let slot = self.entries.insert(Entry { key, value, hash });
         self.slots = self.slots.max(slot + 1);
         self.stamp_write(slot);
-        self.set_extras(slot, deadlines, size);
+        self.set_extras(slot, extras);
         self.table.insert_unique(hash, slot as Slot, |&slot| self.entries[slot as usize].hash);
         slot as Slot
     }
@@ -227,7 +241,7 @@ impl<K, V> Index<K, V> {
         let slot = slot as usize;
         self.stamp_write(slot);
         self.forget_size(slot);
-        self.set_extras(slot, new.deadlines, new.size);
+        self.set_extras(slot, new.extras);
         let entry = &mut self.entries[slot];
         let hash = entry.hash;
         std::mem::replace(entry, Entry { key, value: new.value, hash })
@@ -241,13 +255,13 @@ impl<K, V> Index<K, V> {
         key: K,
         new: Incoming<V>,
     ) -> Entry<K, V> {
-        let Incoming { value, deadlines, size } = new;
+        let Incoming { value, extras } = new;
         let entry = &mut self.entries[slot as usize];
         let old = std::mem::replace(entry, Entry { key, value, hash });
         self.forget_key(old.hash, slot);
         self.stamp_write(slot as usize);
         self.forget_size(slot as usize);
-        self.set_extras(slot as usize, deadlines, size);
+        self.set_extras(slot as usize, extras);
         self.table.insert_unique(hash, slot, |&slot| self.entries[slot as usize].hash);
         old
     }
@@ -259,6 +273,23 @@ impl<K, V> Index<K, V> {
         self.stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
         self.forget_size(slot as usize);
         entry
+    }
+
+    /// The weight that the entry came with, or 0.
+    #[inline]
+    pub(crate) fn weight(&self, slot: Slot) -> u64 {
+        self.weights.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// The size that the entry came with, or 0.
+    #[inline]
+    pub(crate) fn size(&self, slot: Slot) -> usize {
+        self.sizes.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// Counts the entry as used just now. Adds none, but starts an epoch as if it did.
+    pub(crate) fn make_newest(&mut self, slot: Slot) {
+        self.stamp_write(slot as usize);
     }
 
     /// Sum of the sizes that entries came with.
@@ -274,6 +305,7 @@ impl<K, V> Index<K, V> {
             + self.deadlines.capacity() * size_of::<Nanos>()
             + self.idle_deadlines.capacity() * size_of::<AtomicU64>()
             + self.sizes.capacity() * size_of::<usize>()
+            + self.weights.capacity() * size_of::<u64>()
     }
 
     /// Makes room for more entries than there ever were: twice as many, but no more than the shard will
@@ -300,6 +332,9 @@ impl<K, V> Index<K, V> {
         if !self.sizes.is_empty() {
             self.sizes.reserve_exact(more);
         }
+        if !self.weights.is_empty() {
+            self.weights.reserve_exact(more);
+        }
     }
 
     /// Makes the entry in `slot` unknown to those who ask for its key.
@@ -316,14 +351,14 @@ impl<K, V> Index<K, V> {
     }
 
     #[inline]
-    fn set_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {
-        if self.has_deadlines() || deadlines != Deadlines::NONE || size.is_some() {
-            self.set_some_extras(slot, deadlines, size);
+    fn set_extras(&mut self, slot: usize, extras: Extras) {
+        if self.has_deadlines() || extras != Extras::NONE {
+            self.set_some_extras(slot, extras);
         }
     }
 
-    fn set_some_extras(&mut self, slot: usize, deadlines: Deadlines, size: Option<usize>) {
-        let Deadlines { fixed, idle } = deadlines;
+    fn set_some_extras(&mut self, slot: usize, extras: Extras) {
+        let Extras { deadlines: Deadlines { fixed, idle }, size, weight } = extras;
         if fixed != NEVER || slot < self.deadlines.len() {
             set(&mut self.deadlines, slot, fixed, || NEVER);
         }
@@ -334,6 +369,9 @@ impl<K, V> Index<K, V> {
         if let Some(size) = size {
             set(&mut self.sizes, slot, size, || 0);
             self.measured += size as u128;
+        }
+        if let Some(weight) = weight {
+            set(&mut self.weights, slot, weight, || 0);
         }
     }
 
@@ -365,6 +403,7 @@ impl<K: Eq, V> Index<K, V> {
         assert_eq!(stamps.iter().filter(is_stamped).count(), entries.len());
         assert!(deadlines.len() <= *slots && self.idle_deadlines.len() <= *slots);
         assert!(sizes.is_empty() || sizes.len() == *slots);
+        assert!(self.weights.is_empty() || self.weights.len() == *slots);
         if !sizes.is_empty() {
             let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
             assert_eq!(sum, *measured);
@@ -403,8 +442,11 @@ mod tests {
     fn incoming(value: &str) -> Incoming<String> {
         Incoming {
             value: value.to_owned(),
-            deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
-            size: Some(value.len()),
+            extras: Extras {
+                deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
+                size: Some(value.len()),
+                weight: None,
+            },
         }
     }
 

@@ -1,79 +1,290 @@
-//! What all shards of a cache share: how many entries it may hold, and the counts of what happened.
+//! What all shards of a cache share: its bounds, what is taken of them, and the counts of what happened.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use crate::appraisal::Appraisal;
+use crate::budget::{Budget, Cost};
 use crate::counters::Counters;
-use crate::sync::AtomicUsize;
+use crate::sync::{AtomicU64, Mutex};
 
-/// The bound of the cache and its counters.
+/// The bounds that a cache is built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// At most [`MAX_ENTRIES`](crate::index::MAX_ENTRIES).
+    pub(crate) maxsize: usize,
+    /// `None` if entries are not weighed.
+    pub(crate) max_weight: Option<u64>,
+    /// `None` if the bytes of entries are not bounded.
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// One of the bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Entries,
+    Weight,
+    Bytes,
+}
+
+/// The bounds of the cache and its counters.
 ///
-/// The bound is one for all shards, so that no shard evicts while another has room.
+/// The bounds are one for all shards, so that no shard evicts while another has room.
 pub(crate) struct Ledger {
-    maxsize: usize,
-    /// Entries, and rooms that are held for an entry on its way in.
-    taken: AtomicUsize,
+    /// The [`Budget`] of entries and of rooms that are held for an entry on its way in. One word, so
+    /// that who takes of it and who lowers it do not miss each other.
+    entries: AtomicU64,
+    /// What few caches bound besides.
+    burden: Option<Box<Burden>>,
     pub(crate) counters: Counters,
 }
 
-impl Ledger {
-    pub(crate) fn new(maxsize: usize) -> Self {
-        Self { maxsize, taken: AtomicUsize::new(0), counters: Counters::new() }
+/// The budgets of weight and of bytes; one that the cache does not have has no end.
+struct Burden {
+    has_weight: bool,
+    has_bytes: bool,
+    /// Locked under the locks of a shard, for the time of a few additions.
+    budgets: Mutex<[Budget; 2]>,
+}
+
+impl Burden {
+    fn change<R>(&self, change: impl FnOnce(&mut [Budget; 2]) -> R) -> R {
+        change(&mut self.budgets.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn budgets(&self) -> [Budget; 2] {
+        self.change(|budgets| *budgets)
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(Limits { maxsize, max_weight, max_bytes }: Limits) -> Self {
+        let budget = |max: Option<u64>| Budget::new(max.unwrap_or(u64::MAX));
+        let burden = (max_weight.is_some() || max_bytes.is_some()).then(|| Burden {
+            has_weight: max_weight.is_some(),
+            has_bytes: max_bytes.is_some(),
+            budgets: Mutex::new([budget(max_weight), budget(max_bytes)]),
+        });
+        Self {
+            entries: AtomicU64::new(Budget::new(maxsize as u64).pack()),
+            burden: burden.map(Box::new),
+            counters: Counters::new(),
+        }
+    }
+
+    /// One that is bounded by the number of entries alone.
+    #[cfg(test)]
+    pub(crate) fn of_entries(maxsize: usize) -> Self {
+        Self::new(Limits { maxsize, max_weight: None, max_bytes: None })
+    }
+
+    #[inline]
+    fn entries(&self) -> Budget {
+        Budget::unpack(self.entries.load(Ordering::Relaxed))
+    }
+
+    #[inline]
     pub(crate) fn maxsize(&self) -> usize {
-        self.maxsize
+        self.entries().max as usize
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.entries().taken as usize
     }
 
-    /// How many more entries there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.maxsize.saturating_sub(self.len())
+    /// What entries may weigh and what they do, in a cache that weighs them.
+    pub(crate) fn weight(&self) -> Option<Budget> {
+        let burden = self.burden.as_ref().filter(|burden| burden.has_weight)?;
+        Some(burden.budgets()[0])
+    }
+
+    /// How many bytes entries may have and have, in a cache that bounds them.
+    pub(crate) fn bytes(&self) -> Option<Budget> {
+        let burden = self.burden.as_ref().filter(|burden| burden.has_bytes)?;
+        Some(burden.budgets()[1])
+    }
+
+    /// Whether one entry may need the room of several.
+    #[inline]
+    pub(crate) fn weighs(&self) -> bool {
+        self.burden.is_some()
+    }
+
+    /// What an entry takes of which this was found out.
+    pub(crate) fn cost(&self, appraisal: &Appraisal) -> Cost {
+        self.cost_of(appraisal.weight.unwrap_or(0), appraisal.size.unwrap_or(0))
+    }
+
+    /// What an entry takes that weighs and measures so much.
+    #[inline]
+    pub(crate) fn cost_of(&self, weight: u64, size: usize) -> Cost {
+        match &self.burden {
+            None => Cost::ENTRY,
+            Some(burden) => Cost {
+                weight: if burden.has_weight { weight } else { 0 },
+                bytes: if burden.has_bytes { size as u64 } else { 0 },
+                ..Cost::ENTRY
+            },
+        }
+    }
+
+    /// Whether something of this cost fits into the cache once that is empty.
+    #[inline]
+    pub(crate) fn could_hold(&self, cost: Cost) -> bool {
+        let fits = |burden: &Burden| {
+            let [weight, bytes] = burden.budgets();
+            cost.weight <= weight.max && cost.bytes <= bytes.max
+        };
+        self.maxsize() > 0 && self.burden.as_deref().is_none_or(fits)
+    }
+
+    /// All that is free of each bound.
+    pub(crate) fn free(&self) -> Cost {
+        let free = |burden: &Burden| burden.budgets().map(Budget::free);
+        let [weight, bytes] = self.burden.as_deref().map_or([u64::MAX; 2], free);
+        Cost { entries: self.entries().free(), weight, bytes }
+    }
+
+    /// Bytes that all of it has allocated.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.counters.heap_size() + self.burden.as_deref().map_or(0, size_of_val)
+    }
+
+    /// Whether all of this is free.
+    pub(crate) fn has(&self, cost: Cost) -> bool {
+        cost.fits(self.free())
+    }
+
+    /// A room that is to become as large as it has to be.
+    #[inline]
+    pub(crate) fn room(&self) -> Room<'_> {
+        Room { ledger: self, held: Cost::default() }
+    }
+
+    /// Takes so much if all of it is free. In a cache that is full of entries, the usual case, only a
+    /// load.
+    #[inline]
+    fn take(&self, cost: Cost) -> bool {
+        match &self.burden {
+            None => self.take_entries(cost.entries),
+            Some(burden) => burden.change(|[weight, bytes]| {
+                let takes = cost.weight <= weight.free()
+                    && cost.bytes <= bytes.free()
+                    && self.take_entries(cost.entries);
+                if takes {
+                    weight.taken += cost.weight;
+                    bytes.taken += cost.bytes;
+                }
+                takes
+            }),
+        }
     }
 
     #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.maxsize
+    fn take_entries(&self, more: u64) -> bool {
+        let take = |word| (more <= Budget::unpack(word).free()).then_some(word + more);
+        self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
-    /// Takes a room if there is one. In a full cache, the usual case, only a load.
+    /// Gives back what was taken.
     #[inline]
-    pub(crate) fn reserve(&self) -> Option<Room<'_>> {
-        let more = |taken| (taken < self.maxsize).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Room { ledger: self })
+    pub(crate) fn release(&self, cost: Cost) {
+        self.entries.fetch_sub(cost.entries, Ordering::Relaxed);
+        if let Some(burden) = &self.burden {
+            burden.change(|[weight, bytes]| {
+                weight.taken -= cost.weight;
+                bytes.taken -= cost.bytes;
+            });
+        }
     }
 
-    /// The room of an entry that was just taken out, for another.
-    #[inline]
-    pub(crate) fn inherit(&self) -> Room<'_> {
-        Room { ledger: self }
-    }
-
-    /// Gives back the rooms of `entries` that were taken out.
-    #[inline]
-    pub(crate) fn release(&self, entries: usize) {
-        self.taken.fetch_sub(entries, Ordering::Relaxed);
+    /// Gives back what was taken, and in the same step moves a bound to `max`, or as near to it as what
+    /// is still taken allows: nobody else gets what makes the bound move. Returns where it is now, which
+    /// is `max` for a bound that the cache does not have.
+    pub(crate) fn release_and_set_max(&self, cost: Cost, bound: Bound, max: u64) -> u64 {
+        let mut now = max;
+        let mut change = |budget: &mut Budget, of: Bound, released: u64| {
+            budget.taken -= released;
+            if of == bound {
+                budget.set_max(max);
+                now = budget.max;
+            }
+        };
+        let changed = |word| {
+            let mut budget = Budget::unpack(word);
+            change(&mut budget, Bound::Entries, cost.entries);
+            Some(budget.pack())
+        };
+        let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+        if let Some(burden) = &self.burden {
+            burden.change(|[weight, bytes]| {
+                if burden.has_weight {
+                    change(weight, Bound::Weight, cost.weight);
+                }
+                if burden.has_bytes {
+                    change(bytes, Bound::Bytes, cost.bytes);
+                }
+            });
+        }
+        now
     }
 }
 
-/// The right to add one entry; given back when dropped.
+#[cfg(feature = "__validate")]
+impl Ledger {
+    /// Asserts that what is taken is what all entries together take.
+    pub(crate) fn validate(&self, cost: Cost) {
+        let taken = |budget: Option<Budget>| budget.map_or(0, |budget| budget.taken);
+        let (weight, bytes) = (taken(self.weight()), taken(self.bytes()));
+        let of_entries = Cost { entries: self.len() as u64, weight, bytes };
+        assert_eq!(cost, of_entries, "all that is taken is an entry's");
+        assert!(self.len() <= self.maxsize());
+    }
+}
+
+/// The right to add what costs so much; what is left of it is given back when dropped.
 pub(crate) struct Room<'a> {
     ledger: &'a Ledger,
+    held: Cost,
 }
 
 impl Room<'_> {
-    /// Hands the room to an entry that is in now.
+    /// Makes the room large enough for `cost` if what is missing is free; tells whether it is.
     #[inline]
-    pub(crate) fn fill(self) {
-        std::mem::forget(self);
+    pub(crate) fn reserve(&mut self, cost: Cost) -> bool {
+        let missing = cost.beyond(self.held);
+        let reserves = self.ledger.take(missing);
+        if reserves {
+            self.held = self.held.plus(missing);
+        }
+        reserves
+    }
+
+    /// Adds what an entry held that was just taken out.
+    #[inline]
+    pub(crate) fn inherit(&mut self, cost: Cost) {
+        self.held = self.held.plus(cost);
+    }
+
+    /// Gives the room back, and in the same step moves a bound as near to `max` as it can be then;
+    /// returns where it is now.
+    pub(crate) fn give_up(mut self, bound: Bound, max: u64) -> u64 {
+        let held = std::mem::take(&mut self.held);
+        self.ledger.release_and_set_max(held, bound, max)
+    }
+
+    /// Hands so much of the room to an entry that is in now.
+    #[inline]
+    pub(crate) fn fill(&mut self, cost: Cost) {
+        self.held = self.held.beyond(cost);
     }
 }
 
 impl Drop for Room<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.ledger.release(1);
+        if self.held != Cost::default() {
+            self.ledger.release(self.held);
+        }
     }
 }

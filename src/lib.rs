@@ -71,6 +71,7 @@
 
 mod appraisal;
 mod bell;
+mod budget;
 mod builder;
 mod cache;
 mod clock;
@@ -89,6 +90,7 @@ mod pins;
 mod protocol;
 mod restore;
 mod shard;
+mod shrink;
 mod snapshot;
 mod stamp;
 mod stats;

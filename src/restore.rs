@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 use std::vec;
 
+use crate::budget::Cost;
 use crate::shard::Returning;
 use crate::store::Store;
 
@@ -28,7 +29,8 @@ impl<'a, K: Hash + Eq, V> Restore<'a, K, V> {
         hasher: &S,
         entries: Vec<(K, V, Option<Duration>)>,
     ) -> Self {
-        let room = if store.keeps_entries() { store.ledger.room() } else { 0 };
+        let mut room = if store.keeps_entries() { store.ledger.free() } else { Cost::default() };
+        let most = room.entries as usize;
         let is_alive = |left: &Option<Duration>| left.is_none_or(|left| !left.is_zero());
         let mut returning: Vec<_> = entries
             .into_iter()
@@ -40,7 +42,15 @@ impl<'a, K: Hash + Eq, V> Restore<'a, K, V> {
             })
             .filter(|entry| entry.appraisal.lets_live())
             .filter(|entry| store.peek(entry.hash, &entry.key, |_| ()).is_none())
-            .take(room)
+            .filter(|entry| {
+                let cost = store.ledger.cost(&entry.appraisal);
+                let fits = cost.fits(room);
+                if fits {
+                    room = room.beyond(cost);
+                }
+                fits
+            })
+            .take(most)
             .collect();
         if returning.iter().any(|entry| entry.appraisal.lifetime.is_some()) {
             store.lifetimes().use_time();

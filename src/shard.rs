@@ -19,6 +19,8 @@ use self::state::State;
 pub(crate) use self::state::{Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
 pub(crate) use self::update::Fenced;
+#[cfg(feature = "__validate")]
+use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
 use crate::index::{Entry, Index, Slot};
@@ -167,11 +169,6 @@ impl<K, V> Shard<K, V> {
             measured: state.index.measured(),
             allocated: state.heap_size(),
         }
-    }
-
-    /// Whether an entry may have expired by `now` or by the time as the shard knows it.
-    pub(crate) fn has_expired(&self, now: Nanos) -> bool {
-        self.soonest_deadline() <= self.latest.load(Ordering::Relaxed).max(now)
     }
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
@@ -335,15 +332,15 @@ impl<K, V> Shard<K, V> {
         state
     }
 
-    /// Publishes an entry, in `room` or one that the ledger still has, else in place of the least
-    /// recently used entry; `None` if somebody else searches that one and `patience` is short.
+    /// Publishes an entry, in `room` or what the ledger still has, else in place of the least recently
+    /// used entries; `None` if somebody else searches those and `patience` is short.
     ///
     /// The submission keeps its key and value until the entry is in.
-    pub(crate) fn write<'r>(
+    pub(crate) fn write(
         &self,
         submission: &mut Submission<K, V>,
-        ledger: &'r Ledger,
-        mut room: Option<Room<'r>>,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
         patience: Patience,
     ) -> Option<Written>
     where
@@ -357,9 +354,13 @@ impl<K, V> Shard<K, V> {
                 if races == MAX_RACES {
                     state.search();
                 }
-                let written = state.write(submission, now, ledger, &mut room);
-                if written != Written::NeedsVictim {
-                    return Some(written);
+                match state.write(submission, now, ledger, room) {
+                    Written::Unfinished => {
+                        races = 0;
+                        continue;
+                    }
+                    Written::NeedsVictim => {}
+                    written => return Some(written),
                 }
             }
             self.search(patience)?;
@@ -367,9 +368,9 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry; its room is the caller's. Gives up if somebody else
-    /// searches it.
-    pub(crate) fn evict(&self, ledger: &Ledger) -> Option<Entry<K, V>> {
+    /// Takes out the least recently used entry, and adds what it held to the room. Gives up if somebody
+    /// else searches it.
+    pub(crate) fn evict(&self, ledger: &Ledger, room: &mut Room<'_>) -> Option<Entry<K, V>> {
         let mut races = 0;
         loop {
             {
@@ -377,7 +378,7 @@ impl<K, V> Shard<K, V> {
                 if races == MAX_RACES {
                     state.search();
                 }
-                if let Some(evicted) = state.evict(ledger) {
+                if let Some(evicted) = state.evict(ledger, room) {
                     return Some(evicted);
                 }
                 if state.index.is_empty() {
@@ -389,12 +390,17 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out an entry that has expired, if one is soon found; its room is the caller's.
-    pub(crate) fn expire_one(&self, now: Nanos, ledger: &Ledger) -> Expired<K, V> {
+    /// Takes out an entry that has expired, if one is soon found, and adds what it held to the room.
+    pub(crate) fn expire_one(
+        &self,
+        now: Nanos,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+    ) -> Expired<K, V> {
         const STEPS: usize = 16;
         let mut state = self.writable();
         let now = self.settle(now);
-        state.expire_one(now, &mut { STEPS }, ledger)
+        state.expire_one(now, &mut { STEPS }, ledger, room)
     }
 
     /// Takes out expired entries, as many as can be in a short time.
@@ -471,33 +477,34 @@ impl<K, V> Shard<K, V> {
 
 #[cfg(feature = "__validate")]
 impl<K: Eq, V> Shard<K, V> {
-    /// Asserts that the shard is whole; returns how many entries and flights it has.
-    pub(crate) fn validate(&self) -> (usize, usize) {
+    /// Asserts that the shard is whole; returns what its entries take and how many flights it has.
+    pub(crate) fn validate(&self, ledger: &Ledger) -> (Cost, usize) {
         let state = self.exclusive();
         self.pinned_by.validate(&state.index);
-        (state.index.len(), state.validate())
+        (state.total_cost(ledger), state.validate())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Incoming;
+    use crate::budget::Cost;
+    use crate::index::{Extras, Incoming};
     use crate::ledger::Ledger;
-    use crate::lifetime::Deadlines;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
         let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
-        let new = Incoming { value: 10, deadlines: Deadlines::NONE, size: None };
-        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
-        let written = shard.write(&mut submission, ledger, None, Patience::Try);
+        let new = Incoming { value: 10, extras: Extras::NONE };
+        let mut submission =
+            Submission::new(1, Origin::Caller(Some(1)), new, Some(Cost::ENTRY), None);
+        let written = shard.write(&mut submission, ledger, &mut ledger.room(), Patience::Try);
         assert_eq!(written, Some(Written::Done));
         shard
     }
 
     #[test]
     fn everybody_goes_on_while_another_thread_searches_a_victim() {
-        let ledger = Ledger::new(10);
+        let ledger = Ledger::of_entries(10);
         let shard = shard_of_one(&ledger);
         let _searching = shard.hold_searches();
         assert_eq!(shard.get(1, &1, None), Ok(10));

@@ -20,6 +20,10 @@ use std::time::Duration;
 pub struct CacheInfo {
     /// The most entries that the cache holds.
     pub maxsize: usize,
+    /// The most that all entries together weigh, in a cache that weighs them.
+    pub max_weight: Option<u64>,
+    /// The most bytes that keys and values take, in a cache that bounds them.
+    pub max_bytes: Option<u64>,
     /// How long an entry lives after its publication; `None` for ever.
     pub ttl: Option<Duration>,
     /// The number of shards.
@@ -29,7 +33,14 @@ pub struct CacheInfo {
 impl fmt::Display for CacheInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.shards == 1 { "" } else { "s" };
-        write!(f, "at most {} entries in {} shard{plural}, ", self.maxsize, self.shards)?;
+        write!(f, "at most {} entries", self.maxsize)?;
+        if let Some(weight) = self.max_weight {
+            write!(f, ", weight {weight}")?;
+        }
+        if let Some(bytes) = self.max_bytes {
+            write!(f, ", {}", pretty_bytes(bytes))?;
+        }
+        write!(f, " in {} shard{plural}, ", self.shards)?;
         match self.ttl {
             Some(ttl) => write!(f, "each for {ttl:?}"),
             None => f.write_str("no time to live"),
@@ -66,6 +77,15 @@ pub struct CacheStats {
     pub current_size: usize,
     /// The most entries that the cache holds.
     pub max_size: usize,
+    /// What all entries weigh, and rooms that are held for one on its way in; `None` in a cache that
+    /// does not weigh them.
+    pub current_weight: Option<u64>,
+    /// The most that they may weigh.
+    pub max_weight: Option<u64>,
+    /// Bytes of all keys and values, and of rooms; `None` in a cache that does not bound them.
+    pub current_bytes: Option<u64>,
+    /// The most that they may be.
+    pub max_bytes: Option<u64>,
     /// How long an entry lives after its publication; `None` for ever.
     pub ttl: Option<Duration>,
     /// Calls that found a live value.

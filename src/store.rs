@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 
-use crate::appraisal::{Appraisal, Measure};
+use crate::appraisal::{Appraisal, Scales};
 use crate::bell::Bell;
+#[cfg(feature = "__validate")]
+use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
-use crate::index::{Incoming, Index};
-use crate::ledger::{Ledger, Room};
+use crate::index::{Entry, Incoming, Index};
+use crate::ledger::{Ledger, Limits, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
@@ -36,7 +38,7 @@ pub(crate) struct Store<K, V> {
     last_expiry: Arc<AtomicU64>,
     pub(crate) ledger: Ledger,
     lifetimes: Lifetimes<K, V>,
-    measure: Option<Measure<K, V>>,
+    scales: Scales<K, V>,
     coalescing: Coalescing,
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
     /// entry in all shards before every eviction.
@@ -49,23 +51,23 @@ impl<K, V> Store<K, V> {
     /// Makes a store of `shards` shards, a power of two.
     pub(crate) fn new(
         shards: usize,
-        maxsize: usize,
+        limits: Limits,
         lifetimes: Lifetimes<K, V>,
-        measure: Option<Measure<K, V>>,
+        scales: Scales<K, V>,
         coalescing: Coalescing,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
         let pins = Arc::new(Pins::new(shards));
-        let share = maxsize.div_ceil(shards);
+        let share = limits.maxsize.div_ceil(shards);
         let last_expiry = Arc::default();
         let shard = |number| Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry));
         Self {
             shards: (0..shards).map(shard).collect(),
             pins,
             last_expiry,
-            ledger: Ledger::new(maxsize),
+            ledger: Ledger::new(limits),
             lifetimes,
-            measure,
+            scales,
             coalescing,
             soonest: AtomicU64::new(NEVER),
             bell: Arc::default(),
@@ -106,15 +108,12 @@ impl<K, V> Store<K, V> {
 
     /// Whether entries are appraised.
     pub(crate) fn appraises(&self) -> bool {
-        self.measure.is_some() || self.lifetimes.look_at_entries()
+        self.scales.are_used() || self.lifetimes.look_at_entries()
     }
 
     /// Takes a look at an entry before it is published. Calls user code: never under a lock.
     pub(crate) fn appraise(&self, key: &K, value: &V) -> Appraisal {
-        Appraisal {
-            size: self.measure.as_ref().map(|measure| measure.size(key, value)),
-            lifetime: self.lifetimes.of_entry(key, value),
-        }
+        self.scales.appraise(key, value, self.lifetimes.of_entry(key, value))
     }
 
     /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
@@ -147,11 +146,13 @@ impl<K, V> Store<K, V> {
         hash: u64,
         origin: Origin<K>,
         value: V,
-        Appraisal { size, lifetime }: Appraisal,
+        appraisal: Appraisal,
     ) -> Submission<K, V> {
         let now = self.lifetimes.now();
-        let deadlines = now.map_or(Deadlines::NONE, |now| self.lifetimes.deadlines(now, lifetime));
-        Submission::new(hash, origin, Incoming { value, deadlines, size }, now)
+        let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
+        let extras = appraisal.extras(now.map_or(Deadlines::NONE, deadlines));
+        let cost = appraisal.lets_live().then(|| self.ledger.cost(&appraisal));
+        Submission::new(hash, origin, Incoming { value, extras }, cost, now)
     }
 
     /// Publishes an entry once nobody stands in its way, leaving the thread to other tasks.
@@ -181,12 +182,12 @@ impl<K, V> Store<K, V> {
     {
         let own = self.number(submission.hash());
         let deadline = submission.soonest_deadline();
-        let mut room = self.expire_elsewhere(own, submission);
-        while let Written::NeedsRoom =
-            self.shards[own].write(submission, &self.ledger, room.take(), patience)?
-        {
+        let mut room = self.ledger.room();
+        self.expire_for(submission, &mut room);
+        let shard = &self.shards[own];
+        while let Written::NeedsRoom = shard.write(submission, &self.ledger, &mut room, patience)? {
             // Rooms may also be held by entries on their way in; then the attempt has to wait.
-            room = Some(self.evict_elsewhere(own, submission)?);
+            submission.departed().evict(self.evict(own + 1, &mut room)?);
         }
         self.expect_expiry(deadline);
         Some(())
@@ -226,33 +227,28 @@ impl<K, V> Store<K, V> {
         self.ledger.counters.reset();
     }
 
-    /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
-    fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
-        let now = submission.now()?;
+    /// Takes out entries that have expired, of whatever shard, to spare live ones, until the submission
+    /// fits in.
+    fn expire_for(&self, submission: &mut Submission<K, V>, room: &mut Room<'_>) {
+        let Some((now, cost)) = submission.now().zip(submission.cost()) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
-        if latest < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
-            return None;
-        }
-        // An expired entry in the shard at hand goes by itself.
-        if self.shards[own].has_expired(now) {
-            return None;
+        if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
+            return;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
         self.soonest.store(NEVER, Ordering::Relaxed);
-        let mut soonest = self.shards[own].soonest_deadline();
-        let mut room = None;
-        for other in self.others(own) {
-            if let Expired::Entry(entry) = other.expire_one(now, &self.ledger) {
+        let mut soonest = NEVER;
+        for shard in self.shards_from(self.number(submission.hash())) {
+            while let Expired::Entry(entry) = shard.expire_one(now, &self.ledger, room) {
                 submission.departed().expired.push(entry);
-                room = Some(self.ledger.inherit());
-                // There may be more.
-                soonest = 0;
-                break;
+                if room.reserve(cost) {
+                    // There may be more.
+                    return self.expect_expiry(0);
+                }
             }
-            soonest = soonest.min(other.soonest_deadline());
+            soonest = soonest.min(shard.soonest_deadline());
         }
         self.expect_expiry(soonest);
-        room
     }
 
     /// Notes that an entry expires at `deadline`.
@@ -289,17 +285,16 @@ impl<K, V> Store<K, V> {
         Some((purged, departed.expired.len()))
     }
 
-    /// Takes the least recently used entry out of another shard.
-    fn evict_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
-        let entry = self.others(own).find_map(|other| other.evict(&self.ledger))?;
-        submission.departed().evicted = Some(entry);
-        Some(self.ledger.inherit())
+    /// Takes the least recently used entry out of the first shard that has one, and adds what it held
+    /// to the room. Gives up if somebody else searches it.
+    pub(crate) fn evict(&self, first: usize, room: &mut Room<'_>) -> Option<Entry<K, V>> {
+        self.shards_from(first).find_map(|shard| shard.evict(&self.ledger, room))
     }
 
-    /// All shards but one, starting after it, so that not always the same one gives.
-    fn others(&self, own: usize) -> impl Iterator<Item = &Shard<K, V>> {
-        let (before, from) = self.shards.split_at(own);
-        from[1..].iter().chain(before)
+    /// All shards, starting with the one of this number, of which there may be fewer.
+    fn shards_from(&self, first: usize) -> impl Iterator<Item = &Shard<K, V>> {
+        let (before, from) = self.shards.split_at(first & (self.shards.len() - 1));
+        from.iter().chain(before)
     }
 
     /// Entries, measured bytes and allocated bytes of all shards.
@@ -307,7 +302,7 @@ impl<K, V> Store<K, V> {
         let mut len = 0;
         let mut measured = 0;
         let mut allocated = size_of_val(&*self.shards)
-            + self.ledger.counters.heap_size()
+            + self.ledger.heap_size()
             + size_of::<Pins<Index<K, V>>>()
             + self.pins.heap_size();
         for shard in &self.shards {
@@ -316,7 +311,7 @@ impl<K, V> Store<K, V> {
             measured += size.measured;
             allocated += size.allocated;
         }
-        if self.measure.is_some() {
+        if self.scales.measure.is_some() {
             // Keys and values themselves lie in the index, and are part of what was measured.
             allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
         }
@@ -328,14 +323,13 @@ impl<K, V> Store<K, V> {
 impl<K: Eq, V> Store<K, V> {
     /// Asserts that all shards are whole and the ledger is right; returns how many flights there are.
     pub(crate) fn validate(&self) -> usize {
-        let (mut entries, mut flights) = (0, 0);
+        let (mut cost, mut flights) = (Cost::default(), 0);
         for shard in &self.shards {
-            let (more_entries, more_flights) = shard.validate();
-            entries += more_entries;
+            let (more_cost, more_flights) = shard.validate(&self.ledger);
+            cost = cost.plus(more_cost);
             flights += more_flights;
         }
-        assert_eq!(entries, self.ledger.len(), "every room is an entry's");
-        assert!(entries <= self.ledger.maxsize());
+        self.ledger.validate(cost);
         flights
     }
 }

@@ -57,13 +57,16 @@ impl<K, V> State<K, V> {
             if now.is_none_or(|now| !self.index.is_expired(slot, now)) {
                 return Err(entry);
             }
-            departed.expired.push(self.expire_from(slot, ledger));
-            ledger.release(1);
+            self.take_out(slot, now, ledger, departed);
         }
-        let Some(room) = ledger.reserve() else { return Err(entry) };
-        room.fill();
+        let cost = ledger.cost(&entry.appraisal);
+        let mut room = ledger.room();
+        if !room.reserve(cost) {
+            return Err(entry);
+        }
+        room.fill(cost);
         let Returning { hash, key, value, appraisal } = entry;
-        let new = Incoming { value, deadlines, size: appraisal.size };
+        let new = Incoming { value, extras: appraisal.extras(deadlines) };
         let slot = self.index.get_mut().insert(hash, key, new, self.share);
         self.file(slot);
         self.watchers.note(slot);

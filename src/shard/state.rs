@@ -4,6 +4,7 @@ use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
 use super::watch::Watchers;
+use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
@@ -43,11 +44,16 @@ impl Order {
     }
 }
 
+/// The most entries that a write evicts before it lets others have the shard.
+const EVICTED_PER_WRITE: usize = 64;
+
 /// How an attempt to write an entry ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// The entry is in, or kept out by a fence.
+    /// The entry is in, or kept out.
     Done,
+    /// It takes the room of more entries than one attempt takes out.
+    Unfinished,
     /// There is room for it only in place of an entry of another shard.
     NeedsRoom,
     /// There is room for it in place of an entry that has to be searched.
@@ -90,11 +96,11 @@ impl<K, V> Removed<K, V> {
 }
 
 /// Where an entry goes.
-enum Place<'r> {
+enum Place {
     /// Where its key is already.
     Same(Slot),
     /// Into a room of its own.
-    Room(Room<'r>),
+    Room,
     /// Where the least recently used entry was.
     InsteadOf(Slot),
 }
@@ -116,13 +122,13 @@ impl<K, V> State<K, V> {
             + self.order.expiry.heap_size()
     }
 
-    /// Publishes an entry; `now` is the time as the shard knows it.
-    pub(super) fn write<'r>(
+    /// Publishes an entry in `room`, or one that is made for it; `now` is the time as the shard knows it.
+    pub(super) fn write(
         &mut self,
         submission: &mut Submission<K, V>,
         now: Option<Nanos>,
-        ledger: &'r Ledger,
-        room: &mut Option<Room<'r>>,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
     ) -> Written
     where
         K: Eq,
@@ -132,29 +138,109 @@ impl<K, V> State<K, V> {
         }
         // What the user's `Eq` has to say comes before anything that must be whole.
         let seat = submission.seat(&self.flights);
-        let place = match submission.find(seat.as_ref(), &self.index, &self.flights) {
+        let slot = match submission.find(seat.as_ref(), &self.index, &self.flights) {
             Found::Fence => {
                 submission.turn_away(seat, &mut self.flights);
                 return Written::Done;
             }
-            Found::Entry(slot) => Place::Same(slot),
-            Found::Nothing => {
-                if let Some(room) = room.take().or_else(|| ledger.reserve()) {
-                    Place::Room(room)
-                } else if self.index.is_empty() {
-                    return Written::NeedsRoom;
-                } else if let Some(victim) = self.order.lru.oldest(self.index.stamps()) {
-                    Place::InsteadOf(victim)
-                } else {
-                    return Written::NeedsVictim;
-                }
+            Found::Entry(slot) => Some(slot),
+            Found::Nothing => None,
+        };
+        let Some(cost) = submission.cost().filter(|cost| ledger.could_hold(*cost)) else {
+            submission.fence(seat.as_ref(), &mut self.flights);
+            submission.turn_away(seat, &mut self.flights);
+            if let Some(slot) = slot {
+                let entry = self.take_out(slot, now, ledger, submission.departed());
+                submission.replace(entry);
             }
+            return Written::Done;
+        };
+        let place = match self.find_place(slot, cost, ledger, room, submission.departed()) {
+            Ok(place) => place,
+            Err(written) => return written,
         };
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
         submission.fence(seat.as_ref(), &mut self.flights);
         let key = submission.take_key(seat, &mut self.flights);
+        self.pay(&place, cost, ledger, room);
         self.put(submission, key, place, now, ledger);
         Written::Done
+    }
+
+    /// Finds a place for an entry of this cost, or makes one; `slot` is where its key is now.
+    fn find_place(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Result<Place, Written> {
+        if ledger.weighs() {
+            self.make_room(slot, cost, ledger, room, departed)?;
+            return Ok(slot.map_or(Place::Room, Place::Same));
+        }
+        if let Some(slot) = slot {
+            return Ok(Place::Same(slot));
+        }
+        if room.reserve(cost) {
+            return Ok(Place::Room);
+        }
+        if self.index.is_empty() {
+            return Err(Written::NeedsRoom);
+        }
+        match self.order.lru.oldest(self.index.stamps()) {
+            Some(victim) => Ok(Place::InsteadOf(victim)),
+            None => Err(Written::NeedsVictim),
+        }
+    }
+
+    /// Evicts entries until what an entry of this cost takes beyond the one in `slot` is in the room.
+    fn make_room(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Result<(), Written> {
+        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, ledger)));
+        if room.reserve(missing) {
+            return Ok(());
+        }
+        if let Some(slot) = slot {
+            // It goes last, and only as the new entry comes.
+            self.index.get_mut().make_newest(slot);
+        }
+        for _ in 0..EVICTED_PER_WRITE {
+            if self.index.len() == usize::from(slot.is_some()) {
+                return Err(Written::NeedsRoom);
+            }
+            departed.evict(self.evict(ledger, room).ok_or(Written::NeedsVictim)?);
+            if room.reserve(missing) {
+                return Ok(());
+            }
+        }
+        Err(Written::Unfinished)
+    }
+
+    /// What the entry in `slot` takes.
+    fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
+        ledger.cost_of(self.index.weight(slot), self.index.size(slot))
+    }
+
+    /// Gives the entry what it takes, out of the room and of what was there before.
+    fn pay(&self, place: &Place, cost: Cost, ledger: &Ledger, room: &mut Room<'_>) {
+        match *place {
+            Place::Same(slot) if ledger.weighs() => {
+                let old = self.cost(slot, ledger);
+                room.fill(cost.beyond(old));
+                ledger.release(old.beyond(cost));
+            }
+            Place::Room => room.fill(cost),
+            // One entry for another.
+            Place::Same(_) | Place::InsteadOf(_) => {}
+        }
     }
 
     /// Puts the entry in its place. Calls none of the user's code, like the end of its flight before
@@ -163,7 +249,7 @@ impl<K, V> State<K, V> {
         &mut self,
         submission: &mut Submission<K, V>,
         key: K,
-        place: Place<'_>,
+        place: Place,
         now: Option<Nanos>,
         ledger: &Ledger,
     ) {
@@ -174,21 +260,20 @@ impl<K, V> State<K, V> {
                 let index = self.index.get_mut();
                 let expired = now.is_some_and(|now| index.is_expired(slot, now));
                 let old = index.replace(slot, key, new);
-                submission.displace(old, expired);
                 if expired {
                     ledger.counters.count(Event::Expiration);
+                    submission.departed().expired.push(old);
+                } else {
+                    submission.replace(Some(old));
                 }
                 slot
             }
-            Place::Room(room) => {
-                room.fill();
-                self.index.get_mut().insert(submission.hash(), key, new, self.share)
-            }
+            Place::Room => self.index.get_mut().insert(submission.hash(), key, new, self.share),
             Place::InsteadOf(victim) => {
                 ledger.counters.count(Event::Eviction);
                 self.order.expiry.remove(victim);
                 let old = self.index.get_mut().supplant(victim, submission.hash(), key, new);
-                submission.departed().evicted = Some(old);
+                submission.departed().evict(old);
                 victim
             }
         };
@@ -209,10 +294,11 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry, if it is known; its room is the caller's.
-    pub(super) fn evict(&mut self, ledger: &Ledger) -> Option<Entry<K, V>> {
+    /// Takes out the least recently used entry, if it is known, and adds what it held to the room.
+    pub(super) fn evict(&mut self, ledger: &Ledger, room: &mut Room<'_>) -> Option<Entry<K, V>> {
         let victim = self.order.lru.oldest(self.index.stamps())?;
         ledger.counters.count(Event::Eviction);
+        room.inherit(self.cost(victim, ledger));
         Some(self.detach(victim))
     }
 
@@ -222,12 +308,14 @@ impl<K, V> State<K, V> {
         self.order.lru.search(&self.index.stamps()[..self.index.slots()], since);
     }
 
-    /// Takes out an entry that has expired, if one is found in so many `steps`; its room is the caller's.
+    /// Takes out an entry that has expired, if one is found in so many `steps`, and adds what it held to
+    /// the room.
     pub(super) fn expire_one(
         &mut self,
         now: Nanos,
         steps: &mut usize,
         ledger: &Ledger,
+        room: &mut Room<'_>,
     ) -> Expired<K, V> {
         loop {
             let Self { index, order, .. } = self;
@@ -235,6 +323,7 @@ impl<K, V> State<K, V> {
                 Due::Nothing => return Expired::None,
                 Due::Unknown => return Expired::Unknown,
                 Due::Slot(slot) if index.is_expired(slot, now) => {
+                    room.inherit(self.cost(slot, ledger));
                     return Expired::Entry(self.expire_from(slot, ledger));
                 }
                 // It was used since it was filed.
@@ -259,13 +348,13 @@ impl<K, V> State<K, V> {
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> Purged {
+        let mut room = ledger.room();
         for _ in 0..limit {
-            match self.expire_one(now, &mut steps, ledger) {
+            match self.expire_one(now, &mut steps, ledger, &mut room) {
                 Expired::None => return Purged::All,
                 Expired::Unknown => break,
                 Expired::Entry(entry) => departed.expired.push(entry),
             }
-            ledger.release(1);
         }
         Purged::Some
     }
@@ -330,7 +419,7 @@ impl<K, V> State<K, V> {
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> Option<Entry<K, V>> {
-        ledger.release(1);
+        ledger.release(self.cost(slot, ledger));
         if now.is_some_and(|now| self.index.is_expired(slot, now)) {
             departed.expired.push(self.expire_from(slot, ledger));
             return None;
@@ -342,8 +431,17 @@ impl<K, V> State<K, V> {
     pub(super) fn clear(&mut self, ledger: &Ledger) -> Index<K, V> {
         self.flights.fence_all();
         self.order = Order::new();
-        ledger.release(self.index.len());
+        ledger.release(self.total_cost(ledger));
         self.index.get_mut().take()
+    }
+
+    /// What all entries take.
+    pub(super) fn total_cost(&self, ledger: &Ledger) -> Cost {
+        if !ledger.weighs() {
+            return Cost { entries: self.index.len() as u64, ..Cost::default() };
+        }
+        let slots = self.index.iter(super::look::EVERY_SLOT).map(|(slot, ..)| slot);
+        slots.map(|slot| self.cost(slot, ledger)).fold(Cost::default(), Cost::plus)
     }
 
     /// Takes out an entry whose time is over.

@@ -1,5 +1,6 @@
 //! An entry on its way into a shard, and what leaves the shard for it.
 
+use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
@@ -9,8 +10,18 @@ use crate::index::{Entry, Incoming, Index, Slot};
 pub(crate) struct Departed<K, V> {
     pub(crate) evicted: Option<Entry<K, V>>,
     pub(crate) expired: Vec<Entry<K, V>>,
-    /// The key and the value of a flight that a fence kept out.
-    turned_away: Option<(FlightKey<K>, Option<V>)>,
+    /// A key and its value that were kept out.
+    turned_away: Option<(Option<FlightKey<K>>, Option<V>)>,
+}
+
+impl<K, V> Departed<K, V> {
+    /// Keeps an entry that made room.
+    #[inline]
+    pub(crate) fn evict(&mut self, entry: Entry<K, V>) {
+        if let Some(earlier) = self.evicted.replace(entry) {
+            self.expired.push(earlier);
+        }
+    }
 }
 
 impl<K, V> Default for Departed<K, V> {
@@ -39,8 +50,10 @@ pub(super) enum Found {
 pub(crate) struct Submission<K, V> {
     hash: u64,
     origin: Origin<K>,
-    /// `None` once the entry is in, or kept out by a fence.
+    /// `None` once the entry is in or kept out.
     new: Option<Incoming<V>>,
+    /// What the entry will take; `None` if it has no time to live.
+    cost: Option<Cost>,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
     /// The live entry that was there before.
@@ -51,9 +64,16 @@ pub(crate) struct Submission<K, V> {
 }
 
 impl<K, V> Submission<K, V> {
-    pub(crate) fn new(hash: u64, origin: Origin<K>, new: Incoming<V>, now: Option<Nanos>) -> Self {
+    pub(crate) fn new(
+        hash: u64,
+        origin: Origin<K>,
+        new: Incoming<V>,
+        cost: Option<Cost>,
+        now: Option<Nanos>,
+    ) -> Self {
         let departed = Departed::default();
-        Self { hash, origin, new: Some(new), now, replaced: None, arrival: None, departed }
+        let new = Some(new);
+        Self { hash, origin, new, cost, now, replaced: None, arrival: None, departed }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -64,9 +84,14 @@ impl<K, V> Submission<K, V> {
         self.now
     }
 
+    /// What the entry will take, if it has any time to live.
+    pub(crate) fn cost(&self) -> Option<Cost> {
+        self.cost
+    }
+
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        self.new.as_ref().map_or(NEVER, |new| new.deadlines.soonest())
+        self.new.as_ref().map_or(NEVER, |new| new.extras.deadlines.soonest())
     }
 
     /// Where to put what makes room for the entry.
@@ -151,16 +176,18 @@ impl<K, V> Submission<K, V> {
     pub(super) fn take_value(&mut self, now: Option<Nanos>) -> Incoming<V> {
         let mut new = self.new.take().expect("an entry goes in once");
         let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
-        new.deadlines = new.deadlines.put_off(late);
+        new.extras.deadlines = new.extras.deadlines.put_off(late);
         new
     }
 
-    /// Ends the flight of a value that a later write keeps out.
+    /// Keeps the value out, and ends the flight that it comes from.
     pub(super) fn turn_away(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) {
-        if let Some(seat) = seat {
-            let key = self.end_flight(seat, flights);
-            self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
-        }
+        let key = match (&mut self.origin, seat) {
+            (_, Some(seat)) => Some(self.end_flight(seat, flights)),
+            (Origin::Caller(key), None) => key.take().map(FlightKey::Owned),
+            (Origin::Flight(_), None) => None,
+        };
+        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
     }
 
     fn end_flight(&mut self, seat: Seat, flights: &mut Flights<K, V>) -> FlightKey<K> {
@@ -169,12 +196,8 @@ impl<K, V> Submission<K, V> {
         key
     }
 
-    /// Keeps the entry that was in the place of the new one.
-    pub(super) fn displace(&mut self, old: Entry<K, V>, expired: bool) {
-        if expired {
-            self.departed.expired.push(old);
-        } else {
-            self.replaced = Some(old);
-        }
+    /// Keeps the live entry that was there before the new one.
+    pub(super) fn replace(&mut self, old: Option<Entry<K, V>>) {
+        self.replaced = old;
     }
 }

@@ -66,25 +66,27 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::index::Incoming;
-    use crate::lifetime::Deadlines;
+    use crate::budget::Cost;
+    use crate::index::{Extras, Incoming};
     use crate::patience::Patience;
     use crate::pins::Pins;
-    use crate::shard::{Origin, Submission};
+    use crate::shard::{Origin, Submission, Written};
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose
     /// to its writer.
     #[test]
     fn a_write_between_the_start_of_an_update_and_its_look_at_the_value_is_seen() {
-        let ledger = Ledger::new(10);
+        let ledger = Ledger::of_entries(10);
         let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
         let Boarding::Lead(ticket) = shard.board_update(1, FlightKey::Owned(1)) else {
             unreachable!("there is no flight to join")
         };
         assert!(matches!(shard.start_update(1, ticket, None), Ok(None)));
-        let new = Incoming { value: 10, deadlines: Deadlines::NONE, size: None };
-        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, None);
-        assert!(shard.write(&mut submission, &ledger, None, Patience::Try).is_some());
+        let new = Incoming { value: 10, extras: Extras::NONE };
+        let mut submission =
+            Submission::new(1, Origin::Caller(Some(1)), new, Some(Cost::ENTRY), None);
+        let written = shard.write(&mut submission, &ledger, &mut ledger.room(), Patience::Try);
+        assert_eq!(written, Some(Written::Done));
         assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
         // The key comes back for another attempt.
         let (key, arrival) = shard.end_flight(1, ticket);
