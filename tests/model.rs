@@ -50,6 +50,8 @@ enum Op {
     Clear(Way),
     Purge(Way),
     ResetStats,
+    SetMaxsize(usize, Way),
+    SetMaxWeight(u64, Way),
     Begin(u8, Form, Plan),
     Decide(Index, Plan),
     Poll(Index),
@@ -90,6 +92,8 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         1 => way().prop_map(Op::Clear),
         10 => way().prop_map(Op::Purge),
         1 => Just(Op::ResetStats),
+        3 => (0..=8_usize, way()).prop_map(|(maxsize, way)| Op::SetMaxsize(maxsize, way)),
+        3 => (max_weights(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
         80 => (hot(), select(Form::ALL.to_vec()), plan())
             .prop_map(|(key, form, plan)| Op::Begin(key, form, plan)),
         30 => (any::<Index>(), end()).prop_map(|(which, plan)| Op::Decide(which, plan)),
@@ -99,6 +103,10 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         40 => step,
     ];
     prop::collection::vec(op, 1..200)
+}
+
+fn max_weights() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..=20_u64, 1 => Just(u64::MAX)]
 }
 
 /// A call that has begun: the real one, and the model's.
@@ -165,6 +173,20 @@ impl<'a> Pair<'a> {
                 cache.reset_stats();
                 model.reset_stats((cache.len() - model.len()) as u64);
             }
+            Op::SetMaxsize(maxsize, way) => {
+                self.shrinks(|cache| match way {
+                    Way::Async => now(cache.set_maxsize(maxsize)),
+                    Way::Blocking => cache.set_maxsize_blocking(maxsize),
+                });
+                self.model.set_maxsize(maxsize);
+            }
+            Op::SetMaxWeight(weight, way) => {
+                self.shrinks(|cache| match way {
+                    Way::Async => now(cache.set_max_weight(weight)),
+                    Way::Blocking => cache.set_max_weight_blocking(weight),
+                });
+                self.model.set_max_weight(weight);
+            }
             Op::Begin(key, form, plan) => {
                 self.begin(key, form, number, plan);
                 self.poll(self.pending.len() - 1);
@@ -199,6 +221,13 @@ impl<'a> Pair<'a> {
             Op::StepBack(step) => self.set_clock(self.time.saturating_sub(step)),
         }
         self.compare();
+    }
+
+    /// Moves a bound by a call that tells how many entries it evicted.
+    fn shrinks(&self, set: impl FnOnce(&Cache) -> usize) {
+        let before = self.cache.stats().evictions;
+        let evicted = set(self.cache);
+        assert_eq!(before + evicted as u64, self.cache.stats().evictions);
     }
 
     fn begin(&mut self, key: u8, form: Form, number: u32, plan: Plan) {
@@ -270,6 +299,7 @@ impl<'a> Pair<'a> {
         let len = cache.len();
         assert!((model.len()..=stats.max_size).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
+        assert!(stats.current_weight <= stats.max_weight);
         let lying_about = (len - model.len()) as u64;
         let counts = naive_lru::Counts {
             hits: stats.hits,
@@ -312,12 +342,16 @@ fn builder(maxsize: usize, shards: usize) -> Builder<u8, u32, Fixed> {
 struct Kind {
     shards: usize,
     ttl: Option<u64>,
+    max_weight: Option<u64>,
     is_single_flight: bool,
 }
 
 impl Kind {
     fn build(self, maxsize: usize, clock: &ManualClock) -> Cache {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
+        if let Some(max_weight) = self.max_weight {
+            builder = builder.max_weight(max_weight).weigher(|_, value| naive_lru::weight(*value));
+        }
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(Duration::from_nanos(ttl));
         }
@@ -332,8 +366,9 @@ impl Kind {
 fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
     let cache = kind.build(maxsize, &clock);
-    let Kind { shards, ttl, is_single_flight } = kind;
-    let settings = Settings { maxsize, ttl, is_single_flight, shard_of: shards_of_keys(shards) };
+    let Kind { shards, ttl, max_weight, is_single_flight } = kind;
+    let shard_of = shards_of_keys(shards);
+    let settings = Settings { maxsize, max_weight, ttl, is_single_flight, shard_of };
     let model = NaiveLru::new(settings);
     let mut pair = Pair { cache: &cache, clock: &clock, model, time: 0, pending: Vec::new() };
     for (number, op) in (0..).zip(ops) {
@@ -362,8 +397,13 @@ fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Stra
     (select(shards.to_vec()), ttl).prop_map(|(shards, ttl)| Kind {
         shards,
         ttl,
+        max_weight: None,
         is_single_flight: true,
     })
+}
+
+fn weighed(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
+    (kinds, max_weights()).prop_map(|(kind, weight)| Kind { max_weight: Some(weight), ..kind })
 }
 
 #[test]
@@ -397,6 +437,26 @@ fn several_shards_are_the_model_on_a_clock_that_steps_back() {
 }
 
 #[test]
+fn one_shard_of_weighed_entries_is_the_model() {
+    hold_against_the_model(weighed(kinds(&[1], Just(None))), Steps::Forward);
+}
+
+#[test]
+fn one_shard_of_weighed_entries_with_a_time_to_live_is_the_model() {
+    hold_against_the_model(weighed(kinds(&[1], (0..=8_u64).prop_map(Some))), Steps::Forward);
+}
+
+#[test]
+fn several_shards_of_weighed_entries_are_the_model() {
+    hold_against_the_model(weighed(kinds(&[2, 4], Just(None))), Steps::Forward);
+}
+
+#[test]
+fn several_shards_of_weighed_entries_with_a_time_to_live_are_the_model() {
+    hold_against_the_model(weighed(kinds(&[2, 4], (0..=8_u64).prop_map(Some))), Steps::Forward);
+}
+
+#[test]
 fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_stepped_back() {
     let shard_of = shards_of_keys(2);
     let elsewhere = (1..KEYS).find(|key| shard_of[*key as usize] != shard_of[0]).unwrap();
@@ -406,7 +466,8 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
         Op::StepBack(1),
         Op::Insert(elsewhere, Way::Async),
     ];
-    check(Kind { shards: 2, ttl: Some(1), is_single_flight: true }, 1, &ops);
+    let kind = Kind { shards: 2, ttl: Some(1), max_weight: None, is_single_flight: true };
+    check(kind, 1, &ops);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
+use std::collections::HashMap;
+
 use crate::forms::Form;
 
 /// How a load of the test's goes on.
@@ -16,10 +18,12 @@ pub enum Plan {
 /// What a call gives: the number of the call whose load made the value or the error.
 pub type Answer = Result<u32, u32>;
 
-/// What does not change during a test.
+/// What a cache is built with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub maxsize: usize,
+    /// `None` if entries are not weighed; otherwise they weigh as [`weight`] says.
+    pub max_weight: Option<u64>,
     pub ttl: Option<u64>,
     pub is_single_flight: bool,
     /// Which shard each key lives in.
@@ -37,6 +41,16 @@ pub struct Counts {
     pub evictions: u64,
     /// Entries whose time was over, whether they are freed or still lie about.
     pub expired: u64,
+}
+
+/// What an entry of this value weighs: often little, sometimes nothing, now and then more than fits.
+pub fn weight(value: u32) -> u64 {
+    match value % 16 {
+        13 => 0,
+        14 => 9,
+        15 => u64::MAX,
+        little => u64::from(little / 4) + 1,
+    }
 }
 
 /// A live entry.
@@ -104,6 +118,15 @@ impl Call {
     }
 }
 
+/// What may make a cache too full.
+#[derive(Clone, Copy, Debug)]
+enum Crowding {
+    /// A put of this key.
+    Put(u8),
+    /// A bound that has come down.
+    Bound,
+}
+
 /// The model.
 #[derive(Debug)]
 pub struct NaiveLru {
@@ -115,8 +138,8 @@ pub struct NaiveLru {
     entries: Vec<Entry>,
     /// All flights there ever were.
     flights: Vec<Flight>,
-    /// The key that was put into a full cache, whose victim is still to be found out.
-    crowding: Option<u8>,
+    /// What made the cache too full, so that the victims are still to be found out.
+    crowding: Option<Crowding>,
     pub counts: Counts,
 }
 
@@ -176,6 +199,17 @@ impl NaiveLru {
         self.counts = Counts { expired: lying_about, ..Counts::default() };
     }
 
+    pub fn set_maxsize(&mut self, maxsize: usize) {
+        self.settings.maxsize = maxsize;
+        self.crowding = Some(Crowding::Bound);
+    }
+
+    pub fn set_max_weight(&mut self, weight: u64) {
+        // Of no effect where nothing is weighed.
+        self.settings.max_weight = self.settings.max_weight.map(|_| weight);
+        self.crowding = Some(Crowding::Bound);
+    }
+
     pub fn set_clock(&mut self, now: u64) {
         self.now = now;
         self.latest = self.latest.max(now);
@@ -215,8 +249,8 @@ impl NaiveLru {
     /// Finds out, from the keys that the cache still has, what is left to it: which shard gives up its
     /// oldest entry, and the time after the clock has stepped back.
     pub fn observe(&mut self, left: &[u8]) {
-        if let Some(key) = self.crowding.take() {
-            self.evict(key, left);
+        if let Some(crowding) = self.crowding.take() {
+            self.make_room(crowding, left);
         }
         let now = self.now;
         let before = self.entries.len();
@@ -254,35 +288,85 @@ impl NaiveLru {
 
     /// Puts an entry; returns the value that it replaces.
     fn put(&mut self, key: u8, value: u32) -> Option<u32> {
-        let Settings { maxsize, ttl, .. } = self.settings;
+        let Settings { maxsize, max_weight, ttl, .. } = self.settings;
         if maxsize == 0 || ttl == Some(0) {
             return None;
         }
         let old = self.take(key);
-        if old.is_none() && self.entries.len() == maxsize {
-            self.crowding = Some(key);
+        if max_weight.is_some_and(|max| weight(value) > max) {
+            return old.map(|entry| entry.value);
         }
+        self.crowding = Some(Crowding::Put(key));
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
         self.entries.push(Entry { key, value, expiry });
         old.map(|entry| entry.value)
     }
 
-    /// Removes the victim of a put of `key`: the oldest of its shard or, if that has no other, the
-    /// oldest of any shard, which only the cache can choose.
-    fn evict(&mut self, key: u8, left: &[u8]) {
-        let others = || self.entries.iter().map(|entry| entry.key).filter(|other| *other != key);
-        let oldest_own = others().find(|other| self.shard(*other) == self.shard(key));
+    fn is_too_full(&self) -> bool {
+        self.are_too_many(&self.entries)
+    }
+
+    fn are_too_many(&self, entries: &[Entry]) -> bool {
+        let Settings { maxsize, max_weight, .. } = self.settings;
+        let weights = entries.iter().map(|entry| u128::from(weight(entry.value)));
+        let are_too_heavy = max_weight.is_some_and(|max| weights.sum::<u128>() > max.into());
+        entries.len() > maxsize || are_too_heavy
+    }
+
+    /// Removes victims until there is room, and none without need.
+    fn make_room(&mut self, crowding: Crowding, left: &[u8]) {
+        // One of each shard, evicted after its others.
+        let mut last_victims = HashMap::new();
+        while self.is_too_full() {
+            let victim = self.evict(crowding, left);
+            last_victims.insert(self.shard(victim.key), victim);
+        }
+        if self.settings.max_weight.is_none() {
+            return;
+        }
+        // The order among shards is the cache's to choose, so others may have gone before the last of
+        // those: but one was the last, without which there was no room yet.
+        while let Some(victim) = self.find_victim(crowding, left) {
+            let victim = self.take(victim).expect("a victim is an entry");
+            self.counts.evictions += 1;
+            last_victims.insert(self.shard(victim.key), victim);
+        }
+        let was_needed = |victim: &Entry| {
+            let mut with_it = self.entries.clone();
+            with_it.push(victim.clone());
+            self.are_too_many(&with_it)
+        };
+        assert!(last_victims.is_empty() || last_victims.values().any(was_needed), "one too many");
+    }
+
+    /// Removes a victim: of a put, the oldest of its shard or, if that has no other, the oldest of any
+    /// shard, which only the cache can choose, as it can where a bound has come down.
+    fn evict(&mut self, crowding: Crowding, left: &[u8]) -> Entry {
+        let victim = self.find_victim(crowding, left);
+        let victim = victim.unwrap_or_else(|| panic!("{crowding:?}: another had to go: {left:?}"));
+        self.counts.evictions += 1;
+        self.take(victim).expect("a victim is an entry")
+    }
+
+    /// The next victim, which is gone from the cache.
+    fn find_victim(&self, crowding: Crowding, left: &[u8]) -> Option<u8> {
+        let put = match crowding {
+            Crowding::Put(key) => Some(key),
+            Crowding::Bound => None,
+        };
+        let others =
+            || self.entries.iter().map(|entry| entry.key).filter(|other| Some(*other) != put);
+        let oldest_own =
+            put.and_then(|key| others().find(|other| self.shard(*other) == self.shard(key)));
         let is_oldest = |candidate: &u8| {
             others().find(|other| self.shard(*other) == self.shard(*candidate)) == Some(*candidate)
         };
-        let candidates: Vec<u8> = match oldest_own {
+        let mut candidates = match oldest_own {
             Some(oldest) => vec![oldest],
             None => others().filter(is_oldest).collect(),
         };
-        let victim = candidates.iter().find(|candidate| !left.contains(candidate));
-        let victim = *victim.unwrap_or_else(|| panic!("one of {candidates:?} had to go: {left:?}"));
-        self.take(victim);
-        self.counts.evictions += 1;
+        candidates.retain(|candidate| !left.contains(candidate));
+        candidates.first().copied()
     }
 
     /// Keeps the loads of `key` out of the cache; says whether there was one.
