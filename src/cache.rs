@@ -28,6 +28,7 @@ use crate::counters::Event;
 use crate::fetch::fetch;
 use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
+use crate::removal::RemovalCause;
 use crate::shard::{Origin, Purged, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
@@ -516,7 +517,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
         let appraisal = store.appraise(&key, &value).with_own(own);
         if !appraisal.lets_live() {
-            let removed = store.remove(hash, &key);
+            let removed = store.remove(hash, &key, RemovalCause::Replaced);
             // First: a `Drop` that panics after it would leak what is on its way to the caller.
             drop((key, value));
             return Err(removed.into_value());
@@ -548,7 +549,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).into_value()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
     }
 
     /// [`remove`](Self::remove) for synchronous code.
@@ -568,7 +569,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).into_value()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
     }
 
     /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
@@ -592,7 +593,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).found_any()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
     }
 
     /// [`invalidate`](Self::invalidate) for synchronous code.
@@ -612,7 +613,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).found_any()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
     }
 }
 

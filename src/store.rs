@@ -13,8 +13,10 @@ use crate::counters::Event;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
+use crate::outbox::Outbox;
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
+use crate::removal::{Listener, RemovalCause};
 use crate::shard::{
     Departed, Expired, Origin, Purged, Removed, Returning, Shard, Submission, Written,
 };
@@ -53,12 +55,16 @@ impl<K, V> Store<K, V> {
         lifetimes: Lifetimes<K, V>,
         measure: Option<Measure<K, V>>,
         coalescing: Coalescing,
+        listener: Option<Listener<K, V>>,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
         let pins = Arc::new(Pins::new(shards));
         let share = maxsize.div_ceil(shards);
         let last_expiry = Arc::default();
-        let shard = |number| Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry));
+        let shard = |number| {
+            let outbox = listener.as_ref().map(|listener| Arc::new(Outbox::new(listener.clone())));
+            Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry), outbox)
+        };
         Self {
             shards: (0..shards).map(shard).collect(),
             pins,
@@ -179,6 +185,18 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
+        let done = self.submit(submission, patience);
+        if done.is_none() {
+            // What has left is not to wait for the next attempt, which an unpolled future never makes.
+            submission.departed().deliver();
+        }
+        done
+    }
+
+    fn submit(&self, submission: &mut Submission<K, V>, patience: Patience) -> Option<()>
+    where
+        K: Eq,
+    {
         let own = self.number(submission.hash());
         let deadline = submission.soonest_deadline();
         let mut room = self.expire_elsewhere(own, submission);
@@ -208,20 +226,21 @@ impl<K, V> Store<K, V> {
     }
 
     /// Removes the entry of `key` and fences its loads.
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, cause: RemovalCause) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let now = self.lifetimes.now();
         let mut departed = Departed::default();
-        let removed = self.shard(hash).remove(hash, key, now, &self.ledger, &mut departed);
+        let removed = self.shard(hash).remove(hash, key, cause, now, &self.ledger, &mut departed);
         drop(departed);
         removed
     }
 
     /// Empties all shards, one after another, and fences all loads.
     pub(crate) fn clear(&self) {
-        // Dropped together at the end: the user's `Drop` does not keep a shard from being emptied.
+        // Dropped together at the end: neither the user's `Drop` nor the listener keeps a shard from being
+        // emptied.
         let _cleared: Vec<_> = self.shards.iter().map(|shard| shard.clear(&self.ledger)).collect();
         self.ledger.counters.reset();
     }
@@ -242,8 +261,7 @@ impl<K, V> Store<K, V> {
         let mut soonest = self.shards[own].soonest_deadline();
         let mut room = None;
         for other in self.others(own) {
-            if let Expired::Entry(entry) = other.expire_one(now, &self.ledger) {
-                submission.departed().expired.push(entry);
+            if other.expire_one(now, &self.ledger, submission.departed()) == Expired::One {
                 room = Some(self.ledger.inherit());
                 // There may be more.
                 soonest = 0;
@@ -285,14 +303,13 @@ impl<K, V> Store<K, V> {
     /// many entries that were. `None` if there is no such shard.
     pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<(Purged, usize)> {
         let mut departed = Departed::default();
-        let purged = self.shards.get(shard)?.purge(now, &self.ledger, &mut departed);
-        Some((purged, departed.expired.len()))
+        Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
     }
 
     /// Takes the least recently used entry out of another shard.
     fn evict_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
-        let entry = self.others(own).find_map(|other| other.evict(&self.ledger))?;
-        submission.departed().evicted = Some(entry);
+        let departed = submission.departed();
+        self.others(own).find_map(|other| other.evict(&self.ledger, departed))?;
         Some(self.ledger.inherit())
     }
 

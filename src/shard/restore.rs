@@ -57,7 +57,7 @@ impl<K, V> State<K, V> {
             if now.is_none_or(|now| !self.index.is_expired(slot, now)) {
                 return Err(entry);
             }
-            departed.expired.push(self.expire_from(slot, ledger));
+            self.expire_from(slot, ledger, departed);
             ledger.release(1);
         }
         let Some(room) = ledger.reserve() else { return Err(entry) };

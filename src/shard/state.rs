@@ -1,5 +1,7 @@
 //! What is in a shard, and what the one who may write does there; knows no lock.
 
+use std::sync::Arc;
+
 use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
@@ -11,7 +13,9 @@ use crate::flight::{Arrival, FlightKey, Flights, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
+use crate::outbox::{Notice, Outbox, Taken};
 use crate::pins::Pinnable;
+use crate::removal::RemovalCause;
 use crate::wheel::Due;
 
 /// How many expired entries a write frees on its way.
@@ -29,6 +33,8 @@ pub(crate) struct State<K, V> {
     pub(super) watchers: Watchers,
     /// The shard's share of the bound.
     pub(super) share: usize,
+    /// Where entries that leave go, in a cache with a listener.
+    outbox: Option<Arc<Outbox<K, V>>>,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -55,8 +61,10 @@ pub(crate) enum Written {
 }
 
 /// What came of a search for an expired entry.
-pub(crate) enum Expired<K, V> {
-    Entry(Entry<K, V>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// It has left.
+    One,
     None,
     /// There may be one; it takes more steps to find out.
     Unknown,
@@ -70,17 +78,20 @@ pub(crate) enum Purged {
     Some,
 }
 
+/// What was in a shard, or the notice of it.
+pub(crate) type Cleared<K, V> = (Option<Index<K, V>>, Option<Notice<K, V>>);
+
 /// What was removed with a key.
 pub(crate) struct Removed<K, V> {
     /// The entry, if it was alive.
-    pub(crate) entry: Option<Entry<K, V>>,
+    pub(crate) entry: Option<Taken<K, V>>,
     /// Whether loads in flight were fenced.
     pub(crate) fenced: bool,
 }
 
 impl<K, V> Removed<K, V> {
     pub(crate) fn into_value(self) -> Option<V> {
-        self.entry.map(Entry::into_value)
+        self.entry.map(Taken::into_value)
     }
 
     /// Whether there was anything to remove.
@@ -101,10 +112,10 @@ enum Place<'r> {
 
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
-    pub(super) fn new(share: usize) -> Self {
+    pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
         let index = Pinnable::default();
         let watchers = Watchers::default();
-        Self { index, flights: Flights::new(), order: Order::new(), watchers, share }
+        Self { index, flights: Flights::new(), order: Order::new(), watchers, share, outbox }
     }
 
     /// Bytes that all of it has allocated.
@@ -114,6 +125,7 @@ impl<K, V> State<K, V> {
             + self.flights.heap_size()
             + self.order.lru.heap_size()
             + self.order.expiry.heap_size()
+            + self.outbox.as_ref().map_or(0, |outbox| outbox.size())
     }
 
     /// Publishes an entry; `now` is the time as the shard knows it.
@@ -174,9 +186,11 @@ impl<K, V> State<K, V> {
                 let index = self.index.get_mut();
                 let expired = now.is_some_and(|now| index.is_expired(slot, now));
                 let old = index.replace(slot, key, new);
-                submission.displace(old, expired);
                 if expired {
                     ledger.counters.count(Event::Expiration);
+                    self.part_with(old, RemovalCause::Expired, submission.departed());
+                } else {
+                    submission.displace(self.hand_over(old, RemovalCause::Replaced));
                 }
                 slot
             }
@@ -188,7 +202,7 @@ impl<K, V> State<K, V> {
                 ledger.counters.count(Event::Eviction);
                 self.order.expiry.remove(victim);
                 let old = self.index.get_mut().supplant(victim, submission.hash(), key, new);
-                submission.departed().evicted = Some(old);
+                self.part_with(old, RemovalCause::Capacity, submission.departed());
                 victim
             }
         };
@@ -210,10 +224,12 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes out the least recently used entry, if it is known; its room is the caller's.
-    pub(super) fn evict(&mut self, ledger: &Ledger) -> Option<Entry<K, V>> {
+    pub(super) fn evict(&mut self, ledger: &Ledger, departed: &mut Departed<K, V>) -> Option<()> {
         let victim = self.order.lru.oldest(self.index.stamps())?;
         ledger.counters.count(Event::Eviction);
-        Some(self.detach(victim))
+        let entry = self.detach(victim);
+        self.part_with(entry, RemovalCause::Capacity, departed);
+        Some(())
     }
 
     /// Finds the next victims.
@@ -228,14 +244,16 @@ impl<K, V> State<K, V> {
         now: Nanos,
         steps: &mut usize,
         ledger: &Ledger,
-    ) -> Expired<K, V> {
+        departed: &mut Departed<K, V>,
+    ) -> Expired {
         loop {
             let Self { index, order, .. } = self;
             match order.expiry.due(now, steps, |slot| index.deadline(slot)) {
                 Due::Nothing => return Expired::None,
                 Due::Unknown => return Expired::Unknown,
                 Due::Slot(slot) if index.is_expired(slot, now) => {
-                    return Expired::Entry(self.expire_from(slot, ledger));
+                    self.expire_from(slot, ledger, departed);
+                    return Expired::One;
                 }
                 // It was used since it was filed.
                 Due::Slot(slot) => {
@@ -250,7 +268,8 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes out up to `limit` expired entries; tells whether those were all that there are.
+    /// Takes out up to `limit` expired entries; tells whether those were all that there are, and how
+    /// many.
     pub(super) fn free_expired(
         &mut self,
         now: Nanos,
@@ -258,16 +277,15 @@ impl<K, V> State<K, V> {
         mut steps: usize,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Purged {
-        for _ in 0..limit {
-            match self.expire_one(now, &mut steps, ledger) {
-                Expired::None => return Purged::All,
-                Expired::Unknown => break,
-                Expired::Entry(entry) => departed.expired.push(entry),
+    ) -> (Purged, usize) {
+        for freed in 0..limit {
+            match self.expire_one(now, &mut steps, ledger, departed) {
+                Expired::None => return (Purged::All, freed),
+                Expired::Unknown => return (Purged::Some, freed),
+                Expired::One => ledger.release(1),
             }
-            ledger.release(1);
         }
-        Purged::Some
+        (Purged::Some, limit)
     }
 
     /// The share of a write in freeing what has expired.
@@ -280,6 +298,7 @@ impl<K, V> State<K, V> {
         &mut self,
         hash: u64,
         key: &Q,
+        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
@@ -292,7 +311,7 @@ impl<K, V> State<K, V> {
         }
         let found = self.index.find(hash, key);
         let fenced = self.flights.fence(hash, key);
-        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
         Removed { entry, fenced }
     }
 
@@ -304,7 +323,7 @@ impl<K, V> State<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Entry<K, V>>, FlightKey<K>, Arrival<V>)
+    ) -> (Option<Taken<K, V>>, FlightKey<K>, Arrival<V>)
     where
         K: Eq,
     {
@@ -318,7 +337,8 @@ impl<K, V> State<K, V> {
             self.flights.fence_others(&seat);
         }
         let (key, arrival) = self.flights.remove(seat).end();
-        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        let cause = RemovalCause::Removed;
+        let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
         (entry, key, arrival)
     }
 
@@ -326,30 +346,64 @@ impl<K, V> State<K, V> {
     pub(super) fn take_out(
         &mut self,
         slot: Slot,
+        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Option<Entry<K, V>> {
+    ) -> Option<Taken<K, V>> {
         ledger.release(1);
         if now.is_some_and(|now| self.index.is_expired(slot, now)) {
-            departed.expired.push(self.expire_from(slot, ledger));
+            self.expire_from(slot, ledger, departed);
             return None;
         }
-        Some(self.detach(slot))
+        let entry = self.detach(slot);
+        Some(self.hand_over(entry, cause))
     }
 
-    /// Takes out everything and fences all loads.
-    pub(super) fn clear(&mut self, ledger: &Ledger) -> Index<K, V> {
+    /// Takes out everything and fences all loads. What comes of it is to be dropped: the entries, or
+    /// the notice of them.
+    pub(super) fn clear(&mut self, ledger: &Ledger) -> Cleared<K, V> {
         self.flights.fence_all();
         self.order = Order::new();
         ledger.release(self.index.len());
-        self.index.get_mut().take()
+        let entries = self.index.get_mut().take();
+        match &self.outbox {
+            Some(outbox) if !entries.is_empty() => (None, Some(outbox.post_all(entries))),
+            _ => (Some(entries), None),
+        }
     }
 
     /// Takes out an entry whose time is over.
-    pub(super) fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+    pub(super) fn expire_from(
+        &mut self,
+        slot: Slot,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) {
         ledger.counters.count(Event::Expiration);
-        self.detach(slot)
+        let entry = self.detach(slot);
+        self.part_with(entry, RemovalCause::Expired, departed);
+    }
+
+    /// Lets go of an entry that nobody asks for, to be dropped or to be reported.
+    #[inline]
+    fn part_with(&self, entry: Entry<K, V>, cause: RemovalCause, departed: &mut Departed<K, V>) {
+        match &self.outbox {
+            None => departed.keep(entry, cause),
+            Some(outbox) => {
+                outbox.post(entry, cause);
+                departed.notify(outbox);
+            }
+        }
+    }
+
+    /// Lets go of an entry whose value the caller may ask for.
+    #[inline]
+    fn hand_over(&self, entry: Entry<K, V>, cause: RemovalCause) -> Taken<K, V> {
+        match &self.outbox {
+            None => Taken::Entry(entry),
+            Some(outbox) => Taken::Withheld(outbox.withhold(entry, cause)),
+        }
     }
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
@@ -363,8 +417,9 @@ impl<K, V> State<K, V> {
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
     pub(super) fn validate(&self) -> usize {
-        let Self { index, flights, order, watchers, share: _ } = self;
+        let Self { index, flights, order, watchers, share: _, outbox } = self;
         watchers.validate();
+        outbox.iter().for_each(|outbox| outbox.validate());
         index.validate();
         order.lru.validate(index.stamps());
         let filed = order.expiry.validate(|slot| index.deadline(slot));

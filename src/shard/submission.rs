@@ -1,21 +1,48 @@
 //! An entry on its way into a shard, and what leaves the shard for it.
 
+use std::sync::Arc;
+
 use crate::clock::{NEVER, Nanos};
 use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
+use crate::outbox::{Notice, Outbox, Taken};
+use crate::removal::RemovalCause;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
-    pub(crate) evicted: Option<Entry<K, V>>,
-    pub(crate) expired: Vec<Entry<K, V>>,
+    evicted: Option<Entry<K, V>>,
+    expired: Vec<Entry<K, V>>,
     /// The key and the value of a flight that a fence kept out.
     turned_away: Option<(FlightKey<K>, Option<V>)>,
+    /// Of what goes to the listener, in a cache that has one. Last, as the listener may do anything.
+    notice: Option<Notice<K, V>>,
+}
+
+impl<K, V> Departed<K, V> {
+    /// Keeps an entry, to be dropped.
+    #[inline]
+    pub(super) fn keep(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
+        match cause {
+            RemovalCause::Capacity => self.evicted = Some(entry),
+            _ => self.expired.push(entry),
+        }
+    }
+
+    /// Notes that an entry is to be delivered.
+    pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>) {
+        Notice::add(&mut self.notice, outbox);
+    }
+
+    /// Delivers what goes to the listener: never under a lock.
+    pub(crate) fn deliver(&mut self) {
+        drop(self.notice.take());
+    }
 }
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self { evicted: None, expired: Vec::new(), turned_away: None }
+        Self { evicted: None, expired: Vec::new(), turned_away: None, notice: None }
     }
 }
 
@@ -44,7 +71,7 @@ pub(crate) struct Submission<K, V> {
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
     /// The live entry that was there before.
-    replaced: Option<Entry<K, V>>,
+    replaced: Option<Taken<K, V>>,
     /// The waiters to be told, if the value was a flight's.
     arrival: Option<Arrival<V>>,
     departed: Departed<K, V>,
@@ -79,7 +106,7 @@ impl<K, V> Submission<K, V> {
     pub(crate) fn into_replaced(self) -> Option<V> {
         let Self { replaced, departed, .. } = self;
         drop(departed);
-        replaced.map(Entry::into_value)
+        replaced.map(Taken::into_value)
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
@@ -169,12 +196,8 @@ impl<K, V> Submission<K, V> {
         key
     }
 
-    /// Keeps the entry that was in the place of the new one.
-    pub(super) fn displace(&mut self, old: Entry<K, V>, expired: bool) {
-        if expired {
-            self.departed.expired.push(old);
-        } else {
-            self.replaced = Some(old);
-        }
+    /// Keeps the live entry that was in the place of the new one.
+    pub(super) fn displace(&mut self, old: Taken<K, V>) {
+        self.replaced = Some(old);
     }
 }
