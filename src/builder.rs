@@ -16,6 +16,7 @@ use crate::index::MAX_ENTRIES;
 use crate::ledger::Limits;
 use crate::lifetime::Lifetimes;
 use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
+use crate::removal::{Listener, RemovalCause};
 use crate::store::{Coalescing, Store};
 
 /// Entries that a cache holds unless it is told otherwise.
@@ -56,6 +57,7 @@ pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
     shards: Option<usize>,
     scales: Scales<K, V>,
     coalescing: Coalescing,
+    listener: Option<Listener<K, V>>,
     hasher: S,
     extractor: X,
     types: PhantomData<fn() -> (K, V)>,
@@ -71,6 +73,7 @@ impl<K, V> Builder<K, V> {
             shards: None,
             scales: Scales { measure: None, weigher: None },
             coalescing: Coalescing::On,
+            listener: None,
             hasher: RandomState::new(),
             extractor: ArgsAsKey,
             types: PhantomData,
@@ -401,6 +404,59 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
+    /// Calls `listener` with every entry that leaves the cache, and the cause of that; the last of
+    /// several calls wins.
+    ///
+    /// The listener owns the key and the value. It hears of each entry exactly once, and of the entries
+    /// of a shard in the order in which they leave it, those of a [`clear`](AsyncLru::clear) least
+    /// recently used first. Calls that return the value of an entry that leaves, such as
+    /// [`remove`](AsyncLru::remove), return a clone of it.
+    ///
+    /// It runs within the call by which the entry leaves, before that returns and while no lock is
+    /// held. If it is running already for an entry of the same shard, in another thread or further out
+    /// in this one, then it runs after that, and in its place; so a listener may call the cache, and is
+    /// never called within itself for a shard. Calls that wait for nobody may thus have to call the
+    /// listener for others: keep it short, and send what takes long through a channel to a task.
+    ///
+    /// A value that was never cached is not reported: one whose load a later write has won over, one of
+    /// lifetime zero, or any of a cache that keeps nothing. Nor are the entries that are dropped with
+    /// the last handle of the cache, for that may be anywhere, and the listener would run there;
+    /// [`clear_blocking`](AsyncLru::clear_blocking) before it reports them.
+    ///
+    /// If the listener panics, it is called for all else that is to be reported, and then the first
+    /// panic reaches the call within which it ran; unless that is unwinding from another panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, RemovalCause};
+    /// use std::sync::mpsc;
+    ///
+    /// let (removals, removed) = mpsc::channel();
+    /// let cache = AsyncLru::<u32, String>::builder()
+    ///     .maxsize(1)
+    ///     .on_remove(move |key, value, cause| drop(removals.send((key, value, cause))))
+    ///     .build();
+    /// cache.insert_blocking(1, "one".to_owned());
+    /// cache.insert_blocking(2, "two".to_owned());
+    /// assert_eq!(cache.remove_blocking(&2).as_deref(), Some("two"));
+    ///
+    /// drop(cache);
+    /// let removed: Vec<_> = removed.into_iter().collect();
+    /// assert_eq!(removed[0], (1, "one".to_owned(), RemovalCause::Capacity));
+    /// assert_eq!(removed[1], (2, "two".to_owned(), RemovalCause::Removed));
+    /// ```
+    pub fn on_remove(
+        mut self,
+        listener: impl Fn(K, V, RemovalCause) + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: Clone,
+    {
+        self.listener = Some(Listener::new(listener));
+        self
+    }
+
     /// Sets the clock that tells when entries expire; the operating system's by default.
     ///
     /// # Examples
@@ -467,9 +523,9 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
     fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
-        let Self { maxsize, max_weight, max_bytes, lifetimes, shards, scales, coalescing, .. } =
-            self;
-        let (hasher, extractor) = change(self.hasher, self.extractor);
+        let Self { maxsize, max_weight, max_bytes, lifetimes, shards, scales, .. } = self;
+        let Self { coalescing, listener, hasher, extractor, types, .. } = self;
+        let (hasher, extractor) = change(hasher, extractor);
         Builder {
             maxsize,
             max_weight,
@@ -478,18 +534,20 @@ impl<K, V, S, X> Builder<K, V, S, X> {
             shards,
             scales,
             coalescing,
+            listener,
             hasher,
             extractor,
-            types: PhantomData,
+            types,
         }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
+        let limits = self.limits();
         let shards =
             self.shards.unwrap_or_else(|| default_shards(self.maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        let limits = self.limits();
-        let scales = self.scales.for_limits(limits);
-        let store = Store::new(shards, limits, self.lifetimes, scales, self.coalescing);
+        let Self { lifetimes, scales, coalescing, listener, .. } = self;
+        let scales = scales.for_limits(limits);
+        let store = Store::new(shards, limits, lifetimes, scales, coalescing, listener);
         (AsyncLru::from_parts(store, self.hasher), self.extractor)
     }
 

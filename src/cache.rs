@@ -29,6 +29,7 @@ use crate::counters::Event;
 use crate::fetch::fetch;
 use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
+use crate::removal::RemovalCause;
 use crate::shard::{Origin, Purged, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
@@ -531,7 +532,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).into_value()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
     }
 
     /// [`remove`](Self::remove) for synchronous code.
@@ -551,7 +552,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).into_value()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
     }
 
     /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
@@ -575,7 +576,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).found_any()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
     }
 
     /// [`invalidate`](Self::invalidate) for synchronous code.
@@ -595,7 +596,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key).found_any()
+        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
     }
 }
 

@@ -292,6 +292,14 @@ impl<K, V> Index<K, V> {
         self.stamp_write(slot as usize);
     }
 
+    /// All entries, least recently used first.
+    pub(crate) fn into_entries(mut self) -> impl Iterator<Item = Entry<K, V>> {
+        let by_use = self.iter(0..self.slots).map(|(slot, stamp, _)| (stamp, slot));
+        let mut by_use: Vec<(Stamp, Slot)> = by_use.collect();
+        by_use.sort_unstable();
+        by_use.into_iter().map(move |(_, slot)| self.entries.remove(slot as usize))
+    }
+
     /// Sum of the sizes that entries came with.
     pub(crate) fn measured(&self) -> u128 {
         self.measured

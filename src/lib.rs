@@ -30,6 +30,7 @@
 //! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart.
 //! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
 //!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
+//! - [`Builder::on_remove`] tells a listener of every entry that leaves, and by which [`RemovalCause`].
 //! - [`Update`] says what [`AsyncLru::update_with`] does with a value.
 //! - [`Clock`] is where time comes from; [`ManualClock`] is one for tests.
 //!
@@ -66,6 +67,7 @@
 //! writer. Under the lock lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
 //! expiry, by the timer wheel of `wheel` where deadlines are in no order) and `flight` (loads in
 //! progress), none of which knows the lock of a shard. `pins` let hits read a quiet shard without it.
+//! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`).
 
 #![forbid(unsafe_code)]
 
@@ -85,9 +87,11 @@ mod ledger;
 mod lifetime;
 mod list;
 mod memo;
+mod outbox;
 mod patience;
 mod pins;
 mod protocol;
+mod removal;
 mod restore;
 mod shard;
 mod shrink;
@@ -109,6 +113,7 @@ pub use deep_size::DeepSize;
 #[doc(inline)]
 pub use equivalent::Equivalent;
 pub use memo::{ArgsAsKey, KeyExtractor, Memo};
+pub use removal::RemovalCause;
 pub use stats::{CacheInfo, CacheStats};
 
 /// The README's examples, run as tests.

@@ -16,17 +16,19 @@ pub(crate) use self::look::Copied;
 use self::look::EVERY_SLOT;
 pub(crate) use self::restore::Returning;
 use self::state::State;
-pub(crate) use self::state::{Expired, Purged, Removed, Written};
+pub(crate) use self::state::{Cleared, Expired, Purged, Removed, Written};
 pub(crate) use self::submission::{Departed, Origin, Submission};
 pub(crate) use self::update::Fenced;
 #[cfg(feature = "__validate")]
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
-use crate::index::{Entry, Index, Slot};
+use crate::index::{Index, Slot};
 use crate::ledger::{Ledger, Room};
+use crate::outbox::Outbox;
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
+use crate::removal::RemovalCause;
 use crate::stamp::Stamp;
 #[cfg(any(test, feature = "__validate"))]
 use crate::sync::MutexGuard;
@@ -41,7 +43,8 @@ const MAX_RACES: usize = 3;
 ///
 /// Locks are taken in the order `searching`, `state`; either may be skipped. No lock is held across an
 /// await, and under none of them runs any of the user's code but `K: Eq`, and `V: Clone` (`K: Clone`
-/// for a list of keys) under `state` shared; what has to be dropped or woken is moved out first.
+/// for a list of keys) under `state` shared; what has to be dropped, woken or reported is moved out
+/// first. What goes to a listener lies under a lock of its own, within which no other is taken.
 ///
 /// In the order of the fields, so that what a hit reads of a shard lies on its first cache lines.
 #[repr(C, align(128))]
@@ -77,12 +80,13 @@ impl<K, V> Shard<K, V> {
         share: usize,
         pins: Arc<Pins<Index<K, V>>>,
         last_expiry: Arc<AtomicU64>,
+        outbox: Option<Arc<Outbox<K, V>>>,
     ) -> Self {
         Self {
             latest: AtomicU64::new(0),
             last_expiry,
             pinned_by: PinnedBy::new(number, pins),
-            state: RwLock::new(State::new(share)),
+            state: RwLock::new(State::new(share, outbox)),
             searching: Mutex::new(()),
         }
     }
@@ -370,7 +374,12 @@ impl<K, V> Shard<K, V> {
 
     /// Takes out the least recently used entry, and adds what it held to the room. Gives up if somebody
     /// else searches it.
-    pub(crate) fn evict(&self, ledger: &Ledger, room: &mut Room<'_>) -> Option<Entry<K, V>> {
+    pub(crate) fn evict(
+        &self,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Option<()> {
         let mut races = 0;
         loop {
             {
@@ -378,8 +387,8 @@ impl<K, V> Shard<K, V> {
                 if races == MAX_RACES {
                     state.search();
                 }
-                if let Some(evicted) = state.evict(ledger, room) {
-                    return Some(evicted);
+                if state.evict(ledger, room, departed).is_some() {
+                    return Some(());
                 }
                 if state.index.is_empty() {
                     return None;
@@ -396,20 +405,21 @@ impl<K, V> Shard<K, V> {
         now: Nanos,
         ledger: &Ledger,
         room: &mut Room<'_>,
-    ) -> Expired<K, V> {
+        departed: &mut Departed<K, V>,
+    ) -> Expired {
         const STEPS: usize = 16;
         let mut state = self.writable();
         let now = self.settle(now);
-        state.expire_one(now, &mut { STEPS }, ledger, room)
+        state.expire_one(now, &mut { STEPS }, ledger, room, departed)
     }
 
-    /// Takes out expired entries, as many as can be in a short time.
+    /// Takes out expired entries, as many as can be in a short time; tells how many that were.
     pub(crate) fn purge(
         &self,
         now: Nanos,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Purged {
+    ) -> (Purged, usize) {
         const LIMIT: usize = 256;
         const STEPS: usize = 1024;
         let mut state = self.writable();
@@ -422,6 +432,7 @@ impl<K, V> Shard<K, V> {
         &self,
         hash: u64,
         key: &Q,
+        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
@@ -431,11 +442,11 @@ impl<K, V> Shard<K, V> {
     {
         let mut state = self.writable();
         let now = now.map(|now| self.settle(now));
-        state.remove(hash, key, now, ledger, departed)
+        state.remove(hash, key, cause, now, ledger, departed)
     }
 
     /// Takes out everything and fences all loads.
-    pub(crate) fn clear(&self, ledger: &Ledger) -> Index<K, V> {
+    pub(crate) fn clear(&self, ledger: &Ledger) -> Cleared<K, V> {
         self.writable().clear(ledger)
     }
 
@@ -493,7 +504,7 @@ mod tests {
     use crate::ledger::Ledger;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
-        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
+        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
         let new = Incoming { value: 10, extras: Extras::NONE };
         let mut submission =
             Submission::new(1, Origin::Caller(Some(1)), new, Some(Cost::ENTRY), None);
@@ -511,7 +522,8 @@ mod tests {
         assert_eq!(shard.get(2, &2, None), Err(1));
         assert!(matches!(shard.board(2, FlightKey::Owned(2), 1, Kind::Led), Boarding::Lead(_)));
         assert!(shard.search(Patience::Try).is_none());
-        let removed = shard.remove(1, &1, None, &ledger, &mut Departed::default());
+        let cause = RemovalCause::Removed;
+        let removed = shard.remove(1, &1, cause, None, &ledger, &mut Departed::default());
         assert_eq!(removed.into_value(), Some(10));
     }
 }

@@ -46,12 +46,13 @@ impl<'a, K, V> Shrink<'a, K, V> {
                 return false;
             }
             let mut room = self.store.ledger.room();
-            let evicted = self.store.evict(self.shard, &mut room);
+            let evicted = self.store.evict(self.shard, &mut room, &mut departed);
             self.shard += 1;
             self.settle(room);
-            // Without an entry, what is left are rooms of some on their way in, or others search.
-            let Some(entry) = evicted else { break };
-            departed.evict(entry);
+            if evicted.is_none() {
+                // What is left are rooms of entries on their way in, or somebody else searches.
+                break;
+            }
             self.evicted += 1;
         }
         true

@@ -12,11 +12,13 @@ use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
-use crate::index::{Entry, Incoming, Index};
+use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Limits, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
+use crate::outbox::Outbox;
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
+use crate::removal::{Listener, RemovalCause};
 use crate::shard::{
     Departed, Expired, Origin, Purged, Removed, Returning, Shard, Submission, Written,
 };
@@ -55,12 +57,16 @@ impl<K, V> Store<K, V> {
         lifetimes: Lifetimes<K, V>,
         scales: Scales<K, V>,
         coalescing: Coalescing,
+        listener: Option<Listener<K, V>>,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
         let pins = Arc::new(Pins::new(shards));
         let share = limits.maxsize.div_ceil(shards);
         let last_expiry = Arc::default();
-        let shard = |number| Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry));
+        let shard = |number| {
+            let outbox = listener.as_ref().map(|listener| Arc::new(Outbox::new(listener.clone())));
+            Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry), outbox)
+        };
         Self {
             shards: (0..shards).map(shard).collect(),
             pins,
@@ -180,6 +186,18 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
+        let done = self.submit(submission, patience);
+        if done.is_none() {
+            // What has left is not to wait for the next attempt, which an unpolled future never makes.
+            submission.departed().deliver();
+        }
+        done
+    }
+
+    fn submit(&self, submission: &mut Submission<K, V>, patience: Patience) -> Option<()>
+    where
+        K: Eq,
+    {
         let own = self.number(submission.hash());
         let deadline = submission.soonest_deadline();
         let mut room = self.ledger.room();
@@ -187,7 +205,7 @@ impl<K, V> Store<K, V> {
         let shard = &self.shards[own];
         while let Written::NeedsRoom = shard.write(submission, &self.ledger, &mut room, patience)? {
             // Rooms may also be held by entries on their way in; then the attempt has to wait.
-            submission.departed().evict(self.evict(own + 1, &mut room)?);
+            self.evict(own + 1, &mut room, submission.departed())?;
         }
         self.expect_expiry(deadline);
         Some(())
@@ -209,20 +227,21 @@ impl<K, V> Store<K, V> {
     }
 
     /// Removes the entry of `key` and fences its loads.
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, cause: RemovalCause) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let now = self.lifetimes.now();
         let mut departed = Departed::default();
-        let removed = self.shard(hash).remove(hash, key, now, &self.ledger, &mut departed);
+        let removed = self.shard(hash).remove(hash, key, cause, now, &self.ledger, &mut departed);
         drop(departed);
         removed
     }
 
     /// Empties all shards, one after another, and fences all loads.
     pub(crate) fn clear(&self) {
-        // Dropped together at the end: the user's `Drop` does not keep a shard from being emptied.
+        // Dropped together at the end: neither the user's `Drop` nor the listener keeps a shard from being
+        // emptied.
         let _cleared: Vec<_> = self.shards.iter().map(|shard| shard.clear(&self.ledger)).collect();
         self.ledger.counters.reset();
     }
@@ -239,8 +258,9 @@ impl<K, V> Store<K, V> {
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
         for shard in self.shards_from(self.number(submission.hash())) {
-            while let Expired::Entry(entry) = shard.expire_one(now, &self.ledger, room) {
-                submission.departed().expired.push(entry);
+            while let Expired::One =
+                shard.expire_one(now, &self.ledger, room, submission.departed())
+            {
                 if room.reserve(cost) {
                     // There may be more.
                     return self.expect_expiry(0);
@@ -281,14 +301,18 @@ impl<K, V> Store<K, V> {
     /// many entries that were. `None` if there is no such shard.
     pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<(Purged, usize)> {
         let mut departed = Departed::default();
-        let purged = self.shards.get(shard)?.purge(now, &self.ledger, &mut departed);
-        Some((purged, departed.expired.len()))
+        Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
     }
 
     /// Takes the least recently used entry out of the first shard that has one, and adds what it held
     /// to the room. Gives up if somebody else searches it.
-    pub(crate) fn evict(&self, first: usize, room: &mut Room<'_>) -> Option<Entry<K, V>> {
-        self.shards_from(first).find_map(|shard| shard.evict(&self.ledger, room))
+    pub(crate) fn evict(
+        &self,
+        first: usize,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Option<()> {
+        self.shards_from(first).find_map(|shard| shard.evict(&self.ledger, room, departed))
     }
 
     /// All shards, starting with the one of this number, of which there may be fewer.

@@ -115,6 +115,6 @@ impl<K, V> Leader<'_, K, V> {
         self.stage = Stage::Ended;
         // The waiters come before the user's `Drop`.
         drop(arrival);
-        drop((entry, key, departed));
+        drop((key, entry, departed));
     }
 }

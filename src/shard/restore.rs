@@ -53,14 +53,15 @@ impl<K, V> State<K, V> {
         if self.flights.is_awaited(entry.hash, &entry.key) {
             return Err(entry);
         }
+        let mut room = ledger.room();
         if let Some(slot) = self.index.find(entry.hash, &entry.key) {
             if now.is_none_or(|now| !self.index.is_expired(slot, now)) {
                 return Err(entry);
             }
-            self.take_out(slot, now, ledger, departed);
+            room.inherit(self.cost(slot, ledger));
+            self.expire_from(slot, ledger, departed);
         }
         let cost = ledger.cost(&entry.appraisal);
-        let mut room = ledger.room();
         if !room.reserve(cost) {
             return Err(entry);
         }

@@ -1,5 +1,7 @@
 //! What is in a shard, and what the one who may write does there; knows no lock.
 
+use std::sync::Arc;
+
 use equivalent::Equivalent;
 
 use super::submission::{Departed, Found, Submission};
@@ -12,7 +14,9 @@ use crate::flight::{Arrival, FlightKey, Flights, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
+use crate::outbox::{Notice, Outbox, Taken};
 use crate::pins::Pinnable;
+use crate::removal::RemovalCause;
 use crate::wheel::Due;
 
 /// How many expired entries a write frees on its way.
@@ -30,6 +34,8 @@ pub(crate) struct State<K, V> {
     pub(super) watchers: Watchers,
     /// The shard's share of the bound.
     pub(super) share: usize,
+    /// Where entries that leave go, in a cache with a listener.
+    outbox: Option<Arc<Outbox<K, V>>>,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -61,8 +67,10 @@ pub(crate) enum Written {
 }
 
 /// What came of a search for an expired entry.
-pub(crate) enum Expired<K, V> {
-    Entry(Entry<K, V>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expired {
+    /// It has left.
+    One,
     None,
     /// There may be one; it takes more steps to find out.
     Unknown,
@@ -76,17 +84,20 @@ pub(crate) enum Purged {
     Some,
 }
 
+/// What was in a shard, or the notice of it.
+pub(crate) type Cleared<K, V> = (Option<Index<K, V>>, Option<Notice<K, V>>);
+
 /// What was removed with a key.
 pub(crate) struct Removed<K, V> {
     /// The entry, if it was alive.
-    pub(crate) entry: Option<Entry<K, V>>,
+    pub(crate) entry: Option<Taken<K, V>>,
     /// Whether loads in flight were fenced.
     pub(crate) fenced: bool,
 }
 
 impl<K, V> Removed<K, V> {
     pub(crate) fn into_value(self) -> Option<V> {
-        self.entry.map(Entry::into_value)
+        self.entry.map(Taken::into_value)
     }
 
     /// Whether there was anything to remove.
@@ -107,10 +118,10 @@ enum Place {
 
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
-    pub(super) fn new(share: usize) -> Self {
+    pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
         let index = Pinnable::default();
         let watchers = Watchers::default();
-        Self { index, flights: Flights::new(), order: Order::new(), watchers, share }
+        Self { index, flights: Flights::new(), order: Order::new(), watchers, share, outbox }
     }
 
     /// Bytes that all of it has allocated.
@@ -120,6 +131,7 @@ impl<K, V> State<K, V> {
             + self.flights.heap_size()
             + self.order.lru.heap_size()
             + self.order.expiry.heap_size()
+            + self.outbox.as_ref().map_or(0, |outbox| outbox.size())
     }
 
     /// Publishes an entry in `room`, or one that is made for it; `now` is the time as the shard knows it.
@@ -150,8 +162,10 @@ impl<K, V> State<K, V> {
             submission.fence(seat.as_ref(), &mut self.flights);
             submission.turn_away(seat, &mut self.flights);
             if let Some(slot) = slot {
-                let entry = self.take_out(slot, now, ledger, submission.departed());
-                submission.replace(entry);
+                let cause = RemovalCause::Replaced;
+                if let Some(old) = self.take_out(slot, cause, now, ledger, submission.departed()) {
+                    submission.displace(old);
+                }
             }
             return Written::Done;
         };
@@ -216,7 +230,7 @@ impl<K, V> State<K, V> {
             if self.index.len() == usize::from(slot.is_some()) {
                 return Err(Written::NeedsRoom);
             }
-            departed.evict(self.evict(ledger, room).ok_or(Written::NeedsVictim)?);
+            self.evict(ledger, room, departed).ok_or(Written::NeedsVictim)?;
             if room.reserve(missing) {
                 return Ok(());
             }
@@ -225,7 +239,7 @@ impl<K, V> State<K, V> {
     }
 
     /// What the entry in `slot` takes.
-    fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
+    pub(super) fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
         ledger.cost_of(self.index.weight(slot), self.index.size(slot))
     }
 
@@ -262,9 +276,9 @@ impl<K, V> State<K, V> {
                 let old = index.replace(slot, key, new);
                 if expired {
                     ledger.counters.count(Event::Expiration);
-                    submission.departed().expired.push(old);
+                    self.part_with(old, RemovalCause::Expired, submission.departed());
                 } else {
-                    submission.replace(Some(old));
+                    submission.displace(self.hand_over(old, RemovalCause::Replaced));
                 }
                 slot
             }
@@ -273,7 +287,7 @@ impl<K, V> State<K, V> {
                 ledger.counters.count(Event::Eviction);
                 self.order.expiry.remove(victim);
                 let old = self.index.get_mut().supplant(victim, submission.hash(), key, new);
-                submission.departed().evict(old);
+                self.part_with(old, RemovalCause::Capacity, submission.departed());
                 victim
             }
         };
@@ -295,11 +309,18 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes out the least recently used entry, if it is known, and adds what it held to the room.
-    pub(super) fn evict(&mut self, ledger: &Ledger, room: &mut Room<'_>) -> Option<Entry<K, V>> {
+    pub(super) fn evict(
+        &mut self,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Option<()> {
         let victim = self.order.lru.oldest(self.index.stamps())?;
         ledger.counters.count(Event::Eviction);
         room.inherit(self.cost(victim, ledger));
-        Some(self.detach(victim))
+        let entry = self.detach(victim);
+        self.part_with(entry, RemovalCause::Capacity, departed);
+        Some(())
     }
 
     /// Finds the next victims.
@@ -316,7 +337,8 @@ impl<K, V> State<K, V> {
         steps: &mut usize,
         ledger: &Ledger,
         room: &mut Room<'_>,
-    ) -> Expired<K, V> {
+        departed: &mut Departed<K, V>,
+    ) -> Expired {
         loop {
             let Self { index, order, .. } = self;
             match order.expiry.due(now, steps, |slot| index.deadline(slot)) {
@@ -324,7 +346,8 @@ impl<K, V> State<K, V> {
                 Due::Unknown => return Expired::Unknown,
                 Due::Slot(slot) if index.is_expired(slot, now) => {
                     room.inherit(self.cost(slot, ledger));
-                    return Expired::Entry(self.expire_from(slot, ledger));
+                    self.expire_from(slot, ledger, departed);
+                    return Expired::One;
                 }
                 // It was used since it was filed.
                 Due::Slot(slot) => {
@@ -339,7 +362,8 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes out up to `limit` expired entries; tells whether those were all that there are.
+    /// Takes out up to `limit` expired entries; tells whether those were all that there are, and how
+    /// many.
     pub(super) fn free_expired(
         &mut self,
         now: Nanos,
@@ -347,16 +371,16 @@ impl<K, V> State<K, V> {
         mut steps: usize,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Purged {
+    ) -> (Purged, usize) {
         let mut room = ledger.room();
-        for _ in 0..limit {
-            match self.expire_one(now, &mut steps, ledger, &mut room) {
-                Expired::None => return Purged::All,
-                Expired::Unknown => break,
-                Expired::Entry(entry) => departed.expired.push(entry),
+        for freed in 0..limit {
+            match self.expire_one(now, &mut steps, ledger, &mut room, departed) {
+                Expired::None => return (Purged::All, freed),
+                Expired::Unknown => return (Purged::Some, freed),
+                Expired::One => {}
             }
         }
-        Purged::Some
+        (Purged::Some, limit)
     }
 
     /// The share of a write in freeing what has expired.
@@ -369,6 +393,7 @@ impl<K, V> State<K, V> {
         &mut self,
         hash: u64,
         key: &Q,
+        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
@@ -381,7 +406,7 @@ impl<K, V> State<K, V> {
         }
         let found = self.index.find(hash, key);
         let fenced = self.flights.fence(hash, key);
-        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
         Removed { entry, fenced }
     }
 
@@ -393,7 +418,7 @@ impl<K, V> State<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Entry<K, V>>, FlightKey<K>, Arrival<V>)
+    ) -> (Option<Taken<K, V>>, FlightKey<K>, Arrival<V>)
     where
         K: Eq,
     {
@@ -407,7 +432,8 @@ impl<K, V> State<K, V> {
             self.flights.fence_others(&seat);
         }
         let (key, arrival) = self.flights.remove(seat).end();
-        let entry = found.and_then(|slot| self.take_out(slot, now, ledger, departed));
+        let cause = RemovalCause::Removed;
+        let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
         (entry, key, arrival)
     }
 
@@ -415,24 +441,31 @@ impl<K, V> State<K, V> {
     pub(super) fn take_out(
         &mut self,
         slot: Slot,
+        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Option<Entry<K, V>> {
+    ) -> Option<Taken<K, V>> {
         ledger.release(self.cost(slot, ledger));
         if now.is_some_and(|now| self.index.is_expired(slot, now)) {
-            departed.expired.push(self.expire_from(slot, ledger));
+            self.expire_from(slot, ledger, departed);
             return None;
         }
-        Some(self.detach(slot))
+        let entry = self.detach(slot);
+        Some(self.hand_over(entry, cause))
     }
 
-    /// Takes out everything and fences all loads.
-    pub(super) fn clear(&mut self, ledger: &Ledger) -> Index<K, V> {
+    /// Takes out everything and fences all loads. What comes of it is to be dropped: the entries, or
+    /// the notice of them.
+    pub(super) fn clear(&mut self, ledger: &Ledger) -> Cleared<K, V> {
         self.flights.fence_all();
         self.order = Order::new();
         ledger.release(self.total_cost(ledger));
-        self.index.get_mut().take()
+        let entries = self.index.get_mut().take();
+        match &self.outbox {
+            Some(outbox) if !entries.is_empty() => (None, Some(outbox.post_all(entries))),
+            _ => (Some(entries), None),
+        }
     }
 
     /// What all entries take.
@@ -445,9 +478,36 @@ impl<K, V> State<K, V> {
     }
 
     /// Takes out an entry whose time is over.
-    pub(super) fn expire_from(&mut self, slot: Slot, ledger: &Ledger) -> Entry<K, V> {
+    pub(super) fn expire_from(
+        &mut self,
+        slot: Slot,
+        ledger: &Ledger,
+        departed: &mut Departed<K, V>,
+    ) {
         ledger.counters.count(Event::Expiration);
-        self.detach(slot)
+        let entry = self.detach(slot);
+        self.part_with(entry, RemovalCause::Expired, departed);
+    }
+
+    /// Lets go of an entry that nobody asks for, to be dropped or to be reported.
+    #[inline]
+    fn part_with(&self, entry: Entry<K, V>, cause: RemovalCause, departed: &mut Departed<K, V>) {
+        match &self.outbox {
+            None => departed.keep(entry, cause),
+            Some(outbox) => {
+                outbox.post(entry, cause);
+                departed.notify(outbox);
+            }
+        }
+    }
+
+    /// Lets go of an entry whose value the caller may ask for.
+    #[inline]
+    fn hand_over(&self, entry: Entry<K, V>, cause: RemovalCause) -> Taken<K, V> {
+        match &self.outbox {
+            None => Taken::Entry(entry),
+            Some(outbox) => Taken::Withheld(outbox.withhold(entry, cause)),
+        }
     }
 
     /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
@@ -461,8 +521,9 @@ impl<K, V> State<K, V> {
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
     pub(super) fn validate(&self) -> usize {
-        let Self { index, flights, order, watchers, share: _ } = self;
+        let Self { index, flights, order, watchers, share: _, outbox } = self;
         watchers.validate();
+        outbox.iter().for_each(|outbox| outbox.validate());
         index.validate();
         order.lru.validate(index.stamps());
         let filed = order.expiry.validate(|slot| index.deadline(slot));

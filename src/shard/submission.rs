@@ -1,32 +1,51 @@
 //! An entry on its way into a shard, and what leaves the shard for it.
 
+use std::sync::Arc;
+
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
+use crate::outbox::{Notice, Outbox, Taken};
+use crate::removal::RemovalCause;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
-    pub(crate) evicted: Option<Entry<K, V>>,
-    pub(crate) expired: Vec<Entry<K, V>>,
+    evicted: Option<Entry<K, V>>,
+    /// Entries that have expired, and those that were evicted before the last one.
+    others: Vec<Entry<K, V>>,
     /// A key and its value that were kept out.
     turned_away: Option<(Option<FlightKey<K>>, Option<V>)>,
+    /// Of what goes to the listener, in a cache that has one. Last, as the listener may do anything.
+    notice: Option<Notice<K, V>>,
 }
 
 impl<K, V> Departed<K, V> {
-    /// Keeps an entry that made room.
+    /// Keeps an entry, to be dropped.
     #[inline]
-    pub(crate) fn evict(&mut self, entry: Entry<K, V>) {
-        if let Some(earlier) = self.evicted.replace(entry) {
-            self.expired.push(earlier);
+    pub(super) fn keep(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
+        match cause {
+            // Mostly the only one, which takes no vector.
+            RemovalCause::Capacity => self.others.extend(self.evicted.replace(entry)),
+            _ => self.others.push(entry),
         }
+    }
+
+    /// Notes that an entry is to be delivered.
+    pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>) {
+        Notice::add(&mut self.notice, outbox);
+    }
+
+    /// Delivers what goes to the listener: never under a lock.
+    pub(crate) fn deliver(&mut self) {
+        drop(self.notice.take());
     }
 }
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self { evicted: None, expired: Vec::new(), turned_away: None }
+        Self { evicted: None, others: Vec::new(), turned_away: None, notice: None }
     }
 }
 
@@ -57,7 +76,7 @@ pub(crate) struct Submission<K, V> {
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
     /// The live entry that was there before.
-    replaced: Option<Entry<K, V>>,
+    replaced: Option<Taken<K, V>>,
     /// The waiters to be told, if the value was a flight's.
     arrival: Option<Arrival<V>>,
     departed: Departed<K, V>,
@@ -104,7 +123,7 @@ impl<K, V> Submission<K, V> {
     pub(crate) fn into_replaced(self) -> Option<V> {
         let Self { replaced, departed, .. } = self;
         drop(departed);
-        replaced.map(Entry::into_value)
+        replaced.map(Taken::into_value)
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
@@ -197,7 +216,7 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Keeps the live entry that was there before the new one.
-    pub(super) fn replace(&mut self, old: Option<Entry<K, V>>) {
-        self.replaced = old;
+    pub(super) fn displace(&mut self, old: Taken<K, V>) {
+        self.replaced = Some(old);
     }
 }

@@ -4,8 +4,8 @@ use super::Shard;
 use super::submission::Departed;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Ticket};
-use crate::index::Entry;
 use crate::ledger::Ledger;
+use crate::outbox::Taken;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of `key`, or joins a flight that it has to wait for.
@@ -51,7 +51,7 @@ impl<K: Eq, V> Shard<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Entry<K, V>>, FlightKey<K>, Arrival<V>) {
+    ) -> (Option<Taken<K, V>>, FlightKey<K>, Arrival<V>) {
         let mut state = self.writable();
         let now = now.map(|now| self.settle(now));
         state.remove_by_update(hash, ticket, now, ledger, departed)
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_write_between_the_start_of_an_update_and_its_look_at_the_value_is_seen() {
         let ledger = Ledger::of_entries(10);
-        let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Pins::new(1)), Arc::default());
+        let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
         let Boarding::Lead(ticket) = shard.board_update(1, FlightKey::Owned(1)) else {
             unreachable!("there is no flight to join")
         };

@@ -8,8 +8,10 @@ use std::ops::Range;
 
 use super::{Departed, Shard, State};
 use crate::clock::Nanos;
-use crate::index::{Entry, Slot};
+use crate::index::Slot;
 use crate::ledger::Ledger;
+use crate::outbox::Taken;
+use crate::removal::RemovalCause;
 
 /// How many slots one watch sees.
 const WATCHED: usize = u64::BITS as usize;
@@ -114,7 +116,7 @@ impl<K, V> Watch<'_, K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Vec<Entry<K, V>> {
+    ) -> Vec<Taken<K, V>> {
         {
             let mut state = self.shard.writable();
             let now = now.map(|now| self.shard.settle(now));
@@ -138,11 +140,11 @@ impl<K, V> State<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Vec<Entry<K, V>> {
+    ) -> Vec<Taken<K, V>> {
         let watcher = self.watchers.get(watch);
         let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && self.index.is_in_use(*slot);
         let unchanged: Vec<Slot> = chosen.iter().copied().filter(is_unchanged).collect();
-        let take_out = |slot| self.take_out(slot, now, ledger, departed);
+        let take_out = |slot| self.take_out(slot, RemovalCause::Removed, now, ledger, departed);
         unchanged.into_iter().filter_map(take_out).collect()
     }
 }

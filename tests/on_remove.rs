@@ -1,0 +1,884 @@
+//! The listener: what it hears of, when, in which order, and what becomes of keys and values.
+
+mod common;
+#[path = "common/ledger.rs"]
+mod ledger;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use async_lru::RemovalCause::{self, Capacity, Cleared, Expired, Removed, Replaced};
+use async_lru::{AsyncLru, Builder, ManualClock, Update};
+use common::{Gate, hand, now, poll};
+use futures_lite::future::{block_on, or, yield_now, zip};
+use ledger::{Item, Ledger};
+
+const TTL: Duration = Duration::from_secs(60);
+
+type Heard = (u32, u32, RemovalCause);
+
+/// What a listener has heard. A clone is another handle to it.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Heard>>>);
+
+impl Log {
+    fn note(&self, heard: Heard) {
+        self.0.lock().unwrap().push(heard);
+    }
+
+    /// What was heard since the last time.
+    fn take(&self) -> Vec<Heard> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// The same, sorted, for what comes from several shards.
+    fn take_sorted(&self) -> Vec<Heard> {
+        let mut heard = self.take();
+        heard.sort_unstable_by_key(|(key, value, _)| (*key, *value));
+        heard
+    }
+
+    fn builder(&self) -> Builder<u32, u32> {
+        let log = self.clone();
+        AsyncLru::builder().on_remove(move |key, value, cause| log.note((key, value, cause)))
+    }
+}
+
+executors! {
+    async fn every_way_of_leaving_is_reported_once_and_with_its_cause() {
+        for shards in [1, 4] {
+            let log = Log::default();
+            let cache = log.builder().maxsize(8).shards(shards).build();
+            cache.insert(1, 10).await;
+            assert_eq!(cache.insert(1, 11).await, Some(10));
+            assert_eq!(cache.insert_blocking(1, 12), Some(11));
+            assert_eq!(log.take(), [(1, 10, Replaced), (1, 11, Replaced)]);
+            assert_eq!(cache.remove(&1).await, Some(12));
+            assert_eq!(log.take(), [(1, 12, Removed)]);
+            assert_eq!(cache.remove_blocking(&1), None);
+
+            cache.insert(2, 20).await;
+            assert!(cache.invalidate(&2).await);
+            cache.insert(2, 21).await;
+            assert!(cache.invalidate_blocking(&2));
+            assert_eq!(log.take(), [(2, 20, Removed), (2, 21, Removed)]);
+
+            for key in 0..8 {
+                assert_eq!(cache.get_or_insert_with(key, async || key * 10).await, key * 10);
+            }
+            assert_eq!(log.take(), []);
+            assert_eq!(cache.invalidate_if(|key, _| key % 4 == 3).await, 2);
+            assert_eq!(log.take_sorted(), [(3, 30, Removed), (7, 70, Removed)]);
+
+            let put = async |_| Update::Put(1);
+            assert_eq!(cache.update_with(1, put).await, Some(1));
+            assert_eq!(cache.update_with(7, put).await, Some(1));
+            assert_eq!(cache.update_with(1, async |_| Update::Keep).await, Some(1));
+            assert_eq!(cache.update_with(1, async |_| Update::Remove).await, None);
+            assert_eq!(log.take(), [(1, 10, Replaced), (1, 1, Removed)]);
+
+            cache.clear().await;
+            let cleared = [(0, 0), (2, 20), (4, 40), (5, 50), (6, 60), (7, 1)];
+            assert_eq!(log.take_sorted(), cleared.map(|(key, value)| (key, value, Cleared)));
+            cache.insert(1, 10).await;
+            cache.clear_blocking();
+            cache.clear_blocking();
+            assert_eq!(log.take(), [(1, 10, Cleared)]);
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    async fn what_makes_room_is_reported_before_the_call_returns() {
+        let log = Log::default();
+        let cache = log.builder().maxsize(2).build();
+        cache.insert(1, 10).await;
+        cache.insert(2, 20).await;
+        cache.get(&1);
+        cache.insert(3, 30).await;
+        assert_eq!(log.take(), [(2, 20, Capacity)]);
+        cache.get_or_insert_with(4, async || 40).await;
+        assert_eq!(log.take(), [(1, 10, Capacity)]);
+        cache.get_or_insert_detached(5, async || 50).await;
+        assert_eq!(log.take(), [(3, 30, Capacity)]);
+        let load = async |keys: Vec<u32>| keys.into_iter().map(|key| (key, key * 10));
+        cache.get_or_insert_many([6, 7], load).await;
+        assert_eq!(log.take(), [(4, 40, Capacity), (5, 50, Capacity)]);
+        assert_eq!(cache.restore([(8, 80, None)]).await, 0);
+        assert_eq!(log.take(), []);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn an_entry_of_another_shard_that_makes_room_is_reported_too() {
+        for timed in [false, true] {
+            let (log, clock) = (Log::default(), ManualClock::new());
+            let mut builder = log.builder().maxsize(1).shards(16).clock(clock.clone());
+            if timed {
+                builder = builder.ttl(TTL);
+            }
+            let cache = builder.build();
+            let mut expected = Vec::new();
+            for key in 0..50 {
+                cache.insert(key, key).await;
+                expected.push((key, key, if timed { Expired } else { Capacity }));
+                clock.advance(TTL);
+            }
+            expected.pop();
+            assert_eq!(log.take(), expected);
+            let _ = cache.validate();
+        }
+    }
+
+    async fn an_entry_whose_time_is_over_is_reported_as_expired_whoever_finds_it() {
+        let (log, clock) = (Log::default(), ManualClock::new());
+        let cache = log.builder().shards(1).ttl(TTL).clock(clock.clone()).build();
+        let expire = async || {
+            cache.insert(1, 10).await;
+            clock.advance(TTL);
+            assert_eq!(log.take(), []);
+        };
+        let expired = [(1, 10, Expired)];
+        expire().await;
+        assert_eq!(cache.insert(1, 11).await, None);
+        assert_eq!(log.take(), expired);
+        cache.invalidate(&1).await;
+        log.take();
+        expire().await;
+        assert_eq!(cache.remove(&1).await, None);
+        assert_eq!(log.take(), expired);
+        expire().await;
+        assert!(!cache.invalidate(&1).await);
+        assert_eq!(log.take(), expired);
+        expire().await;
+        assert_eq!(cache.update_with(1, async |_| Update::Remove).await, None);
+        assert_eq!(log.take(), expired);
+        expire().await;
+        assert_eq!(cache.purge_expired().await, 1);
+        assert_eq!(log.take(), expired);
+        expire().await;
+        cache.insert(2, 20).await;
+        assert_eq!(log.take(), expired);
+        cache.invalidate(&2).await;
+        log.take();
+        expire().await;
+        assert_eq!(cache.get(&1), None);
+        assert_eq!(log.take(), [], "readers free nothing");
+        assert_eq!(cache.get_or_insert_with(1, async || 11).await, 11);
+        assert_eq!(log.take(), expired);
+        cache.invalidate(&1).await;
+        log.take();
+        expire().await;
+        assert_eq!(cache.restore([(1, 11, None)]).await, 1);
+        assert_eq!(log.take(), expired);
+        cache.invalidate(&1).await;
+        log.take();
+        expire().await;
+        assert_eq!(cache.invalidate_if(|_, _| true).await, 0);
+        assert_eq!(log.take(), [], "it was not even asked about");
+        // The one exception, as a clear asks nobody for the time.
+        cache.clear().await;
+        assert_eq!(log.take(), [(1, 10, Cleared)]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    /// More than a write frees on its way, so that the call at hand finds the entry itself.
+    async fn an_expired_entry_that_a_call_comes_upon_is_reported_behind_those_that_it_frees_first() {
+        type Call = fn(&AsyncLru<u32, u32>);
+        let calls: [Call; 6] = [
+            |cache| assert_eq!(cache.insert_blocking(9, 1), None),
+            |cache| assert_eq!(cache.remove_blocking(&9), None),
+            |cache| assert!(!cache.invalidate_blocking(&9)),
+            |cache| assert_eq!(now(cache.get_or_insert_with(9, async || 1)), 1),
+            |cache| assert_eq!(now(cache.update_with(9, async |_| Update::Put(1))), Some(1)),
+            |cache| assert_eq!(now(cache.update_with(9, async |_| Update::Remove)), None),
+        ];
+        for call in calls {
+            let (log, clock) = (Log::default(), ManualClock::new());
+            let cache = log.builder().shards(1).ttl(TTL).clock(clock.clone()).build();
+            for key in 0..10 {
+                cache.insert(key, key * 10).await;
+            }
+            clock.advance(TTL);
+            call(&cache);
+            let expected = [0, 1, 2, 3, 9].map(|key| (key, key * 10, Expired));
+            assert_eq!(log.take(), expected);
+            assert_eq!(cache.stats().expirations, 5);
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    async fn a_janitor_reports_what_it_frees() {
+        let (log, clock) = (Log::default(), ManualClock::new());
+        let cache = log.builder().ttl(TTL).clock(clock.clone()).build();
+        cache.insert(1, 10).await;
+        let sleep = |time| {
+            clock.advance(time);
+            yield_now()
+        };
+        let heard = async {
+            while log.0.lock().unwrap().is_empty() {
+                yield_now().await;
+            }
+        };
+        or(cache.janitor(sleep), heard).await;
+        assert_eq!(log.take(), [(1, 10, Expired)]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn what_was_never_cached_is_not_reported() {
+        let log = Log::default();
+        let nothing = log.builder().maxsize(0).build();
+        assert_eq!(nothing.get_or_insert_with(1, async || 10).await, 10);
+        assert_eq!(nothing.insert(1, 11).await, None);
+        assert_eq!(nothing.update_with(1, async |_| Update::Put(12)).await, Some(12));
+        nothing.clear().await;
+
+        let short = |_: &u32, value: &u32| (*value == 0).then_some(Duration::ZERO);
+        let cache = log.builder().expiry(short).build();
+        assert_eq!(cache.get_or_insert_with(1, async || 0).await, 0);
+        assert_eq!(cache.insert(1, 0).await, None);
+        assert_eq!(cache.try_get_or_insert_with(1, async || Err::<u32, _>("no")).await, Err("no"));
+
+        let gate = Gate::new();
+        let fenced = cache.get_or_insert_with(2, async || {
+            gate.wait().await;
+            20
+        });
+        let fence = async {
+            while !cache.invalidate(&2).await {
+                yield_now().await;
+            }
+            gate.open();
+        };
+        assert_eq!(zip(fenced, fence).await.0, 20);
+        assert_eq!(log.take(), []);
+        // But what stood in the place of such a value is.
+        cache.insert(1, 10).await;
+        assert_eq!(cache.insert(1, 0).await, Some(10));
+        cache.insert(1, 11).await;
+        assert_eq!(cache.insert_with_ttl(1, 12, Duration::ZERO).await, Some(11));
+        assert_eq!(log.take(), [(1, 10, Replaced), (1, 11, Replaced)]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_wrapped_function_has_a_listener_like_any_cache() {
+        let log = Log::default();
+        let double = log.builder().maxsize(1).wrap(async |number: u32| 2 * number);
+        assert_eq!(double.call(4).await, 8);
+        assert_eq!(double.call(5).await, 10);
+        assert!(double.invalidate(&5).await);
+        assert_eq!(double.call(6).await, 12);
+        double.clear().await;
+        assert_eq!(log.take(), [(4, 8, Capacity), (5, 10, Removed), (6, 12, Cleared)]);
+        assert_eq!(double.cache().validate(), 0);
+    }
+}
+
+#[test]
+fn a_clear_reports_the_entries_of_a_shard_in_their_order_of_use() {
+    let log = Log::default();
+    let cache = log.builder().shards(1).build();
+    for key in 0..10 {
+        cache.insert_blocking(key, key);
+    }
+    cache.remove_blocking(&4);
+    for key in [7, 2, 7, 0] {
+        cache.get(&key);
+    }
+    let order = cache.keys();
+    assert_eq!(log.take(), [(4, 4, Removed)]);
+    cache.clear_blocking();
+    assert_eq!(log.take(), Vec::from_iter(order.into_iter().map(|key| (key, key, Cleared))));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn the_last_of_several_listeners_hears() {
+    let (first, last) = (Log::default(), Log::default());
+    let heard = last.clone();
+    let cache = first.builder().on_remove(move |key, value, cause| heard.note((key, value, cause)));
+    let cache = cache.build();
+    cache.insert_blocking(1, 10);
+    cache.clear_blocking();
+    assert_eq!((first.take(), last.take()), (vec![], vec![(1, 10, Cleared)]));
+}
+
+#[test]
+fn the_last_handle_takes_its_entries_along_without_a_report() {
+    let value = Arc::new(());
+    let heard = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&heard);
+    let listener = move |_: u32, _: Arc<()>, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    let cache = AsyncLru::<u32, Arc<()>>::builder().on_remove(listener).build();
+    for key in 0..10 {
+        cache.insert_blocking(key, Arc::clone(&value));
+    }
+    drop(cache);
+    assert_eq!((heard.load(Ordering::Relaxed), Arc::strong_count(&value)), (0, 1));
+    assert_eq!(Arc::strong_count(&heard), 1, "the listener is gone as well");
+}
+
+/// A value that tells the original from its clones, and counts them.
+#[derive(Debug)]
+struct Marked {
+    number: u32,
+    is_clone: bool,
+    clones: Arc<AtomicU32>,
+}
+
+impl Clone for Marked {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self { number: self.number, is_clone: true, clones: Arc::clone(&self.clones) }
+    }
+}
+
+#[test]
+fn the_listener_gets_the_values_themselves_and_who_asks_for_one_a_clone() {
+    let clones = Arc::new(AtomicU32::new(0));
+    let mark = |number| Marked { number, is_clone: false, clones: Arc::clone(&clones) };
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heard);
+    let cache = AsyncLru::<u32, Marked>::builder()
+        .maxsize(2)
+        .on_remove(move |_, value: Marked, _| log.lock().unwrap().push(value))
+        .build();
+    cache.insert_blocking(1, mark(10));
+    let replaced = cache.insert_blocking(1, mark(11)).unwrap();
+    let removed = cache.remove_blocking(&1).unwrap();
+    assert_eq!((replaced.number, removed.number), (10, 11));
+    assert!(replaced.is_clone && removed.is_clone);
+    assert_eq!(clones.load(Ordering::Relaxed), 2);
+
+    // Nobody asks for these.
+    cache.insert_blocking(1, mark(12));
+    assert!(cache.invalidate_blocking(&1));
+    for number in [13, 14, 15] {
+        cache.insert_blocking(number, mark(number));
+    }
+    cache.clear_blocking();
+    assert_eq!(clones.load(Ordering::Relaxed), 2);
+    let heard: Vec<_> =
+        heard.lock().unwrap().drain(..).map(|value| (value.number, value.is_clone)).collect();
+    assert_eq!(heard, [10, 11, 12, 13, 14, 15].map(|number| (number, false)));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_value_replaced_or_removed_by_an_update_or_a_load_is_not_cloned_for_that() {
+    let clones = Arc::new(AtomicU32::new(0));
+    let mark = |number| Marked { number, is_clone: false, clones: Arc::clone(&clones) };
+    let clones_of = |change: &dyn Fn(&AsyncLru<u32, Marked>)| {
+        let builder = AsyncLru::<u32, Marked>::builder();
+        let counts = [builder.build(), AsyncLru::builder().on_remove(|_, _, _| {}).build()];
+        counts.map(|cache| {
+            cache.insert_blocking(1, mark(10));
+            clones.store(0, Ordering::Relaxed);
+            change(&cache);
+            assert_eq!(cache.validate(), 0);
+            clones.load(Ordering::Relaxed)
+        })
+    };
+    let [without, with] = clones_of(&|cache| {
+        drop(now(cache.update_with(1, async |_| Update::Put(mark(11)))));
+    });
+    assert_eq!(without, with);
+    let [without, with] = clones_of(&|cache| {
+        drop(now(cache.update_with(1, async |_| Update::Remove)));
+    });
+    assert_eq!(without, with);
+}
+
+/// A key and a value whose fates are on a ledger.
+#[derive(Clone)]
+struct Tracked {
+    number: u32,
+    _item: Item,
+}
+
+impl PartialEq for Tracked {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Tracked {}
+
+impl Hash for Tracked {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
+    }
+}
+
+#[test]
+fn keys_and_values_are_dropped_exactly_once_whether_the_listener_keeps_them_or_not() {
+    let ledger = Ledger::default();
+    let key = |number| Tracked { number, _item: ledger.make("key") };
+    let value = |number| Tracked { number, _item: ledger.make("value") };
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let clock = ManualClock::new();
+    let cache = AsyncLru::<Tracked, Tracked>::builder()
+        .maxsize(4)
+        .shards(2)
+        .ttl(TTL)
+        .clock(clock.clone())
+        .on_remove(move |key: Tracked, value, _| {
+            if key.number % 2 == 0 {
+                keep.lock().unwrap().push((key, value));
+            }
+        })
+        .build();
+    for round in 0..3 {
+        for number in 0..10 {
+            drop(cache.insert_blocking(key(number), value(number)));
+            drop(cache.insert_blocking(key(number), value(number)));
+        }
+        drop(cache.remove_blocking(&key(9)));
+        match round {
+            0 => cache.clear_blocking(),
+            1 => {
+                clock.advance(TTL);
+                cache.purge_expired_blocking();
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(cache.validate(), 0);
+    let left = ledger.left().len();
+    assert_eq!(left, 2 * (cache.len() + kept.lock().unwrap().len()));
+    drop(cache);
+    kept.lock().unwrap().clear();
+    assert_eq!(ledger.left(), []);
+}
+
+#[test]
+fn values_that_are_not_send_may_be_heard_of_where_they_are() {
+    thread_local! {
+        static HEARD: RefCell<Vec<(Rc<str>, Rc<u32>)>> = const { RefCell::new(Vec::new()) };
+    }
+    let cache = AsyncLru::<Rc<str>, Rc<u32>>::builder()
+        .maxsize(1)
+        .on_remove(|key, value, _| HEARD.with_borrow_mut(|heard| heard.push((key, value))))
+        .build();
+    let executor = smol::LocalExecutor::new();
+    let task = executor.spawn(async move {
+        for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let load = async || Rc::new(number as u32);
+            cache.get_or_insert_with(Rc::from(name), load).await;
+        }
+        cache.remove("c").await
+    });
+    assert_eq!(block_on(executor.run(task)).as_deref(), Some(&2));
+    let heard = HEARD.take();
+    let expected = [("a", 0), ("b", 1), ("c", 2)].map(|(key, value)| (key.into(), Rc::new(value)));
+    assert_eq!(heard, expected);
+}
+
+// What the listener does.
+
+#[test]
+fn a_listener_may_call_the_cache_and_is_never_called_within_itself() {
+    thread_local! {
+        static DEPTH: Cell<u32> = const { Cell::new(0) };
+    }
+    let handle = Arc::new(Mutex::new(None::<AsyncLru<u32, u32>>));
+    let (log, own_handle) = (Log::default(), Arc::clone(&handle));
+    let note = log.clone();
+    let listener = move |key: u32, value, cause| {
+        DEPTH.set(DEPTH.get() + 1);
+        assert_eq!(DEPTH.get(), 1, "the listener is called within itself");
+        note.note((key, value, cause));
+        let cache = own_handle.lock().unwrap().clone().unwrap();
+        if key < 5 {
+            // This one and the next leave at once, and are heard of later.
+            assert_eq!(cache.insert_blocking(key + 10, 0), None);
+            assert_eq!(cache.remove_blocking(&(key + 10)), Some(0));
+            cache.insert_blocking(key + 1, value + 1);
+            cache.clear_blocking();
+        }
+        DEPTH.set(0);
+    };
+    let cache = AsyncLru::<u32, u32>::builder().shards(1).on_remove(listener).build();
+    *handle.lock().unwrap() = Some(cache.clone());
+    cache.insert_blocking(3, 30);
+    assert_eq!(cache.remove_blocking(&3), Some(30));
+    let expected =
+        [(3, 30, Removed), (13, 0, Removed), (4, 31, Cleared), (14, 0, Removed), (5, 32, Cleared)];
+    assert_eq!(log.take(), expected);
+    assert_eq!(cache.validate(), 0);
+    handle.lock().unwrap().take();
+}
+
+#[test]
+fn a_call_that_comes_while_the_listener_runs_elsewhere_waits_for_nobody_and_is_reported_there() {
+    let (at_work, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (log, heard_by) = (Log::default(), Arc::new(Mutex::new(Vec::new())));
+    let (note, by) = (log.clone(), Arc::clone(&heard_by));
+    let (is_there, may_go) = (Arc::clone(&at_work), Arc::clone(&go_on));
+    let listener = move |key, value, cause| {
+        note.note((key, value, cause));
+        by.lock().unwrap().push(thread::current().id());
+        if key == 1 {
+            is_there.wait();
+            may_go.wait();
+        }
+    };
+    let cache = AsyncLru::<u32, u32>::builder().shards(1).on_remove(listener).build();
+    for key in 1..4 {
+        cache.insert_blocking(key, key);
+    }
+    thread::scope(|scope| {
+        let other = scope.spawn(|| assert_eq!(cache.remove_blocking(&1), Some(1)));
+        at_work.wait();
+        assert_eq!(cache.remove_blocking(&2), Some(2));
+        assert!(cache.invalidate_blocking(&3));
+        assert_eq!(log.take(), [(1, 1, Removed)], "one call of the listener at a time");
+        go_on.wait();
+        let id = other.thread().id();
+        other.join().unwrap();
+        assert_eq!(log.take(), [(2, 2, Removed), (3, 3, Removed)]);
+        assert_eq!(*heard_by.lock().unwrap(), [id; 3]);
+    });
+    assert_eq!(cache.validate(), 0);
+}
+
+/// The payload of a panic on purpose: the number of the listener's call.
+#[derive(Debug, PartialEq, Eq)]
+struct Bang(usize);
+
+fn silence_panics_on_purpose() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Bang>() {
+            default(info);
+        }
+    }));
+}
+
+/// Runs `call`; which panic on purpose has reached it, if one has.
+fn bang_of<T>(call: impl FnOnce() -> T) -> Option<Bang> {
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(call()))).err()?;
+    match payload.downcast::<Bang>() {
+        Ok(bang) => Some(*bang),
+        Err(other) => resume_unwind(other),
+    }
+}
+
+/// A cache of four entries whose listener panics on purpose after it has heard of what `panics_at` says.
+fn banging(
+    log: &Log,
+    shards: usize,
+    clock: &ManualClock,
+    panics_at: impl Fn(usize) -> bool + Send + Sync + 'static,
+) -> AsyncLru<u32, u32> {
+    let note = log.clone();
+    let listener = move |key, value, cause| {
+        let call = note.0.lock().unwrap().len();
+        note.note((key, value, cause));
+        if panics_at(call) {
+            panic_any(Bang(call));
+        }
+    };
+    let builder = AsyncLru::builder().maxsize(4).shards(shards).ttl(TTL).clock(clock.clone());
+    builder.on_remove(listener).build()
+}
+
+/// Takes a cache of four entries through every way of leaving. Each step may panic on purpose, after
+/// having left it to the listener to hear of what it should; returns what was heard before each step,
+/// and the panic that has reached it.
+fn empty_in_every_way(
+    cache: &AsyncLru<u32, u32>,
+    clock: &ManualClock,
+    log: &Log,
+) -> Vec<(usize, Option<Bang>)> {
+    let mut steps = Vec::new();
+    let mut step = |call: &dyn Fn()| {
+        let heard = log.0.lock().unwrap().len();
+        steps.push((heard, bang_of(call)));
+        // The queue is empty, whoever has panicked.
+        assert_eq!(cache.validate(), 0);
+    };
+    for key in 1..=6 {
+        step(&|| assert_eq!(cache.insert_blocking(key, key), None));
+    }
+    step(&|| assert_eq!(cache.insert_blocking(6, 16), Some(6)));
+    step(&|| assert_eq!(now(cache.remove(&6)), Some(16)));
+    step(&|| assert!(now(cache.invalidate(&5))));
+    step(&|| assert_eq!(cache.invalidate_if_blocking(|_, _| true), 2));
+    for key in 11..=14 {
+        step(&|| assert_eq!(now(cache.get_or_insert_with(key, async || key)), key));
+    }
+    step(&|| assert_eq!(now(cache.update_with(11, async |_| Update::Put(21))), Some(21)));
+    step(&|| assert_eq!(now(cache.update_with(11, async |_| Update::Remove)), None));
+    clock.advance(TTL);
+    step(&|| assert_eq!(cache.purge_expired_blocking(), 3));
+    for key in 31..=34 {
+        step(&|| assert_eq!(cache.insert_blocking(key, key), None));
+    }
+    clock.advance(TTL);
+    step(&|| assert_eq!(cache.insert_blocking(35, 35), None));
+    step(&|| cache.clear_blocking());
+    assert!(cache.is_empty());
+    steps
+}
+
+#[test]
+fn a_listener_that_panics_at_any_call_hears_of_everything_and_its_first_panic_reaches_the_call() {
+    silence_panics_on_purpose();
+    let run = |panics_at: Box<dyn Fn(usize) -> bool + Send + Sync>| {
+        let (log, clock) = (Log::default(), ManualClock::new());
+        let cache = banging(&log, 1, &clock, panics_at);
+        let steps = empty_in_every_way(&cache, &clock, &log);
+        (log.take(), steps)
+    };
+    let (expected, steps) = run(Box::new(|_| false));
+    assert_eq!(expected.len(), 17);
+    assert!(steps.iter().all(|(_, bang)| bang.is_none()));
+    for point in 0..expected.len() {
+        let (heard, steps) = run(Box::new(move |call| call == point));
+        assert_eq!(heard, expected);
+        let (before, bang) = steps.into_iter().rfind(|(before, _)| *before <= point).unwrap();
+        assert_eq!(bang, Some(Bang(point)), "of the call with the reports from {before} on");
+    }
+    // Of the panics within one call the first.
+    let (heard, steps) = run(Box::new(|_| true));
+    assert_eq!(heard, expected);
+    let ends = steps.iter().skip(1).map(|(before, _)| *before).chain([expected.len()]);
+    for ((before, bang), end) in steps.iter().zip(ends) {
+        assert_eq!(*bang, (end > *before).then_some(Bang(*before)));
+    }
+}
+
+#[test]
+fn a_listener_that_panics_for_one_shard_hears_of_the_others() {
+    silence_panics_on_purpose();
+    for point in 0..4 {
+        let (log, clock) = (Log::default(), ManualClock::new());
+        let cache = banging(&log, 4, &clock, move |call| call == point);
+        for key in 0..4 {
+            cache.insert_blocking(key, key);
+        }
+        assert_eq!(bang_of(|| cache.clear_blocking()), Some(Bang(point)));
+        assert_eq!(log.take_sorted(), [0, 1, 2, 3].map(|key| (key, key, Cleared)));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_listener_that_panics_while_another_panic_unwinds_is_not_heard_of_and_hears_of_all() {
+    struct ClearsWhenDropped(AsyncLru<u32, u32>);
+    impl Drop for ClearsWhenDropped {
+        fn drop(&mut self) {
+            self.0.clear_blocking();
+        }
+    }
+    silence_panics_on_purpose();
+    let log = Log::default();
+    let note = log.clone();
+    let builder = AsyncLru::<u32, u32>::builder().shards(1).on_remove(move |key, value, cause| {
+        note.note((key, value, cause));
+        panic_any(Bang(99));
+    });
+    let cache = builder.build();
+    for key in 0..3 {
+        cache.insert_blocking(key, key);
+    }
+    let bang = bang_of(|| {
+        let _clears = ClearsWhenDropped(cache.clone());
+        panic_any(Bang(7));
+    });
+    assert_eq!(bang, Some(Bang(7)));
+    assert_eq!(log.take(), [0, 1, 2].map(|key| (key, key, Cleared)));
+    assert_eq!(cache.validate(), 0);
+}
+
+thread_local! {
+    /// Whether the next clone panics.
+    static CLONES_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A value whose clone may panic.
+struct Brittle(u32);
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        if CLONES_PANIC.get() {
+            panic_any(Bang(0));
+        }
+        Self(self.0)
+    }
+}
+
+#[test]
+fn an_entry_whose_clone_for_the_caller_panics_is_reported_all_the_same() {
+    silence_panics_on_purpose();
+    let log = Log::default();
+    let note = log.clone();
+    let cache = AsyncLru::<u32, Brittle>::builder()
+        .shards(1)
+        .on_remove(move |key, value: Brittle, cause| note.note((key, value.0, cause)))
+        .build();
+    cache.insert_blocking(1, Brittle(10));
+    cache.insert_blocking(2, Brittle(20));
+    CLONES_PANIC.set(true);
+    assert!(bang_of(|| cache.insert_blocking(1, Brittle(11))).is_some());
+    assert_eq!(log.take(), [(1, 10, Replaced)]);
+    assert!(bang_of(|| now(cache.remove(&2))).is_some());
+    assert_eq!(log.take(), [(2, 20, Removed)]);
+    CLONES_PANIC.set(false);
+    assert_eq!(cache.peek(&1).map(|value| value.0), Some(11), "the new value is in");
+    assert!(!cache.contains_key(&2));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn what_leaves_while_a_value_is_cloned_for_its_caller_is_reported_after_it() {
+    thread_local! {
+        static ON_CLONE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    }
+    struct Calling(u32);
+    impl Clone for Calling {
+        fn clone(&self) -> Self {
+            if let Some(call) = ON_CLONE.take() {
+                call();
+            }
+            Self(self.0)
+        }
+    }
+    let log = Log::default();
+    let note = log.clone();
+    let cache = AsyncLru::<u32, Calling>::builder()
+        .shards(1)
+        .on_remove(move |key, value: Calling, cause| note.note((key, value.0, cause)))
+        .build();
+    for key in 1..=3 {
+        cache.insert_blocking(key, Calling(key));
+    }
+    // No lock is held: the clone may even call the cache.
+    let (other, heard) = (cache.clone(), log.clone());
+    ON_CLONE.set(Some(Box::new(move || {
+        assert!(other.invalidate_blocking(&2));
+        other.clear_blocking();
+        assert_eq!(heard.take(), [], "the one in front is still to come");
+    })));
+    assert_eq!(cache.remove_blocking(&1).map(|value| value.0), Some(1));
+    assert_eq!(log.take(), [(1, 1, Removed), (2, 2, Removed), (3, 3, Cleared)]);
+    assert_eq!(cache.validate(), 0);
+}
+
+/// A write that has freed an expired entry may need more room than that, and have to wait.
+#[test]
+fn a_write_that_has_to_wait_keeps_nothing_from_being_reported_also_if_it_is_leaked() {
+    for is_leaked in [false, true] {
+        let (log, clock) = (Log::default(), ManualClock::new());
+        let builder = log.builder().clock(clock.clone());
+        let cache = builder.max_weight(30).weigher(|_, value| u64::from(*value)).build();
+        cache.insert_with_ttl_blocking(1, 10, TTL);
+        cache.insert_blocking(2, 20);
+        clock.advance(TTL);
+        let search = cache.hold_searches();
+        let mut insert = hand(cache.insert(3, 30));
+        assert!(poll(&mut insert).is_pending());
+        assert_eq!(log.take(), [(1, 10, Expired)]);
+        drop(search);
+        if is_leaked {
+            std::mem::forget(insert);
+            continue;
+        }
+        assert!(poll(&mut insert).is_ready());
+        assert_eq!(log.take(), [(2, 20, Capacity)]);
+        drop(insert);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+// Several threads.
+
+#[test]
+fn every_entry_of_several_threads_is_reported_once_and_those_of_one_key_in_their_order() {
+    const THREADS: u32 = 4;
+    const TURNS: u32 = 3_000;
+    for shards in [1, 4] {
+        let log = Log::default();
+        let cache = log.builder().maxsize(6).shards(shards).build();
+        // Which value came after which, by key, where the call has told.
+        let followers = Mutex::new(BTreeMap::new());
+        let all_inserted = Mutex::new(Vec::new());
+        let start = Barrier::new(THREADS as usize);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (cache, followers, start) = (&cache, &followers, &start);
+                let all_inserted = &all_inserted;
+                scope.spawn(move || {
+                    start.wait();
+                    let (mut inserted, mut own) = (Vec::new(), Vec::new());
+                    for turn in 0..TURNS {
+                        let value = thread * TURNS + turn;
+                        let key = turn / 2 * 7 % 10;
+                        match turn % 50 {
+                            17 => cache.clear_blocking(),
+                            23 => {
+                                cache.invalidate_if_blocking(|key, _| key % 3 == 0);
+                            }
+                            n if n % 5 == 3 => {
+                                cache.remove_blocking(&key);
+                            }
+                            n if n % 5 == 4 => {
+                                block_on(cache.get_or_insert_with(key, async || value));
+                            }
+                            _ => {
+                                let old = cache.insert_blocking(key, value);
+                                inserted.push(value);
+                                own.extend(old.map(|old| ((key, old), value)));
+                            }
+                        }
+                    }
+                    followers.lock().unwrap().extend(own);
+                    all_inserted.lock().unwrap().extend(inserted);
+                });
+            }
+        });
+        assert_eq!(cache.validate(), 0);
+        let heard = log.take();
+        let mut seen: Vec<u32> = heard.iter().map(|(_, value, _)| *value).collect();
+        seen.extend(cache.snapshot().into_iter().map(|(_, value)| value));
+        let all = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "no entry is reported twice, nor while it is there");
+        let mut all_inserted = all_inserted.into_inner().unwrap();
+        all_inserted.retain(|value| seen.binary_search(value).is_err());
+        assert!(all_inserted.is_empty(), "nothing is lost");
+        let stats = cache.stats();
+        // Since the last clear, everything that was evicted was reported so.
+        let evicted = heard.iter().filter(|(.., cause)| *cause == Capacity).count() as u64;
+        assert!(evicted >= stats.evictions && evicted > 0);
+
+        // What came right after an entry of the same key leaves right after it.
+        let mut last = BTreeMap::new();
+        let followers = followers.into_inner().unwrap();
+        assert!(followers.len() > 100);
+        for (key, value, cause) in heard {
+            if let Some(expected) = last.insert(key, followers.get(&(key, value))).flatten() {
+                assert_eq!(value, *expected);
+            }
+            assert_eq!(followers.contains_key(&(key, value)), cause == Replaced);
+        }
+    }
+}
+
+#[test]
+fn a_cause_says_its_name() {
+    let names = [Expired, Capacity, Removed, Replaced, Cleared].map(|cause| cause.to_string());
+    assert_eq!(names, ["expired", "capacity", "removed", "replaced", "cleared"]);
+    assert_eq!(format!("[{Expired:>9}] {Cleared:?}"), "[  expired] Cleared");
+}
