@@ -3,6 +3,8 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
+use async_lru::RemovalCause;
+
 use crate::forms::Form;
 
 /// How a load of the test's goes on.
@@ -118,6 +120,9 @@ pub struct NaiveLru {
     /// The key that was put into a full cache, whose victim is still to be found out.
     crowding: Option<u8>,
     pub counts: Counts,
+    /// What has left since it was looked at, with its value and why; of what has expired, only that it
+    /// has, for the cache frees it when it likes.
+    pub left: Vec<(u8, u32, RemovalCause)>,
 }
 
 impl NaiveLru {
@@ -130,6 +135,7 @@ impl NaiveLru {
             flights: Vec::new(),
             crowding: None,
             counts: Counts::default(),
+            left: Vec::new(),
         }
     }
 
@@ -154,17 +160,19 @@ impl NaiveLru {
 
     pub fn remove(&mut self, key: u8) -> Option<u32> {
         self.fence(key);
-        self.take(key).map(|entry| entry.value)
+        self.let_go(key, RemovalCause::Removed)
     }
 
     pub fn invalidate(&mut self, key: u8) -> bool {
         // Both, whatever comes of the first.
         let was_in_flight = self.fence(key);
-        self.take(key).is_some() || was_in_flight
+        self.let_go(key, RemovalCause::Removed).is_some() || was_in_flight
     }
 
     pub fn clear(&mut self) {
-        self.entries.clear();
+        for key in self.keys() {
+            self.let_go(key, RemovalCause::Cleared);
+        }
         for flight in &mut self.flights {
             flight.standing = Standing::Fenced;
         }
@@ -219,13 +227,16 @@ impl NaiveLru {
             self.evict(key, left);
         }
         let now = self.now;
-        let before = self.entries.len();
-        self.entries.retain(|entry| match entry.expiry {
-            Some(expiry) if now >= expiry.latest => false,
-            Some(expiry) if now >= expiry.earliest => left.contains(&entry.key),
-            _ => true,
-        });
-        self.counts.expired += (before - self.entries.len()) as u64;
+        let is_over = |entry: &&Entry| match entry.expiry {
+            Some(expiry) if now >= expiry.latest => true,
+            Some(expiry) if now >= expiry.earliest => !left.contains(&entry.key),
+            _ => false,
+        };
+        let over: Vec<u8> = self.entries.iter().filter(is_over).map(|entry| entry.key).collect();
+        for key in over {
+            self.let_go(key, RemovalCause::Expired);
+            self.counts.expired += 1;
+        }
     }
 
     /// The keys as the cache lists them: shard by shard, each in the order of use.
@@ -244,6 +255,13 @@ impl NaiveLru {
         Some(self.entries.remove(place))
     }
 
+    /// Takes the entry of `key` out and notes why; returns its value.
+    fn let_go(&mut self, key: u8, cause: RemovalCause) -> Option<u32> {
+        let Entry { value, .. } = self.take(key)?;
+        self.left.push((key, value, cause));
+        Some(value)
+    }
+
     /// Returns the value of `key`, which is now the one most recently used.
     fn use_entry(&mut self, key: u8) -> Option<u32> {
         let entry = self.take(key)?;
@@ -258,13 +276,13 @@ impl NaiveLru {
         if maxsize == 0 || ttl == Some(0) {
             return None;
         }
-        let old = self.take(key);
+        let old = self.let_go(key, RemovalCause::Replaced);
         if old.is_none() && self.entries.len() == maxsize {
             self.crowding = Some(key);
         }
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
         self.entries.push(Entry { key, value, expiry });
-        old.map(|entry| entry.value)
+        old
     }
 
     /// Removes the victim of a put of `key`: the oldest of its shard or, if that has no other, the
@@ -281,7 +299,7 @@ impl NaiveLru {
         };
         let victim = candidates.iter().find(|candidate| !left.contains(candidate));
         let victim = *victim.unwrap_or_else(|| panic!("one of {candidates:?} had to go: {left:?}"));
-        self.take(victim);
+        self.let_go(victim, RemovalCause::Capacity);
         self.counts.evictions += 1;
     }
 
