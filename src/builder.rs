@@ -415,8 +415,9 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// It runs within the call by which the entry leaves, before that returns and while no lock is
     /// held. If it is running already for an entry of the same shard, in another thread or further out
     /// in this one, then it runs after that, and in its place; so a listener may call the cache, and is
-    /// never called within itself for a shard. Calls that wait for nobody may thus have to call the
-    /// listener for others: keep it short, and send what takes long through a channel to a task.
+    /// never called within itself for a shard. A call may thus have to call the listener for others, and
+    /// a listener by each of whose calls something leaves is called for ever. Keep it short, and send
+    /// what takes long through a channel to a task.
     ///
     /// A value that was never cached is not reported: one whose load a later write has won over, one of
     /// lifetime zero, or any of a cache that keeps nothing. Nor are the entries that are dropped with

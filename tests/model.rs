@@ -1,5 +1,5 @@
 //! Every operation in every order, loads in flight and odd clocks included, against a naive model:
-//! what calls return, the order of use, the victims, the statistics.
+//! what calls return, the order of use, the victims, the statistics, and what a listener hears.
 
 mod common;
 #[path = "common/forms.rs"]
@@ -11,10 +11,11 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock};
+use async_lru::{AsyncLru, Builder, ManualClock, RemovalCause};
 use common::{Hand, now, poll};
 use forms::Form;
 use naive_lru::{Answer, Call, NaiveLru, Plan, Settings};
@@ -123,6 +124,45 @@ struct Pair<'a> {
     model: NaiveLru,
     time: u64,
     pending: Vec<Pending<'a>>,
+    reports: Option<Reports>,
+}
+
+/// A key, its value, and why they have left.
+type Left = (u8, u32, RemovalCause);
+
+/// What a listener has heard, to be held against what has left the model.
+#[derive(Default)]
+struct Reports {
+    heard: Arc<Mutex<Vec<Left>>>,
+    /// What has expired and was not freed.
+    lying_about: Vec<(u8, u32)>,
+}
+
+impl Reports {
+    /// All that `left` has to have been heard by now, in the same order within each shard; only of what
+    /// has expired the cache chooses itself when it goes, as long as it is not cleared away.
+    fn compare(&mut self, mut left: Vec<Left>, lying_about: usize, shard_of: impl Fn(u8) -> usize) {
+        left.retain(|(key, value, cause)| {
+            let has_expired = *cause == RemovalCause::Expired;
+            self.lying_about.extend(has_expired.then_some((*key, *value)));
+            !has_expired
+        });
+        let mut heard = std::mem::take(&mut *self.heard.lock().unwrap());
+        heard.retain(|(key, value, cause)| {
+            let place = self.lying_about.iter().position(|entry| *entry == (*key, *value));
+            place.map(|place| self.lying_about.swap_remove(place));
+            match cause {
+                RemovalCause::Expired => assert!(place.is_some(), "{key} has not expired"),
+                RemovalCause::Cleared => {}
+                _ => assert!(place.is_none(), "{cause} of {key}, which has expired"),
+            }
+            place.is_none()
+        });
+        heard.sort_by_key(|(key, ..)| shard_of(*key));
+        left.sort_by_key(|(key, ..)| shard_of(*key));
+        assert_eq!(heard, left);
+        assert_eq!(self.lying_about.len(), lying_about);
+    }
 }
 
 impl<'a> Pair<'a> {
@@ -300,6 +340,10 @@ impl<'a> Pair<'a> {
         assert!((model.len()..=stats.max_size).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
         assert!(stats.current_weight <= stats.max_weight);
+        let left = std::mem::take(&mut model.left);
+        if let Some(reports) = &mut self.reports {
+            reports.compare(left, len - model.len(), |key| model.shard(key));
+        }
         let lying_about = (len - model.len()) as u64;
         let counts = naive_lru::Counts {
             hits: stats.hits,
@@ -344,10 +388,11 @@ struct Kind {
     ttl: Option<u64>,
     max_weight: Option<u64>,
     is_single_flight: bool,
+    has_listener: bool,
 }
 
 impl Kind {
-    fn build(self, maxsize: usize, clock: &ManualClock) -> Cache {
+    fn build(self, maxsize: usize, clock: &ManualClock, reports: Option<&Reports>) -> Cache {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
         if let Some(max_weight) = self.max_weight {
             builder = builder.max_weight(max_weight).weigher(|_, value| naive_lru::weight(*value));
@@ -358,6 +403,12 @@ impl Kind {
         if !self.is_single_flight {
             builder = builder.without_single_flight();
         }
+        if let Some(Reports { heard, .. }) = reports {
+            let heard = Arc::clone(heard);
+            builder = builder.on_remove(move |key, value, cause| {
+                heard.lock().unwrap().push((key, value, cause));
+            });
+        }
         builder.build()
     }
 }
@@ -365,12 +416,14 @@ impl Kind {
 /// Takes a cache and its model through `ops`.
 fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
-    let cache = kind.build(maxsize, &clock);
-    let Kind { shards, ttl, max_weight, is_single_flight } = kind;
+    let reports = kind.has_listener.then(Reports::default);
+    let cache = kind.build(maxsize, &clock, reports.as_ref());
+    let Kind { shards, ttl, max_weight, is_single_flight, .. } = kind;
     let shard_of = shards_of_keys(shards);
     let settings = Settings { maxsize, max_weight, ttl, is_single_flight, shard_of };
     let model = NaiveLru::new(settings);
-    let mut pair = Pair { cache: &cache, clock: &clock, model, time: 0, pending: Vec::new() };
+    let (cache, clock) = (&cache, &clock);
+    let mut pair = Pair { cache, clock, model, time: 0, pending: Vec::new(), reports };
     for (number, op) in (0..).zip(ops) {
         pair.run(number, op);
     }
@@ -399,6 +452,7 @@ fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Stra
         ttl,
         max_weight: None,
         is_single_flight: true,
+        has_listener: false,
     })
 }
 
@@ -466,7 +520,9 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
         Op::StepBack(1),
         Op::Insert(elsewhere, Way::Async),
     ];
-    let kind = Kind { shards: 2, ttl: Some(1), max_weight: None, is_single_flight: true };
+    let is_single_flight = true;
+    let kind =
+        Kind { shards: 2, ttl: Some(1), max_weight: None, is_single_flight, has_listener: true };
     check(kind, 1, &ops);
 }
 
@@ -475,6 +531,27 @@ fn a_cache_without_single_flight_is_the_model() {
     let kinds = kinds(&[1, 2, 4], prop::option::of(0..=8_u64))
         .prop_map(|kind| Kind { is_single_flight: false, ..kind });
     hold_against_the_model(kinds, Steps::Forward);
+}
+
+/// The kinds of cache, each with a listener.
+fn heard(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
+    kinds.prop_map(|kind| Kind { has_listener: true, ..kind })
+}
+
+#[test]
+fn a_listener_hears_of_what_leaves_the_model_once_in_its_order_and_with_its_cause() {
+    hold_against_the_model(heard(kinds(&[1], prop::option::of(0..=8_u64))), Steps::Forward);
+}
+
+#[test]
+fn a_listener_of_several_shards_hears_of_what_leaves_the_model() {
+    hold_against_the_model(heard(kinds(&[2, 4], prop::option::of(0..=8_u64))), Steps::Forward);
+}
+
+#[test]
+fn a_listener_hears_of_what_leaves_the_model_on_a_clock_that_steps_back() {
+    let ttl = (1..=8_u64).prop_map(Some);
+    hold_against_the_model(heard(kinds(&[1, 2, 4], ttl)), Steps::BothWays);
 }
 
 #[test]

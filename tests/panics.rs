@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Clock, ManualClock, Update};
+use async_lru::{AsyncLru, Builder, Clock, ManualClock, Update};
 use common::{Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
@@ -120,6 +120,12 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         let builder = Cache::builder().maxsize(3).clock(loud(&clock)).expiry(lifetime);
         (builder.time_to_idle(Duration::from_secs(1)).build(), clock)
     };
+    let heard = |builder: Builder<Loud, Loud>| builder.on_remove(|_, _, _| call());
+    let heard_and_timed = |clock: ManualClock| {
+        let ttl = Duration::from_secs(1);
+        let builder = heard(Cache::builder()).maxsize(3).shards(4).ttl(ttl).clock(loud(&clock));
+        (builder.build(), clock)
+    };
     vec![
         (Cache::new(3), clock()),
         (Cache::new(0), clock()),
@@ -128,6 +134,8 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         (measured.build(), clock()),
         timed(clock()),
         own_lifetimes(clock()),
+        (heard(Cache::builder()).maxsize(3).build(), clock()),
+        heard_and_timed(clock()),
     ]
 }
 

@@ -26,6 +26,7 @@ pub enum Callback {
     Measure,
     Expiry,
     Predicate,
+    Listener,
     Clock,
     LoaderCall,
     LoaderPoll,
@@ -48,12 +49,13 @@ pub enum Callback {
 }
 
 impl Callback {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Hash,
         Self::Extract,
         Self::Measure,
         Self::Expiry,
         Self::Predicate,
+        Self::Listener,
         Self::Clock,
         Self::LoaderCall,
         Self::LoaderPoll,
@@ -235,6 +237,20 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The listener runs: it, and the drop of what it gets, call back once in each call of the test's.
+    /// What leaves by that is heard of after it, and could call back for ever.
+    fn heard(self: &Arc<Self>, entry: (Key, Value)) {
+        if HAS_HEARD.replace(true) {
+            let work = WORK.replace(Work::Callback);
+            drop(entry);
+            WORK.set(work);
+        } else {
+            self.reached(Callback::Listener);
+        }
+    }
+}
+
 /// Whose code this thread runs, apart from the user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
@@ -246,11 +262,14 @@ enum Work {
 
 thread_local! {
     static WORK: Cell<Work> = const { Cell::new(Work::Test) };
+    /// Whether the listener was called in this call of the test's.
+    static HAS_HEARD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls the cache; what user code it runs meanwhile may call back.
 pub fn at_work<T>(call: impl FnOnce() -> T) -> T {
     WORK.set(Work::Cache);
+    HAS_HEARD.set(false);
     let result = call();
     WORK.set(Work::Test);
     result
@@ -402,16 +421,19 @@ pub struct Kind {
     pub maxsize: usize,
     shards: usize,
     is_single_flight: bool,
+    has_listener: bool,
 }
 
 impl Kind {
-    pub fn all() -> [Self; 4] {
-        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true };
+    pub fn all() -> [Self; 6] {
+        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true, has_listener: false };
         [
             plain,
             Self { shards: 4, ..plain },
             Self { maxsize: 0, ..plain },
             Self { is_single_flight: false, ..plain },
+            Self { has_listener: true, ..plain },
+            Self { has_listener: true, shards: 4, ..plain },
         ]
     }
 
@@ -420,6 +442,7 @@ impl Kind {
     pub fn reaches(self, callback: Callback) -> bool {
         match callback {
             Callback::Measure | Callback::Expiry | Callback::Predicate => self.maxsize > 0,
+            Callback::Listener => self.maxsize > 0 && self.has_listener,
             Callback::WakerClone
             | Callback::WakerWake
             | Callback::WakerDrop
@@ -444,6 +467,11 @@ impl Kind {
                 timed.reached(Callback::Expiry);
                 (key.number % 2 == 1).then_some(TTL / 2)
             });
+        let heard = Arc::clone(shared);
+        let builder = match self.has_listener {
+            true => builder.on_remove(move |key, value, _| heard.heard((key, value))),
+            false => builder,
+        };
         if self.is_single_flight { builder } else { builder.without_single_flight() }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use async_lru::RemovalCause;
+
 use crate::forms::Form;
 
 /// How a load of the test's goes on.
@@ -141,6 +143,9 @@ pub struct NaiveLru {
     /// What made the cache too full, so that the victims are still to be found out.
     crowding: Option<Crowding>,
     pub counts: Counts,
+    /// What has left since it was looked at, with its value and why; of what has expired, only that it
+    /// has, for the cache frees it when it likes.
+    pub left: Vec<(u8, u32, RemovalCause)>,
 }
 
 impl NaiveLru {
@@ -153,6 +158,7 @@ impl NaiveLru {
             flights: Vec::new(),
             crowding: None,
             counts: Counts::default(),
+            left: Vec::new(),
         }
     }
 
@@ -177,17 +183,19 @@ impl NaiveLru {
 
     pub fn remove(&mut self, key: u8) -> Option<u32> {
         self.fence(key);
-        self.take(key).map(|entry| entry.value)
+        self.let_go(key, RemovalCause::Removed).map(|entry| entry.value)
     }
 
     pub fn invalidate(&mut self, key: u8) -> bool {
         // Both, whatever comes of the first.
         let was_in_flight = self.fence(key);
-        self.take(key).is_some() || was_in_flight
+        self.let_go(key, RemovalCause::Removed).is_some() || was_in_flight
     }
 
     pub fn clear(&mut self) {
-        self.entries.clear();
+        for key in self.keys() {
+            self.let_go(key, RemovalCause::Cleared);
+        }
         for flight in &mut self.flights {
             flight.standing = Standing::Fenced;
         }
@@ -253,13 +261,16 @@ impl NaiveLru {
             self.make_room(crowding, left);
         }
         let now = self.now;
-        let before = self.entries.len();
-        self.entries.retain(|entry| match entry.expiry {
-            Some(expiry) if now >= expiry.latest => false,
-            Some(expiry) if now >= expiry.earliest => left.contains(&entry.key),
-            _ => true,
-        });
-        self.counts.expired += (before - self.entries.len()) as u64;
+        let is_over = |entry: &&Entry| match entry.expiry {
+            Some(expiry) if now >= expiry.latest => true,
+            Some(expiry) if now >= expiry.earliest => !left.contains(&entry.key),
+            _ => false,
+        };
+        let over: Vec<u8> = self.entries.iter().filter(is_over).map(|entry| entry.key).collect();
+        for key in over {
+            self.let_go(key, RemovalCause::Expired);
+            self.counts.expired += 1;
+        }
     }
 
     /// The keys as the cache lists them: shard by shard, each in the order of use.
@@ -269,13 +280,20 @@ impl NaiveLru {
         keys
     }
 
-    fn shard(&self, key: u8) -> usize {
+    pub fn shard(&self, key: u8) -> usize {
         self.settings.shard_of[key as usize]
     }
 
     fn take(&mut self, key: u8) -> Option<Entry> {
         let place = self.entries.iter().position(|entry| entry.key == key)?;
         Some(self.entries.remove(place))
+    }
+
+    /// Takes the entry of `key` out and notes why.
+    fn let_go(&mut self, key: u8, cause: RemovalCause) -> Option<Entry> {
+        let entry = self.take(key)?;
+        self.left.push((key, entry.value, cause));
+        Some(entry)
     }
 
     /// Returns the value of `key`, which is now the one most recently used.
@@ -292,14 +310,14 @@ impl NaiveLru {
         if maxsize == 0 || ttl == Some(0) {
             return None;
         }
-        let old = self.take(key);
+        let old = self.let_go(key, RemovalCause::Replaced).map(|entry| entry.value);
         if max_weight.is_some_and(|max| weight(value) > max) {
-            return old.map(|entry| entry.value);
+            return old;
         }
         self.crowding = Some(Crowding::Put(key));
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
         self.entries.push(Entry { key, value, expiry });
-        old.map(|entry| entry.value)
+        old
     }
 
     fn is_too_full(&self) -> bool {
@@ -326,9 +344,8 @@ impl NaiveLru {
         }
         // The order among shards is the cache's to choose, so others may have gone before the last of
         // those: but one was the last, without which there was no room yet.
-        while let Some(victim) = self.find_victim(crowding, left) {
-            let victim = self.take(victim).expect("a victim is an entry");
-            self.counts.evictions += 1;
+        while self.find_victim(crowding, left).is_some() {
+            let victim = self.evict(crowding, left);
             last_victims.insert(self.shard(victim.key), victim);
         }
         let was_needed = |victim: &Entry| {
@@ -345,7 +362,7 @@ impl NaiveLru {
         let victim = self.find_victim(crowding, left);
         let victim = victim.unwrap_or_else(|| panic!("{crowding:?}: another had to go: {left:?}"));
         self.counts.evictions += 1;
-        self.take(victim).expect("a victim is an entry")
+        self.let_go(victim, RemovalCause::Capacity).expect("a victim is an entry")
     }
 
     /// The next victim, which is gone from the cache.
