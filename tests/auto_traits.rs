@@ -5,7 +5,7 @@ mod common;
 
 use async_lru::{
     ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, Lookup, ManualClock, Memo,
-    SystemClock, Update,
+    RemovalCause, SystemClock, Update,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -69,6 +69,7 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
     is_send_and_sync::<Lookup<u64>>();
     is_send_and_sync::<Update<Arc<str>>>();
+    is_send_and_sync::<RemovalCause>();
     is_send_and_sync::<CacheStats>();
     is_send_and_sync::<CacheInfo>();
     is_send_and_sync::<ManualClock>();
@@ -241,6 +242,23 @@ fn futures_are_send_if_what_they_hold_is() {
     let cache = AsyncLru::<String, Arc<str>>::new(1);
     let tried = async || Ok::<Arc<str>, String>("a".into());
     futures_are_send(&cache, "a".to_owned(), "a".into(), async || "a".into(), tried);
+}
+
+#[test]
+fn a_listener_asks_nothing_of_keys_and_only_clone_of_values() {
+    struct Key;
+
+    #[derive(Clone)]
+    struct Value(Rc<Cell<u64>>);
+
+    let cache = AsyncLru::<Key, Value>::builder().on_remove(|_, value, _| value.0.set(7)).build();
+    assert!(cache.is_empty());
+    let cell = Rc::new(Cell::new(1));
+    let cache = AsyncLru::<Rc<str>, Value>::builder().on_remove(|_, value, _| value.0.set(7));
+    let cache = cache.build();
+    cache.insert_blocking("a".into(), Value(Rc::clone(&cell)));
+    assert!(now(cache.invalidate("a")));
+    assert_eq!(cell.get(), 7);
 }
 
 /// Against (A38) of `docs/reliability.md`.

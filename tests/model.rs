@@ -538,6 +538,7 @@ fn heard(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
     kinds.prop_map(|kind| Kind { has_listener: true, ..kind })
 }
 
+/// Against (A29) of `docs/reliability.md`.
 #[test]
 fn a_listener_hears_of_what_leaves_the_model_once_in_its_order_and_with_its_cause() {
     hold_against_the_model(heard(kinds(&[1], prop::option::of(0..=8_u64))), Steps::Forward);

@@ -135,6 +135,7 @@ executors! {
         }
     }
 
+    /// Against (A29) of `docs/reliability.md`.
     async fn an_entry_whose_time_is_over_is_reported_as_expired_whoever_finds_it() {
         let (log, clock) = (Log::default(), ManualClock::new());
         let cache = log.builder().shards(1).ttl(TTL).clock(clock.clone()).build();
@@ -485,6 +486,7 @@ fn values_that_are_not_send_may_be_heard_of_where_they_are() {
 
 // What the listener does.
 
+/// Against (A23) of `docs/reliability.md`.
 #[test]
 fn a_listener_may_call_the_cache_and_is_never_called_within_itself() {
     thread_local! {

@@ -19,6 +19,7 @@ mod histories;
 #[path = "../../../tests/common/linearizability.rs"]
 mod linearizability;
 mod pinned_readers;
+mod removals;
 mod single_flight;
 mod whole_cache;
 #[path = "../common/witness.rs"]
