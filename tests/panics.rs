@@ -112,6 +112,10 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         call();
         100
     });
+    let weighed = Cache::builder().max_weight(4).weigher(|_, value| {
+        call();
+        u64::from(1 + value.0 % 2)
+    });
     let own_lifetimes = |clock: ManualClock| {
         let lifetime = |key: &Loud, _: &Loud| {
             call();
@@ -132,6 +136,7 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         (Cache::builder().maxsize(3).shards(4).build(), clock()),
         (Cache::builder().maxsize(3).without_single_flight().build(), clock()),
         (measured.build(), clock()),
+        (weighed.build(), clock()),
         timed(clock()),
         own_lifetimes(clock()),
         (heard(Cache::builder()).maxsize(3).build(), clock()),
@@ -272,6 +277,23 @@ const SCENARIOS: &[Scenario] = &[
         clock.advance(Duration::from_secs(1));
         tried(|| block_on(cache.purge_expired()));
         tried(|| cache.purge_expired_blocking());
+    }),
+    ("lower a bound", |cache, clock| {
+        fill(cache);
+        tried(|| block_on(cache.set_maxsize(1)));
+        tried(|| cache.set_maxsize_blocking(3));
+        fill(cache);
+        tried(|| cache.set_max_weight_blocking(2));
+        fill(cache);
+        clock.advance(Duration::from_secs(1));
+        tried(|| cache.set_maxsize_blocking(0));
+    }),
+    ("put what is heavier than what was there", |cache, _| {
+        fill(cache);
+        for value in [2, 3, 2] {
+            tried(|| cache.insert_blocking(Loud::new(2), Loud::new(value)));
+            tried(|| block_on(cache.get_or_insert_with(Loud::new(value), async || Loud::new(1))));
+        }
     }),
     ("insert with lifetimes of their own", |cache, clock| {
         fill(cache);

@@ -24,6 +24,7 @@ pub enum Callback {
     Hash,
     Extract,
     Measure,
+    Weigh,
     Expiry,
     Predicate,
     Listener,
@@ -49,10 +50,11 @@ pub enum Callback {
 }
 
 impl Callback {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Hash,
         Self::Extract,
         Self::Measure,
+        Self::Weigh,
         Self::Expiry,
         Self::Predicate,
         Self::Listener,
@@ -421,19 +423,20 @@ pub struct Kind {
     pub maxsize: usize,
     shards: usize,
     is_single_flight: bool,
-    has_listener: bool,
+    /// Whether it weighs its entries, too, and has a listener.
+    has_options: bool,
 }
 
 impl Kind {
     pub fn all() -> [Self; 6] {
-        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true, has_listener: false };
+        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true, has_options: false };
         [
             plain,
             Self { shards: 4, ..plain },
             Self { maxsize: 0, ..plain },
             Self { is_single_flight: false, ..plain },
-            Self { has_listener: true, ..plain },
-            Self { has_listener: true, shards: 4, ..plain },
+            Self { has_options: true, ..plain },
+            Self { has_options: true, shards: 4, ..plain },
         ]
     }
 
@@ -442,7 +445,7 @@ impl Kind {
     pub fn reaches(self, callback: Callback) -> bool {
         match callback {
             Callback::Measure | Callback::Expiry | Callback::Predicate => self.maxsize > 0,
-            Callback::Listener => self.maxsize > 0 && self.has_listener,
+            Callback::Weigh | Callback::Listener => self.maxsize > 0 && self.has_options,
             Callback::WakerClone
             | Callback::WakerWake
             | Callback::WakerDrop
@@ -467,9 +470,15 @@ impl Kind {
                 timed.reached(Callback::Expiry);
                 (key.number % 2 == 1).then_some(TTL / 2)
             });
-        let heard = Arc::clone(shared);
-        let builder = match self.has_listener {
-            true => builder.on_remove(move |key, value, _| heard.heard((key, value))),
+        let (heard, weighed) = (Arc::clone(shared), Arc::clone(shared));
+        let builder = match self.has_options {
+            true => builder
+                .on_remove(move |key, value, _| heard.heard((key, value)))
+                .max_weight(self.maxsize as u64)
+                .weigher(move |_, _| {
+                    weighed.reached(Callback::Weigh);
+                    1
+                }),
             false => builder,
         };
         if self.is_single_flight { builder } else { builder.without_single_flight() }

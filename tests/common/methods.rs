@@ -299,6 +299,25 @@ pub const METHODS: &[(&str, Method)] = &[
             cache.purge_expired_blocking();
         })
     }),
+    ("set_maxsize", |memos, _| {
+        with_caches(memos, |cache| {
+            let maxsize = cache.info().maxsize;
+            within_few_polls(cache.set_maxsize(maxsize / 2));
+            within_few_polls(cache.set_maxsize(maxsize));
+        })
+    }),
+    ("set_max_weight_blocking", |memos, _| {
+        with_caches(memos, |cache| {
+            let Some(weight) = cache.info().max_weight else { return };
+            cache.set_max_weight_blocking(weight / 2);
+            cache.set_max_weight_blocking(weight);
+        })
+    }),
+    ("janitor", |memos, _| {
+        with_caches(memos, |cache| {
+            let _ = poll(&mut Box::pin(cache.janitor(|_| std::future::pending::<()>())));
+        })
+    }),
     ("len", |memos, _| {
         with_caches(memos, |cache| {
             let _ = cache.len();
