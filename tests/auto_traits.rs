@@ -235,6 +235,9 @@ where
     drop(is_send(cache.invalidate(&key)));
     drop(is_send(cache.clear()));
     drop(is_send(cache.purge_expired()));
+    drop(is_send(cache.set_maxsize(1)));
+    drop(is_send(cache.set_max_weight(1)));
+    drop(is_send(cache.set_max_bytes(1)));
 }
 
 #[test]

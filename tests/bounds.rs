@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -450,11 +449,4 @@ fn a_wrapped_function_may_weigh_its_answers() {
         assert_eq!(now(memo.call((key, 5))), 5);
     }
     assert_eq!(memo.cache().keys(), [1, 2]);
-}
-
-/// Also that of one set after the other.
-fn _the_futures_are_send(cache: &Cache) -> impl Future<Output = usize> + Send {
-    async {
-        cache.set_maxsize(1).await + cache.set_max_weight(1).await + cache.set_max_bytes(1).await
-    }
 }
