@@ -12,14 +12,21 @@
 
 #![cfg(async_lru_shuttle)]
 
+mod batches;
+mod detached;
 mod eviction;
 mod explore;
 mod fences;
 mod histories;
+mod janitor;
+mod lifetimes;
 #[path = "../../../tests/common/linearizability.rs"]
 mod linearizability;
 mod pinned_readers;
 mod single_flight;
+mod sweeps;
+mod updates;
+mod warm_starts;
 mod whole_cache;
 #[path = "../common/witness.rs"]
 mod witness;
