@@ -17,6 +17,7 @@ use self::look::EVERY_SLOT;
 pub(crate) use self::restore::Returning;
 use self::state::State;
 pub(crate) use self::state::{Expired, Purged, Removed, Written};
+use self::submission::Found;
 pub(crate) use self::submission::{Departed, Origin, Submission};
 pub(crate) use self::update::Fenced;
 use crate::clock::{Nanos, Now};
@@ -172,6 +173,16 @@ impl<K, V> Shard<K, V> {
     /// Whether an entry may have expired by `now` or by the time as the shard knows it.
     pub(crate) fn has_expired(&self, now: Nanos) -> bool {
         self.soonest_deadline() <= self.latest.load(Ordering::Relaxed).max(now)
+    }
+
+    /// Whether an entry on its way in would be the only one of its key.
+    pub(crate) fn needs_room(&self, submission: &Submission<K, V>) -> bool
+    where
+        K: Eq,
+    {
+        let State { index, flights, .. } = &*self.locked();
+        let seat = submission.seat(flights);
+        matches!(submission.find(seat.as_ref(), index, flights), Found::Nothing)
     }
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.

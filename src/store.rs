@@ -227,14 +227,18 @@ impl<K, V> Store<K, V> {
     }
 
     /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
-    fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>> {
+    fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>>
+    where
+        K: Eq,
+    {
         let now = submission.now()?;
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || !self.ledger.is_full() {
             return None;
         }
-        // An expired entry in the shard at hand goes by itself.
-        if self.shards[own].has_expired(now) {
+        // An expired entry in the shard at hand goes by itself. Whoever replaces an entry has its room,
+        // and holding another one would have others evict live entries for want of it.
+        if self.shards[own].has_expired(now) || !self.shards[own].needs_room(submission) {
             return None;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.

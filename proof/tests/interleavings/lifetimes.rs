@@ -100,3 +100,25 @@ fn an_entry_that_is_used_outlives_its_first_time_to_idle_and_a_purge_at_the_same
         mint.close(cache);
     });
 }
+
+#[test]
+fn in_a_full_cache_an_expired_entry_of_another_shard_goes_before_a_live_one() {
+    explore(|| {
+        let clock = ManualClock::new();
+        let cache = builder(3).shards(2).clock(clock.clone()).build();
+        let mint = Mint::default();
+        // Two keys of the first shard, and one of the second.
+        put(&cache, &mint, [(0, 60), (6, 50)]);
+        put(&cache, &mint, [(1, 20), (1, 10)]);
+        clock.advance(seconds(10));
+        scope(|scope| {
+            scope.spawn(|| put(&cache, &mint, [(6, 30), (6, 40)]));
+            scope.spawn(|| assert!(!cache.contains_key(&1)));
+            cache.insert_blocking(12, mint.value(12));
+        });
+        assert!(!cache.contains_key(&1));
+        assert_eq!((cache.len(), cache.stats().expirations), (3, 1));
+        assert_eq!(cache.stats().evictions, 0);
+        mint.close(cache);
+    });
+}
