@@ -343,7 +343,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
     {
         if !appraisal.lets_live() {
-            self.end(outcome);
+            self.remove(outcome);
             return Ok(());
         }
         let origin = Origin::Flight(self.ticket);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::detached::Passage;
 use super::{Leader, Stage};
 use crate::cache::Update;
-use crate::flight::{Boarding, FlightKey, Polling};
+use crate::flight::{Boarding, FlightKey, Outcome, Polling};
 use crate::shard::{Departed, Fenced};
 use crate::store::Store;
 
@@ -51,7 +51,7 @@ where
             Ok(Some(value))
         }
         Ok(Update::Remove) => {
-            leader.remove();
+            leader.remove(|| Outcome::Abandoned);
             drop(kept);
             Ok(None)
         }
@@ -102,8 +102,9 @@ impl<K, V> Leader<'_, K, V> {
         (key, self.appraised_key.take())
     }
 
-    /// Ends the flight and removes the entry of its key, unless a later write has won.
-    fn remove(&mut self)
+    /// Ends the flight. If it is an update's, whose value is not to be cached or which has none, it
+    /// removes the entry of its key, unless a later write has won.
+    pub(super) fn remove(&mut self, outcome: impl FnOnce() -> Outcome<V>)
     where
         K: Eq,
     {
@@ -111,10 +112,10 @@ impl<K, V> Leader<'_, K, V> {
         let now = store.lifetimes().now();
         let mut departed = Departed::default();
         let (entry, key, arrival) =
-            store.shard(hash).remove_by_update(hash, ticket, now, &store.ledger, &mut departed);
+            store.shard(hash).end_and_remove(hash, ticket, now, &store.ledger, &mut departed);
         self.stage = Stage::Ended;
         // The waiters come before the user's `Drop`.
-        drop(arrival);
+        arrival.land(outcome);
         drop((entry, key, departed));
     }
 }

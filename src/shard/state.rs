@@ -296,8 +296,8 @@ impl<K, V> State<K, V> {
         Removed { entry, fenced }
     }
 
-    /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
-    pub(super) fn remove_by_update(
+    /// Ends a flight, and if it is an update removes the entry of its key, unless a later write has won.
+    pub(super) fn end_and_remove(
         &mut self,
         hash: u64,
         ticket: Ticket,
@@ -313,7 +313,8 @@ impl<K, V> State<K, V> {
         }
         let seat = self.flights.seat(hash, ticket);
         let mut found = None;
-        if !self.flights.at(&seat).is_fenced() {
+        let flight = self.flights.at(&seat);
+        if flight.is_update() && !flight.is_fenced() {
             found = self.index.find(hash, self.flights.at(&seat).key());
             self.flights.fence_others(&seat);
         }

@@ -43,8 +43,8 @@ impl<K: Eq, V> Shard<K, V> {
         }))
     }
 
-    /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
-    pub(crate) fn remove_by_update(
+    /// Ends a flight, and if it is an update removes the entry of its key, unless a later write has won.
+    pub(crate) fn end_and_remove(
         &self,
         hash: u64,
         ticket: Ticket,
@@ -54,7 +54,7 @@ impl<K: Eq, V> Shard<K, V> {
     ) -> (Option<Entry<K, V>>, FlightKey<K>, Arrival<V>) {
         let mut state = self.writable();
         let now = now.map(|now| self.settle(now));
-        state.remove_by_update(hash, ticket, now, ledger, departed)
+        state.end_and_remove(hash, ticket, now, ledger, departed)
     }
 }
 
