@@ -142,6 +142,19 @@ fn who_comes_while_the_last_caller_goes_joins_the_load_or_starts_another() {
 }
 
 #[test]
+fn when_all_callers_go_at_once_the_load_goes_with_the_last() {
+    explore(|| {
+        let (cache, ground) = (builder(2).build(), Ground::default());
+        let calls = [6, 7, 8].map(|number| begin(ground.call(&cache, number)));
+        let threads = calls.map(|call| spawn(move || drop(call)));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+        assert_eq!(ground.mint.alive(), 0, "a load is left behind");
+        ground.mint.close(cache);
+    });
+}
+
+#[test]
 fn calls_of_both_forms_share_a_load_of_either_and_go_on_when_its_caller_goes() {
     explore(|| {
         let (cache, ground) = (builder(2).build(), Ground::default());

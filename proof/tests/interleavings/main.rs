@@ -25,6 +25,8 @@ mod linearizability;
 mod pinned_readers;
 mod single_flight;
 mod sweeps;
+#[path = "../common/timer.rs"]
+mod timer;
 mod updates;
 mod warm_starts;
 mod whole_cache;
