@@ -46,10 +46,15 @@ impl ExpiryOrder {
         steps: &mut usize,
         deadline: impl Fn(Slot) -> Nanos,
     ) -> Due {
-        if self.first != NONE && deadline(self.first) <= now {
+        if self.is_listed_due(now, deadline) {
             return Due::Slot(self.first);
         }
         self.wheel.as_mut().map_or(Due::Nothing, |wheel| wheel.due(now, steps))
+    }
+
+    /// Whether the deadline of a slot in the list has come by `now`.
+    pub(crate) fn is_listed_due(&self, now: Nanos, deadline: impl Fn(Slot) -> Nanos) -> bool {
+        self.first != NONE && deadline(self.first) <= now
     }
 
     /// A time before which no slot is due: [`NEVER`] if there is none.

@@ -170,9 +170,12 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether an entry may have expired by `now` or by the time as the shard knows it.
+    /// Whether an entry has expired by `now` or by the time as the shard knows it, if that can be told
+    /// at once.
     pub(crate) fn has_expired(&self, now: Nanos) -> bool {
-        self.soonest_deadline() <= self.latest.load(Ordering::Relaxed).max(now)
+        let state = self.locked();
+        let now = self.latest.load(Ordering::Relaxed).max(now);
+        state.order.expiry.is_listed_due(now, |slot| state.index.deadline(slot))
     }
 
     /// Whether an entry on its way in would be the only one of its key.

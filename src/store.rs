@@ -1,5 +1,6 @@
 //! All shards together: which shard a key lives in, and what takes more than one of them.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -181,7 +182,7 @@ impl<K, V> Store<K, V> {
     {
         let own = self.number(submission.hash());
         let deadline = submission.soonest_deadline();
-        let mut room = self.expire_elsewhere(own, submission);
+        let mut room = self.expire_one(own, submission);
         while let Written::NeedsRoom =
             self.shards[own].write(submission, &self.ledger, room.take(), patience)?
         {
@@ -226,8 +227,8 @@ impl<K, V> Store<K, V> {
         self.ledger.counters.reset();
     }
 
-    /// Takes an expired entry out of another shard, to spare a live one, if the cache is full.
-    fn expire_elsewhere(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>>
+    /// Takes an expired entry out of any shard, to spare a live one, if the cache is full.
+    fn expire_one(&self, own: usize, submission: &mut Submission<K, V>) -> Option<Room<'_>>
     where
         K: Eq,
     {
@@ -243,17 +244,17 @@ impl<K, V> Store<K, V> {
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
         self.soonest.store(NEVER, Ordering::Relaxed);
-        let mut soonest = self.shards[own].soonest_deadline();
+        let mut soonest = NEVER;
         let mut room = None;
-        for other in self.others(own) {
-            if let Expired::Entry(entry) = other.expire_one(now, &self.ledger) {
+        for shard in iter::once(&self.shards[own]).chain(self.others(own)) {
+            if let Expired::Entry(entry) = shard.expire_one(now, &self.ledger) {
                 submission.departed().expired.push(entry);
                 room = Some(self.ledger.inherit());
                 // There may be more.
                 soonest = 0;
                 break;
             }
-            soonest = soonest.min(other.soonest_deadline());
+            soonest = soonest.min(shard.soonest_deadline());
         }
         self.expect_expiry(soonest);
         room
