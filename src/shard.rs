@@ -17,9 +17,9 @@ use self::look::EVERY_SLOT;
 pub(crate) use self::restore::Returning;
 use self::state::State;
 pub(crate) use self::state::{Cleared, Expired, Purged, Removed, Written};
+use self::submission::Found;
 pub(crate) use self::submission::{Departed, Origin, Submission};
 pub(crate) use self::update::Fenced;
-#[cfg(feature = "__validate")]
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
@@ -172,6 +172,25 @@ impl<K, V> Shard<K, V> {
             entries: state.index.len(),
             measured: state.index.measured(),
             allocated: state.heap_size(),
+        }
+    }
+
+    /// What an entry on its way in takes beyond the one of its key, if that is alive.
+    pub(crate) fn missing(&self, submission: &Submission<K, V>, ledger: &Ledger) -> Cost
+    where
+        K: Eq,
+    {
+        let state = &*self.locked();
+        let seat = submission.seat(&state.flights);
+        let cost = submission.cost().unwrap_or_default();
+        let latest = self.latest.load(Ordering::Relaxed);
+        let now = submission.now().map_or(latest, |now| now.max(latest));
+        match submission.find(seat.as_ref(), &state.index, &state.flights) {
+            Found::Fence => Cost::default(),
+            Found::Entry(slot) if !state.index.is_expired(slot, now) => {
+                cost.beyond(state.cost(slot, ledger))
+            }
+            _ => cost,
         }
     }
 
@@ -499,7 +518,6 @@ impl<K: Eq, V> Shard<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Cost;
     use crate::index::{Extras, Incoming};
     use crate::ledger::Ledger;
 

@@ -248,20 +248,29 @@ impl<K, V> Store<K, V> {
 
     /// Takes out entries that have expired, of whatever shard, to spare live ones, until the submission
     /// fits in.
-    fn expire_for(&self, submission: &mut Submission<K, V>, room: &mut Room<'_>) {
+    fn expire_for(&self, submission: &mut Submission<K, V>, room: &mut Room<'_>)
+    where
+        K: Eq,
+    {
         let Some((now, cost)) = submission.now().zip(submission.cost()) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
             return;
         }
+        let own = self.number(submission.hash());
+        // No more than that: holding it would have others evict live entries for want of it.
+        let missing = self.shards[own].missing(submission, &self.ledger);
+        if self.ledger.has(missing) {
+            return;
+        }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
-        for shard in self.shards_from(self.number(submission.hash())) {
+        for shard in self.shards_from(own) {
             while let Expired::One =
                 shard.expire_one(now, &self.ledger, room, submission.departed())
             {
-                if room.reserve(cost) {
+                if room.reserve(missing) {
                     // There may be more.
                     return self.expect_expiry(0);
                 }

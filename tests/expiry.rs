@@ -167,6 +167,24 @@ fn lifetimes_at_both_ends_neither_panic_nor_revive_anything() {
 }
 
 #[test]
+fn in_a_full_cache_an_expired_entry_of_another_shard_goes_before_a_live_one_of_any_lifetime() {
+    // Which shard a key lives in differs from cache to cache.
+    for key in 10..60 {
+        let clock = ManualClock::new();
+        let builder = AsyncLru::<u32, u32>::builder().maxsize(2).shards(4).clock(clock.clone());
+        let cache = builder.time_to_idle(nanos(30)).build();
+        cache.insert_blocking(1, 1);
+        clock.advance(nanos(9_800));
+        cache.insert_blocking(2, 2);
+        cache.insert_blocking(key, key);
+        assert_eq!((cache.get(&2), cache.get(&key)), (Some(2), Some(key)));
+        let stats = cache.stats();
+        assert_eq!((stats.evictions, stats.expirations, cache.len()), (0, 1, 2));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
 fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     let clock = ManualClock::new();
     let cache = own_lifetimes(&clock).maxsize(100_000).shards(1).build();

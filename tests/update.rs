@@ -477,3 +477,25 @@ fn an_update_fences_the_loads_of_its_own_key_alone_whatever_the_hashes() {
     assert_eq!((cache.get(&1), cache.get(&2)), (Some(11), Some(20)));
     assert_eq!(cache.validate(), 0);
 }
+
+#[test]
+fn a_value_that_is_put_to_live_for_no_time_takes_the_place_of_the_old_one() {
+    let of_value = |_: &u32, value: &u32| (*value == 0).then_some(Duration::ZERO);
+    let builder = || AsyncLru::<u32, u32>::builder().expiry(of_value).clock(ManualClock::new());
+    for cache in [builder().build(), builder().shards(4).measure_with(|_, _| 1).build()] {
+        cache.insert_blocking(1, 10);
+        assert_eq!(now(cache.update_with(1, async |_| Update::Put(0))), Some(0));
+        assert_eq!((cache.get(&1), cache.len()), (None, 0));
+
+        // Not so if a later write has won.
+        cache.insert_blocking(1, 10);
+        let mut update = hand(cache.update_with(1, async |_| {
+            yield_now().await;
+            Update::Put(0)
+        }));
+        assert!(poll(&mut update).is_pending());
+        cache.insert_blocking(1, 11);
+        assert_eq!((poll(&mut update), cache.get(&1)), (Poll::Ready(Some(0)), Some(11)));
+        assert_eq!(cache.validate(), 0);
+    }
+}

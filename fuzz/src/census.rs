@@ -1,14 +1,14 @@
 //! Keys and values that are counted, so that none is lost or kept.
 
-use std::cell::Cell;
 use std::hash::{Hash, Hasher};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many keys and values are alive.
 #[derive(Clone, Default)]
 pub struct Census {
-    keys: Rc<Cell<usize>>,
-    values: Rc<Cell<usize>>,
+    keys: Arc<AtomicUsize>,
+    values: Arc<AtomicUsize>,
 }
 
 impl Census {
@@ -23,17 +23,19 @@ impl Census {
     /// Asserts that there is a key and a value for each of `entries` entries, and none besides.
     #[track_caller]
     pub fn assert_only(&self, entries: usize) {
-        assert_eq!((self.keys.get(), self.values.get()), (entries, entries), "alive");
+        let alive = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        assert_eq!((alive(&self.keys), alive(&self.values)), (entries, entries), "alive");
     }
 }
 
 /// Counts itself as long as it lives.
-struct Alive(Rc<Cell<usize>>);
+#[derive(Debug)]
+struct Alive(Arc<AtomicUsize>);
 
 impl Alive {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
 }
 
@@ -45,7 +47,7 @@ impl Clone for Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -69,7 +71,7 @@ impl Hash for Key {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Value {
     pub number: u32,
     _alive: Alive,

@@ -1,9 +1,12 @@
 //! Operations one after another, against a model that does everything the slow and simple way.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
-use futures_lite::future::block_on;
+use async_lru::{AsyncLru, LookupOutcome, ManualClock, Update};
+use futures_lite::future::{block_on, poll_once};
 
 use super::bytes::Bytes;
 use super::census::{Census, Key, Value, numbers};
@@ -17,15 +20,26 @@ pub fn run(input: &[u8]) {
     let clock = ManualClock::new();
     let maxsize = bytes.below(9);
     let shards = bytes.pick(&[1, 1, 1, 2, 4, 8]);
-    let ttl = bytes.pick(&[None, None, Some(0), Some(1), Some(3), Some(20)]);
+    let rules = Rules {
+        ttl: bytes.pick(&[None, None, Some(0), Some(1), Some(3), Some(20)]),
+        idle: bytes.pick(&[None, None, None, None, Some(0), Some(4), Some(30)]),
+        of_entry: bytes.pick(&[None, None, Some(lifetime as fn(u32) -> _)]),
+    };
     let mut builder = AsyncLru::builder().maxsize(maxsize).shards(shards).clock(clock.clone());
-    if let Some(ttl) = ttl {
+    if let Some(ttl) = rules.ttl {
         builder = builder.ttl(Duration::from_nanos(ttl));
+    }
+    if let Some(idle) = rules.idle {
+        builder = builder.time_to_idle(Duration::from_nanos(idle));
+    }
+    if let Some(of_entry) = rules.of_entry {
+        builder = builder
+            .expiry(move |_, value: &Value| of_entry(value.number).map(Duration::from_nanos));
     }
     if bytes.next_byte() % 2 == 1 {
         builder = builder.measure_with(|_, value: &Value| value.number as usize);
     }
-    let model = Model { maxsize, ttl, ..Model::default() };
+    let model = Model { maxsize, rules, ..Model::default() };
     let mut run = Run { cache: builder.build(), shards, clock, census: census.clone(), model };
     let mut number = 0;
     while !bytes.is_empty() {
@@ -37,18 +51,51 @@ pub fn run(input: &[u8]) {
     census.assert_only(0);
 }
 
+/// How long an entry lives that has this value, where the cache asks: for no time, a short one, one that
+/// takes many steps to find, or for ever.
+fn lifetime(value: u32) -> Option<u64> {
+    [None, Some(2), None, Some(15), Some(0), Some(100_000), Some(5_000)][value as usize % 7]
+}
+
+/// What entries live by.
+#[derive(Clone, Copy, Default)]
+struct Rules {
+    ttl: Option<u64>,
+    idle: Option<u64>,
+    of_entry: Option<fn(u32) -> Option<u64>>,
+}
+
+impl Rules {
+    fn let_live(self) -> bool {
+        self.ttl != Some(0) && self.idle != Some(0)
+    }
+
+    /// How long an entry may live at most that has a lifetime of its `own`.
+    fn lifetime(self, value: u32, own: Option<u64>) -> Option<u64> {
+        let of_entry = self.of_entry.and_then(|of_entry| of_entry(value));
+        self.ttl.into_iter().chain(own).chain(of_entry).min()
+    }
+}
+
 /// A live entry of the model.
 struct Entry {
     key: u8,
     value: u32,
     deadline: Option<u64>,
+    idle_deadline: Option<u64>,
+}
+
+impl Entry {
+    fn soonest(&self) -> Option<u64> {
+        self.deadline.into_iter().chain(self.idle_deadline).min()
+    }
 }
 
 /// What the cache has to be like. What has expired is gone at once.
 #[derive(Default)]
 struct Model {
     maxsize: usize,
-    ttl: Option<u64>,
+    rules: Rules,
     now: u64,
     /// Least recently used first.
     entries: Vec<Entry>,
@@ -72,26 +119,37 @@ impl Model {
         Some(self.entries.remove(place).value)
     }
 
-    /// A use, counted.
-    fn get(&mut self, key: u8) -> Option<u32> {
-        let Some(place) = self.entries.iter().position(|entry| entry.key == key) else {
-            self.misses += 1;
-            return None;
-        };
-        self.hits += 1;
+    /// A use.
+    fn touch(&mut self, key: u8) -> Option<u32> {
+        let place = self.entries.iter().position(|entry| entry.key == key)?;
+        self.entries[place].idle_deadline = self.rules.idle.map(|idle| self.now + idle);
         self.entries[place..].rotate_left(1);
         self.find(key)
     }
 
-    /// Puts an entry, and returns the value that it replaces. There may be one too many then.
-    fn put(&mut self, key: u8, value: u32) -> Option<u32> {
-        if self.maxsize == 0 || self.ttl == Some(0) {
+    /// A use, counted.
+    fn get(&mut self, key: u8) -> Option<u32> {
+        let found = self.touch(key);
+        self.hits += u64::from(found.is_some());
+        self.misses += u64::from(found.is_none());
+        found
+    }
+
+    /// Puts an entry that may have a lifetime of its `own`, and returns the value that it replaces. There
+    /// may be one too many then.
+    fn put(&mut self, key: u8, value: u32, own: Option<u64>) -> Option<u32> {
+        if self.maxsize == 0 || !self.rules.let_live() {
             return None;
+        }
+        let lifetime = self.rules.lifetime(value, own);
+        if lifetime == Some(0) {
+            return self.remove(key);
         }
         let old = self.take(key);
         self.came += u64::from(old.is_none());
-        let deadline = self.ttl.map(|ttl| self.now + ttl);
-        self.entries.push(Entry { key, value, deadline });
+        let deadline = lifetime.map(|lifetime| self.now + lifetime);
+        let idle_deadline = self.rules.idle.map(|idle| self.now + idle);
+        self.entries.push(Entry { key, value, deadline, idle_deadline });
         old
     }
 
@@ -101,7 +159,7 @@ impl Model {
             return value;
         }
         self.loads += 1;
-        self.put(key, value);
+        self.put(key, value, None);
         value
     }
 
@@ -114,21 +172,78 @@ impl Model {
         found
     }
 
+    /// A call for many keys, of which the load brings those that it does not leave `out`.
+    fn load_many(&mut self, keys: &[u8], out: Option<u8>, value: u32) -> HashMap<u8, u32> {
+        let mut answers = HashMap::new();
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.get(*key) {
+                Some(value) => drop(answers.insert(*key, value)),
+                None => missing.push(*key),
+            }
+        }
+        self.loads += u64::from(!missing.is_empty());
+        for key in missing.into_iter().filter(|key| Some(*key) != out) {
+            self.put(key, value, None);
+            answers.insert(key, value);
+        }
+        answers
+    }
+
+    /// An update; returns what it leaves.
+    fn update(&mut self, key: u8, change: Update<u32>) -> Option<u32> {
+        let old = self.touch(key);
+        match change {
+            Update::Put(value) => {
+                self.put(key, value, None);
+                Some(value)
+            }
+            Update::Keep => old,
+            Update::Remove => {
+                self.remove(key);
+                None
+            }
+        }
+    }
+
+    /// Takes in entries of an earlier cache, each with the time that it has left; returns how many.
+    fn restore(&mut self, entries: &[(u8, u32, Option<u64>)]) -> usize {
+        let keeps = self.maxsize > 0 && self.rules.let_live();
+        let room = if keeps { self.maxsize - self.entries.len() } else { 0 };
+        let comes = |(key, value, left): &&(u8, u32, Option<u64>)| {
+            self.rules.lifetime(*value, *left) != Some(0) && self.find(*key).is_none()
+        };
+        let mut coming: Vec<_> = entries.iter().rev().filter(comes).take(room).copied().collect();
+        coming.reverse();
+        for (key, value, left) in &coming {
+            self.put(*key, *value, *left);
+        }
+        coming.len()
+    }
+
     fn remove(&mut self, key: u8) -> Option<u32> {
         let value = self.take(key);
         self.removed += u64::from(value.is_some());
         value
     }
 
+    fn remove_if(&mut self, is_chosen: impl Fn(u8, u32) -> bool) -> usize {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !is_chosen(entry.key, entry.value));
+        let removed = before - self.entries.len();
+        self.removed += removed as u64;
+        removed
+    }
+
     fn wait(&mut self, time: u64) {
         self.now += time;
         let now = self.now;
-        self.entries.retain(|entry| entry.deadline.is_none_or(|deadline| deadline > now));
+        self.entries.retain(|entry| entry.soonest().is_none_or(|deadline| deadline > now));
     }
 
     fn clear(&mut self) {
-        let Self { maxsize, ttl, now, .. } = *self;
-        *self = Self { maxsize, ttl, now, ..Self::default() };
+        let Self { maxsize, rules, now, .. } = *self;
+        *self = Self { maxsize, rules, now, ..Self::default() };
     }
 
     /// Counts anew; of the entries that came, only those that are `there` still count.
@@ -141,16 +256,15 @@ impl Model {
 
     /// Makes room as the cache has done, which has only `left`. With one shard it has no choice.
     fn evict(&mut self, left: &[u8], shards: usize) {
-        if self.entries.len() <= self.maxsize {
-            return;
+        while self.entries.len() > self.maxsize {
+            let newest = self.entries.len() - 1;
+            let gone = self.entries.iter().position(|entry| !left.contains(&entry.key));
+            let victim = gone.expect("a full cache has kept everything");
+            assert!(victim < newest, "the entry that came was the victim");
+            assert!(shards > 1 || victim == 0, "the victim was not the least recently used");
+            self.entries.remove(victim);
+            self.evictions += 1;
         }
-        let newest = self.entries.len() - 1;
-        let gone = self.entries.iter().position(|entry| !left.contains(&entry.key));
-        let victim = gone.expect("a full cache has kept everything");
-        assert!(victim < newest, "the entry that came was the victim");
-        assert!(shards > 1 || victim == 0, "the victim was not the least recently used");
-        self.entries.remove(victim);
-        self.evictions += 1;
     }
 }
 
@@ -165,7 +279,7 @@ struct Run {
 impl Run {
     fn step(&mut self, bytes: &mut Bytes<'_>, number: u32) {
         let Self { cache, clock, census, model, .. } = self;
-        let kind = bytes.below(18);
+        let kind = bytes.below(24);
         let at = bytes.below(KEYS) as u8;
         let key = || census.key(at);
         let value = || census.value(number);
@@ -177,11 +291,11 @@ impl Run {
             3 => assert_eq!(cache.contains_key(&key()), model.find(at).is_some()),
             4 | 5 => {
                 let old = block_on(cache.insert(key(), value()));
-                assert_eq!(numbers(old), model.put(at, number));
+                assert_eq!(numbers(old), model.put(at, number, None));
             }
             6 => {
                 let old = cache.insert_blocking(key(), value());
-                assert_eq!(numbers(old), model.put(at, number));
+                assert_eq!(numbers(old), model.put(at, number, None));
             }
             7 => assert_eq!(numbers(block_on(cache.remove(&key()))), model.remove(at)),
             8 => assert_eq!(numbers(cache.remove_blocking(&key())), model.remove(at)),
@@ -212,22 +326,159 @@ impl Run {
                 assert_eq!(cache.len(), model.entries.len());
             }
             16 => {
-                clock.advance(Duration::from_nanos(u64::from(at)));
-                model.wait(u64::from(at));
+                // Sometimes so far that entries have to be searched.
+                let time = u64::from(at) * [1, 1, 700][number as usize % 3];
+                clock.advance(Duration::from_nanos(time));
+                model.wait(time);
             }
-            _ if at == 0 => {
+            17 if at == 0 => {
                 cache.clear_blocking();
                 model.clear();
             }
-            _ => {
+            17 => {
                 cache.reset_stats();
                 model.reset_counts(cache.len());
+            }
+            18 => {
+                let time = [0, 1, 6, 40, 3_000, 200_000][number as usize % 6];
+                let ttl = Duration::from_nanos(time);
+                let old = block_on(cache.insert_with_ttl(key(), value(), ttl));
+                assert_eq!(numbers(old), model.put(at, number, Some(time)));
+            }
+            _ => self.newer_step(kind, at, number),
+        }
+    }
+
+    /// Calls that came in later, several of each kind.
+    fn newer_step(&mut self, kind: usize, at: u8, number: u32) {
+        let Self { cache, census, model, .. } = self;
+        let key = || census.key(at);
+        match (kind, number % 3) {
+            (19, 0) => {
+                let value = census.value(number);
+                let loaded = cache.get_or_insert_detached(key(), || async { value });
+                assert_eq!(block_on(loaded).number, model.load(at, number));
+            }
+            (19, 1) => {
+                let fails = || async move { Err(number) };
+                let failed = block_on(cache.try_get_or_insert_detached(key(), fails));
+                assert_eq!(numbers(failed.ok()), model.fail(at));
+            }
+            (19, _) => {
+                let hits = model.hits;
+                let load = async || census.value(number);
+                let lookup = block_on(cache.get_or_insert_traced(key(), load));
+                assert_eq!(lookup.value.number, model.load(at, number));
+                assert_eq!(lookup.outcome == LookupOutcome::Hit, model.hits > hits);
+            }
+            (20, kind) => self.many(kind, at, number),
+            (21, 0) => {
+                let update = async |_| Err::<Update<Value>, _>(number);
+                let failed = block_on(cache.try_update_with(key(), update));
+                assert_eq!(failed.err(), Some(number));
+                model.touch(at);
+            }
+            (21, _) => {
+                let change =
+                    [Update::Put(number), Update::Keep, Update::Remove][number as usize / 3 % 3];
+                let found = model.find(at);
+                let left = block_on(cache.update_with(key(), async |old| {
+                    assert_eq!(numbers(old), found);
+                    match change {
+                        Update::Put(number) => Update::Put(census.value(number)),
+                        Update::Keep => Update::Keep,
+                        Update::Remove => Update::Remove,
+                    }
+                }));
+                assert_eq!(numbers(left), model.update(at, change));
+            }
+            (22, 0) => {
+                let is_chosen = |key: u8, value: u32| key % 3 == at % 3 || value % 5 == 0;
+                let removed =
+                    block_on(cache.invalidate_if(|key, value| is_chosen(key.number, value.number)));
+                assert_eq!(removed, model.remove_if(is_chosen));
+            }
+            (22, 1) => {
+                let left = |deadline| Duration::from_nanos(deadline - model.now);
+                let expected = model.entries.iter().find(|entry| entry.key == at);
+                let expected = expected.map(|entry| entry.soonest().map_or(Duration::MAX, left));
+                assert_eq!(cache.time_left(&key()), expected);
+            }
+            (22, _) => {
+                // Frees all that has expired, and then waits for more.
+                assert!(block_on(poll_once(cache.janitor(|_| pending::<()>()))).is_none());
+                assert_eq!(cache.len(), model.entries.len());
+            }
+            (_, 0) => self.warm_start(),
+            _ => {
+                let entry = |more: u8| {
+                    let left =
+                        [None, Some(0), Some(9), Some(60)][(number + u32::from(more)) as usize % 4];
+                    ((at + more) % KEYS as u8, number, left)
+                };
+                let entries = [0, 1, 2, 3].map(entry);
+                let returning = entries.map(|(key, value, left)| {
+                    (census.key(key), census.value(value), left.map(Duration::from_nanos))
+                });
+                assert_eq!(block_on(cache.restore(returning)), model.restore(&entries));
             }
         }
     }
 
+    /// A call for four keys, one of them twice.
+    fn many(&mut self, kind: u32, at: u8, number: u32) {
+        let Self { cache, census, model, .. } = self;
+        let keys = [0, 1, 5, 2].map(|more| (at + more) % KEYS as u8);
+        let asked = keys.iter().chain(&keys[..1]).map(|key| census.key(*key));
+        let out = (kind == 0).then_some(keys[1]);
+        let load = async |missing: Vec<Key>| {
+            let kept = missing.into_iter().filter(|key| Some(key.number) != out);
+            Ok::<_, Infallible>(kept.map(|key| (key, census.value(number))).collect::<Vec<_>>())
+        };
+        if kind < 2 {
+            let Ok(answers) = block_on(cache.try_get_or_insert_many(asked, load));
+            let answers: HashMap<u8, u32> =
+                answers.iter().map(|(key, value)| (key.number, value.number)).collect();
+            assert_eq!(answers, model.load_many(&keys, out, number));
+        } else {
+            let asked: Vec<Key> = asked.collect();
+            let found: Vec<Option<u32>> = cache.get_many(&asked).into_iter().map(numbers).collect();
+            let expected = asked.iter().map(|key| model.get(key.number));
+            assert_eq!(found, expected.collect::<Vec<_>>());
+        }
+    }
+
+    /// Empties the cache and fills it with what was there.
+    fn warm_start(&mut self) {
+        let Self { cache, shards, model, .. } = self;
+        let copies = cache.snapshot_with_ttl();
+        let copied: Vec<_> = copies
+            .iter()
+            .map(|(key, value, left)| {
+                (key.number, value.number, left.map(|left| left.as_nanos() as u64))
+            })
+            .collect();
+        let mut expected: Vec<_> = model
+            .entries
+            .iter()
+            .map(|entry| {
+                let left = entry.soonest().map(|deadline| deadline - model.now);
+                (entry.key, entry.value, left)
+            })
+            .collect();
+        if *shards > 1 {
+            expected.sort_by_key(|(key, ..)| copied.iter().position(|(copied, ..)| copied == key));
+        }
+        assert_eq!(copied, expected);
+        cache.clear_blocking();
+        model.clear();
+        assert_eq!(cache.restore_blocking(copies), model.restore(&copied));
+        assert_eq!(cache.len(), copied.len());
+    }
+
     fn check(&mut self) {
         let Self { cache, shards, census, model, .. } = self;
+        assert_eq!(cache.validate(), 0);
         let keys: Vec<u8> = cache.keys().iter().map(|key| key.number).collect();
         model.evict(&keys, *shards);
         let mut expected: Vec<u8> = model.entries.iter().map(|entry| entry.key).collect();

@@ -3,16 +3,15 @@
 //! Each call has a waker of its own, and in the end only calls that were woken are polled: one that is
 //! left over was forgotten by the cache.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, ManualClock, Update};
 use futures_lite::future::{block_on, yield_now};
 
 use super::bytes::Bytes;
@@ -23,8 +22,8 @@ const CALLS: usize = 8;
 const TTL: Duration = Duration::from_nanos(8);
 
 /// More polls than any schedule needs in the end: each call loads at most once in a few polls, and
-/// whatever ends a load wakes the others once.
-const MAX_POLLS: usize = 500;
+/// whatever ends a load, or wakes a detached one, wakes the others once.
+const MAX_POLLS: usize = 2_000;
 
 /// Runs the schedule that `input` stands for.
 pub fn run(input: &[u8]) {
@@ -40,14 +39,14 @@ pub fn run(input: &[u8]) {
     if bytes.next_byte() % 2 == 1 {
         builder = builder.measure_with(|_, _| 1);
     }
-    let ground = Ground {
+    let ground = Arc::new(Ground {
         cache: builder.build(),
         census: census.clone(),
         clock,
         keeps_entries: maxsize > 0 && ttl != Some(Duration::ZERO),
-        keeps_all: maxsize >= KEYS && ttl.is_none(),
-        book: RefCell::default(),
-    };
+        keeps_all: AtomicBool::new(maxsize >= KEYS && ttl.is_none()),
+        book: Mutex::default(),
+    });
     let mut schedule = Schedule { ground: &ground, calls: [const { None }; CALLS] };
     let mut number = 0;
     while !bytes.is_empty() {
@@ -59,11 +58,12 @@ pub fn run(input: &[u8]) {
     ground.check();
     census.assert_only(ground.cache.len());
     for key in 0..KEYS {
-        let load = async || census.value(0);
+        let load = async || ground.census.value(0);
         let mut call = Box::pin(ground.cache.get_or_insert_with(census.key(key as u8), load));
         let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_ready(), "key {key} waits for a load that is gone");
     }
+    assert_eq!(Arc::strong_count(&ground), 1, "a load is left");
     drop(ground);
     census.assert_only(0);
 }
@@ -85,8 +85,10 @@ struct Book {
 struct Page {
     /// The value written last; it may have been evicted or have expired.
     written: Option<u32>,
-    /// The load that callers can join.
+    /// The load, or the update, that callers can join.
     live: Option<u32>,
+    /// The update that is running.
+    updating: Option<u32>,
     /// The values of all writes and loads, in the order in which they began.
     begun: Vec<u32>,
 }
@@ -98,8 +100,8 @@ struct Ground {
     clock: ManualClock,
     keeps_entries: bool,
     /// Whether a value that was written is there until the next write.
-    keeps_all: bool,
-    book: RefCell<Book>,
+    keeps_all: AtomicBool,
+    book: Mutex<Book>,
 }
 
 /// How a load ends.
@@ -127,6 +129,34 @@ enum Form {
     TryRef,
     Shared,
     SharedRef,
+    Detached,
+    TryDetached,
+    TryDetachedRef,
+    /// For this key and all after it.
+    Many,
+    Update,
+}
+
+impl Form {
+    /// Whether its load lives in the cache. Those do not panic here: the call whose load it was panics
+    /// then as well, in a way that ends the fuzzer.
+    fn is_detached(self) -> bool {
+        matches!(self, Self::Detached | Self::TryDetached | Self::TryDetachedRef)
+    }
+
+    /// Whether those who wait for a load of another's get its error.
+    fn shares_errors(self) -> bool {
+        matches!(self, Self::Shared | Self::SharedRef | Self::TryDetached | Self::TryDetachedRef)
+    }
+
+    /// How many calls the cache counts for one that starts with `key`.
+    fn calls(self, key: usize) -> u64 {
+        match self {
+            Self::Update => 0,
+            Self::Many => (KEYS - key) as u64,
+            _ => 1,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -139,23 +169,25 @@ struct Plan {
     ending: Ending,
 }
 
-/// A load from its start to its end, whatever that is.
-struct Loading<'a> {
-    ground: &'a Ground,
-    key: usize,
+/// What a call has in the end.
+type Answer = Result<Option<Value>, u32>;
+
+/// A load of some keys from its start to its end, whatever that is.
+struct Loading {
+    ground: Arc<Ground>,
+    keys: Vec<usize>,
     value: u32,
     has_value: bool,
 }
 
-impl<'a> Loading<'a> {
-    fn begin(ground: &'a Ground, key: usize, value: u32) -> Self {
-        let mut book = ground.book.borrow_mut();
-        book.loads += 1;
-        let page = &mut book.keys[key];
-        assert_eq!(page.live, None, "a second load of a live key");
-        page.live = Some(value);
-        page.begun.push(value);
-        Self { ground, key, value, has_value: false }
+impl Loading {
+    fn begin(ground: &Arc<Ground>, keys: Vec<usize>, value: u32) -> Self {
+        {
+            let mut book = ground.book();
+            book.loads += 1;
+            keys.iter().for_each(|key| book.keys[*key].begin(value));
+        }
+        Self { ground: Arc::clone(ground), keys, value, has_value: false }
     }
 
     fn end(mut self) -> Value {
@@ -164,15 +196,77 @@ impl<'a> Loading<'a> {
     }
 }
 
-impl Drop for Loading<'_> {
+impl Drop for Loading {
     fn drop(&mut self) {
-        let mut book = self.ground.book.borrow_mut();
+        let mut book = self.ground.book();
         book.load_failures += u64::from(!self.has_value);
-        let page = &mut book.keys[self.key];
-        if page.live == Some(self.value) {
-            page.live = None;
-            if self.has_value && self.ground.keeps_entries {
+        for key in &self.keys {
+            let page = &mut book.keys[*key];
+            if page.end(self.value) && self.has_value && self.ground.keeps_entries {
                 page.written = Some(self.value);
+            }
+        }
+    }
+}
+
+impl Page {
+    /// Begins a load or an update that callers can join.
+    fn begin(&mut self, value: u32) {
+        assert_eq!(self.live, None, "a second load of a live key");
+        self.live = Some(value);
+        self.begun.push(value);
+    }
+
+    /// Ends it; tells whether no later write has won.
+    fn end(&mut self, value: u32) -> bool {
+        let is_open = self.live == Some(value);
+        if is_open {
+            self.live = None;
+        }
+        is_open
+    }
+}
+
+/// An update from its start to its end, whatever that is.
+struct Updating<'a> {
+    ground: &'a Ground,
+    key: usize,
+    value: u32,
+    change: Update<()>,
+}
+
+impl<'a> Updating<'a> {
+    fn begin(ground: &'a Ground, key: usize, value: u32, old: Option<u32>) -> Self {
+        ground.assert_written(key, old);
+        let mut book = ground.book();
+        let page = &mut book.keys[key];
+        page.written = old;
+        page.begin(value);
+        assert_eq!(page.updating.replace(value), None, "two updates of a key at once");
+        Self { ground, key, value, change: Update::Keep }
+    }
+
+    fn end(mut self) -> Update<Value> {
+        self.change = [Update::Put(()), Update::Put(()), Update::Keep, Update::Remove]
+            [self.value as usize % 4];
+        match self.change {
+            Update::Put(()) => Update::Put(self.ground.census.value(self.value)),
+            Update::Keep => Update::Keep,
+            Update::Remove => Update::Remove,
+        }
+    }
+}
+
+impl Drop for Updating<'_> {
+    fn drop(&mut self) {
+        let mut book = self.ground.book();
+        let page = &mut book.keys[self.key];
+        page.updating = None;
+        if page.end(self.value) {
+            match self.change {
+                Update::Put(()) => page.written = self.ground.keeps_entries.then_some(self.value),
+                Update::Keep => {}
+                Update::Remove => page.written = None,
             }
         }
     }
@@ -183,11 +277,20 @@ impl Ground {
         self.census.key(key as u8)
     }
 
-    async fn load(&self, plan: Plan) -> Result<Value, u32> {
-        let loading = Loading::begin(self, plan.key, plan.value);
-        for _ in 0..plan.yields {
-            yield_now().await;
-        }
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    fn keeps_all(&self) -> bool {
+        self.keeps_all.load(Ordering::Relaxed)
+    }
+
+    async fn load(self: Arc<Self>, plan: Plan) -> Result<Value, u32> {
+        self.load_all(plan, vec![plan.key]).await
+    }
+
+    async fn load_all(self: Arc<Self>, plan: Plan, keys: Vec<usize>) -> Result<Value, u32> {
+        let loading = Loading::begin(&self, keys, plan.value);
         self.step_aside(plan).await;
         match plan.ending {
             Ending::Value => Ok(loading.end()),
@@ -197,17 +300,31 @@ impl Ground {
         }
     }
 
-    async fn step_aside(&self, plan: Plan) {
+    async fn update(self: Arc<Self>, plan: Plan, old: Option<Value>) -> Result<Update<Value>, u32> {
+        let updating = Updating::begin(&self, plan.key, plan.value, numbers(old));
+        self.step_aside(plan).await;
+        match plan.ending {
+            Ending::Value => Ok(updating.end()),
+            Ending::Error => Err(plan.value),
+            Ending::Panic => resume_unwind(Box::new(OnPurpose)),
+        }
+    }
+
+    async fn step_aside(self: &Arc<Self>, plan: Plan) {
+        for _ in 0..plan.yields {
+            yield_now().await;
+        }
         let next = plan.key + 1;
         let value = plan.value | 1 << 31;
         match plan.aside {
             Aside::InvalidateOwnKey => self.remove(plan.key),
             Aside::InsertNextKey if next < KEYS => self.insert(next, value),
-            // Only of later keys, so that no two loads wait for each other.
-            Aside::LoadNextKey if next < KEYS => {
-                self.book.borrow_mut().calls += 1;
+            // Only of later keys, so that no two loads wait for each other; and not of those that a load
+            // of many has in hand itself.
+            Aside::LoadNextKey if next < KEYS && !matches!(plan.form, Form::Many) => {
+                self.book().calls += 1;
                 let load = async || {
-                    let loading = Loading::begin(self, next, value);
+                    let loading = Loading::begin(self, vec![next], value);
                     yield_now().await;
                     loading.end()
                 };
@@ -218,59 +335,145 @@ impl Ground {
     }
 
     /// Makes a call, which does nothing yet.
-    fn call(&self, plan: Plan) -> Pin<Box<dyn Future<Output = Result<Value, u32>> + '_>> {
+    fn call(self: &Arc<Self>, plan: Plan) -> Pin<Box<dyn Future<Output = Answer> + '_>> {
         let key = self.key(plan.key);
-        let load = move || self.load(plan);
+        let ground = Arc::clone(self);
+        let load = move || ground.load(plan);
+        let infallible = move |load: Result<Value, u32>| {
+            load.unwrap_or_else(|_| resume_unwind(Box::new(OnPurpose)))
+        };
+        let cache = &self.cache;
         match plan.form {
             Form::Infallible => Box::pin(async move {
-                let load = async || match load().await {
-                    Ok(value) => value,
-                    Err(_) => resume_unwind(Box::new(OnPurpose)),
-                };
-                Ok(self.cache.get_or_insert_with(key, load).await)
+                let load = async || infallible(load().await);
+                Ok(Some(cache.get_or_insert_with(key, load).await))
             }),
-            Form::Try => Box::pin(self.cache.try_get_or_insert_with(key, load)),
-            Form::TryRef => {
-                Box::pin(async move { self.cache.try_get_or_insert_with_ref(&key, load).await })
+            Form::Try => {
+                Box::pin(async move { cache.try_get_or_insert_with(key, load).await.map(Some) })
             }
-            Form::Shared => Box::pin(self.cache.try_get_or_insert_shared(key, load)),
+            Form::TryRef => {
+                Box::pin(
+                    async move { cache.try_get_or_insert_with_ref(&key, load).await.map(Some) },
+                )
+            }
+            Form::Shared => {
+                Box::pin(async move { cache.try_get_or_insert_shared(key, load).await.map(Some) })
+            }
             Form::SharedRef => {
-                Box::pin(async move { self.cache.try_get_or_insert_shared_ref(&key, load).await })
+                Box::pin(
+                    async move { cache.try_get_or_insert_shared_ref(&key, load).await.map(Some) },
+                )
+            }
+            Form::Detached => Box::pin(async move {
+                let load = || {
+                    let load = load();
+                    async move { infallible(load.await) }
+                };
+                Ok(Some(cache.get_or_insert_detached(key, load).await))
+            }),
+            Form::TryDetached => {
+                Box::pin(async move { cache.try_get_or_insert_detached(key, load).await.map(Some) })
+            }
+            Form::TryDetachedRef => {
+                Box::pin(
+                    async move { cache.try_get_or_insert_detached_ref(&key, load).await.map(Some) },
+                )
+            }
+            Form::Many => Box::pin(self.many(plan)),
+            Form::Update => {
+                let update = move |old| Arc::clone(self).update(plan, old);
+                Box::pin(cache.try_update_with(key, update))
             }
         }
+    }
+
+    async fn many(self: &Arc<Self>, plan: Plan) -> Answer {
+        let load = async |missing: Vec<Key>| {
+            let keys = missing.iter().map(|key| usize::from(key.number)).collect();
+            let value = Arc::clone(self).load_all(plan, keys).await?;
+            let pairs = missing.into_iter().map(|key| (key, value.clone()));
+            Ok::<_, u32>(pairs.collect::<Vec<_>>())
+        };
+        let keys = (plan.key..KEYS).map(|key| self.key(key));
+        let mut answers = self.cache.try_get_or_insert_many(keys, load).await?;
+        assert_eq!(answers.len(), KEYS - plan.key);
+        Ok(answers.remove(&self.key(plan.key)))
     }
 
     fn insert(&self, key: usize, value: u32) {
         let old = block_on(self.cache.insert(self.key(key), self.census.value(value)));
         self.assert_written(key, numbers(old));
-        let mut book = self.book.borrow_mut();
+        self.write(key, value);
+    }
+
+    fn remove(&self, key: usize) {
+        let old = block_on(self.cache.remove(&self.key(key)));
+        self.assert_written(key, numbers(old));
+        let mut book = self.book();
+        book.keys[key].live = None;
+        book.keys[key].written = None;
+    }
+
+    fn insert_for_a_while(&self, key: usize, value: u32) {
+        // From now on, what was written may have expired.
+        self.keeps_all.store(false, Ordering::Relaxed);
+        let (own_key, own_value) = (self.key(key), self.census.value(value));
+        let old = self.cache.insert_with_ttl_blocking(own_key, own_value, TTL / 2);
+        self.assert_written(key, numbers(old));
+        self.write(key, value);
+    }
+
+    /// Notes that a write has won over all loads of a key.
+    fn write(&self, key: usize, value: u32) {
+        let mut book = self.book();
         let page = &mut book.keys[key];
         page.live = None;
         page.written = self.keeps_entries.then_some(value);
         page.begun.push(value);
     }
 
-    fn remove(&self, key: usize) {
-        let old = block_on(self.cache.remove(&self.key(key)));
-        self.assert_written(key, numbers(old));
-        let mut book = self.book.borrow_mut();
-        book.keys[key].live = None;
-        book.keys[key].written = None;
+    /// Removes the entries of `key` and all before it.
+    fn sweep(&self, key: usize) {
+        let removed = block_on(self.cache.invalidate_if(|own, _| usize::from(own.number) <= key));
+        let mut book = self.book();
+        book.keys.iter_mut().for_each(|page| page.live = None);
+        let gone = book.keys[..=key].iter_mut().filter_map(|page| page.written.take()).count();
+        assert!(removed == gone || removed < gone && !self.keeps_all());
+    }
+
+    /// Takes in an entry for each key, behind what is there and on its way.
+    fn restore(&self, value: u32) {
+        let written = |key: usize| numbers(self.cache.peek(&self.key(key)));
+        let before: Vec<_> = (0..KEYS).map(written).collect();
+        let entry = |key| (self.key(key), self.census.value(value), None);
+        let restored = block_on(self.cache.restore((0..KEYS).map(entry)));
+        let mut book = self.book();
+        let mut came = 0;
+        for (key, before) in before.into_iter().enumerate() {
+            let page = &mut book.keys[key];
+            if before.is_none() && written(key) == Some(value) {
+                assert_eq!(page.live, None, "restored before the end of a load");
+                page.written = Some(value);
+                page.begun.push(value);
+                came += 1;
+            }
+        }
+        assert_eq!(restored, came);
     }
 
     fn invalidate(&self, key: usize) {
         let found = block_on(self.cache.invalidate(&self.key(key)));
-        let mut book = self.book.borrow_mut();
+        let mut book = self.book();
         let page = &mut book.keys[key];
         assert!(found || page.live.is_none(), "a load was overlooked");
-        assert!(found || !self.keeps_all || page.written.is_none(), "an entry was overlooked");
+        assert!(found || !self.keeps_all() || page.written.is_none(), "an entry was overlooked");
         page.live = None;
         page.written = None;
     }
 
     fn clear(&self) {
         self.cache.clear_blocking();
-        let mut book = self.book.borrow_mut();
+        let mut book = self.book();
         for page in &mut book.keys {
             page.live = None;
             page.written = None;
@@ -278,27 +481,38 @@ impl Ground {
         (book.calls, book.loads, book.load_failures) = (0, 0, 0);
     }
 
+    /// Copies everything, which changes nothing.
+    fn look_around(&self) {
+        for (key, value) in self.cache.snapshot() {
+            self.assert_written(usize::from(key.number), Some(value.number));
+            assert!(self.cache.time_left(&key).is_some());
+        }
+    }
+
     fn get(&self, key: usize) {
-        self.book.borrow_mut().calls += 1;
+        self.book().calls += 1;
         let found = numbers(self.cache.get(&self.key(key)));
         self.assert_written(key, found);
         if found.is_none() {
             // What is gone stays gone.
-            self.book.borrow_mut().keys[key].written = None;
+            self.book().keys[key].written = None;
         }
     }
 
     /// Asserts that a key has the value that was written last, or none if that may have left.
     fn assert_written(&self, key: usize, found: Option<u32>) {
-        let written = self.book.borrow().keys[key].written;
+        let written = self.book().keys[key].written;
         assert!(
-            found == written || found.is_none() && !self.keeps_all,
+            found == written || found.is_none() && !self.keeps_all(),
             "{found:?}, not {written:?}"
         );
     }
 
     fn check(&self) {
-        let book = self.book.borrow();
+        let flights = self.cache.validate();
+        let book = self.book();
+        let live = book.keys.iter().filter(|page| page.live.is_some()).count();
+        assert!(flights >= live, "{flights} flights and {live} loads to join");
         let stats = self.cache.stats();
         assert_eq!(stats.calls(), book.calls, "{stats}");
         assert_eq!(stats.loads, book.loads, "{stats}");
@@ -324,7 +538,7 @@ impl Wake for Flag {
 
 struct Call<'a> {
     plan: Plan,
-    future: Pin<Box<dyn Future<Output = Result<Value, u32>> + 'a>>,
+    future: Pin<Box<dyn Future<Output = Answer> + 'a>>,
     /// Whether the latest waker was woken since the last poll; at first, yes.
     woken: Arc<Flag>,
     /// What there was when the call was first polled: the value and the load that it could find, and
@@ -337,8 +551,8 @@ impl Call<'_> {
     fn poll(&mut self, ground: &Ground) -> bool {
         let key = self.plan.key;
         if self.start.is_none() {
-            let mut book = ground.book.borrow_mut();
-            book.calls += 1;
+            let mut book = ground.book();
+            book.calls += self.plan.form.calls(key);
             let page = &book.keys[key];
             self.start = Some(([page.written, page.live], page.begun.len()));
         }
@@ -355,19 +569,17 @@ impl Call<'_> {
     }
 
     /// Asserts that the answer is no staler than the call.
-    fn assert_answer(&self, ground: &Ground, answer: Result<Value, u32>) {
+    fn assert_answer(&self, ground: &Ground, answer: Answer) {
         let (found, from) = self.start.expect("only a call that was polled has an answer");
-        let book = ground.book.borrow();
+        let book = ground.book();
         let begun = &book.keys[self.plan.key].begun[from..];
         let is_fresh = |value: u32| found.contains(&Some(value)) || begun.contains(&value);
         match answer {
-            Ok(value) => assert!(is_fresh(value.number), "a stale value"),
+            Ok(Some(value)) => assert!(is_fresh(value.number), "a stale value"),
+            Ok(None) => assert!(matches!(self.plan.form, Form::Update), "no value"),
             Err(error) if error == self.plan.value => {}
             Err(error) => {
-                assert!(
-                    matches!(self.plan.form, Form::Shared | Form::SharedRef),
-                    "another's error"
-                );
+                assert!(self.plan.form.shares_errors(), "another's error");
                 assert!(is_fresh(error), "a stale error");
             }
         }
@@ -375,14 +587,14 @@ impl Call<'_> {
 }
 
 struct Schedule<'a> {
-    ground: &'a Ground,
+    ground: &'a Arc<Ground>,
     calls: [Option<Call<'a>>; CALLS],
 }
 
 impl Schedule<'_> {
     fn step(&mut self, bytes: &mut Bytes<'_>, number: u32) {
         let ground = self.ground;
-        let kind = bytes.below(16);
+        let kind = bytes.below(20);
         let place = bytes.below(CALLS);
         let key = place % KEYS;
         match kind {
@@ -406,6 +618,10 @@ impl Schedule<'_> {
             13 => ground.get(key),
             14 if place == 0 => ground.clear(),
             14 => ground.clock.advance(Duration::from_nanos(place as u64)),
+            15 => ground.sweep(key),
+            16 => ground.restore(number),
+            17 if place == 0 => ground.insert_for_a_while(key, number),
+            17 => ground.look_around(),
             _ => drop(block_on(ground.cache.purge_expired())),
         }
     }
@@ -433,8 +649,18 @@ impl Schedule<'_> {
 }
 
 fn plan(bytes: &mut Bytes<'_>, value: u32) -> Plan {
-    const FORMS: [Form; 5] =
-        [Form::Infallible, Form::Try, Form::TryRef, Form::Shared, Form::SharedRef];
+    const FORMS: [Form; 10] = [
+        Form::Infallible,
+        Form::Try,
+        Form::TryRef,
+        Form::Shared,
+        Form::SharedRef,
+        Form::Detached,
+        Form::TryDetached,
+        Form::TryDetachedRef,
+        Form::Many,
+        Form::Update,
+    ];
     const ASIDES: [Aside; 6] = [
         Aside::Nothing,
         Aside::Nothing,
@@ -443,12 +669,18 @@ fn plan(bytes: &mut Bytes<'_>, value: u32) -> Plan {
         Aside::InsertNextKey,
         Aside::LoadNextKey,
     ];
-    Plan {
+    let mut plan = Plan {
         key: bytes.below(KEYS),
         value,
         form: bytes.pick(&FORMS),
         yields: bytes.below(4),
         aside: bytes.pick(&ASIDES),
         ending: bytes.pick(&[Ending::Value, Ending::Value, Ending::Error, Ending::Panic]),
-    }
+    };
+    plan.ending = match (plan.ending, plan.form) {
+        (Ending::Error | Ending::Panic, Form::Detached) => Ending::Value,
+        (Ending::Panic, form) if form.is_detached() => Ending::Error,
+        (ending, _) => ending,
+    };
+    plan
 }

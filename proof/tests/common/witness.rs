@@ -3,9 +3,11 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::collections::hash_map::DefaultHasher;
+use std::future::{Future, poll_fn};
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 
 use async_lru::{AsyncLru, Builder};
 use futures_lite::future::yield_now;
@@ -106,6 +108,32 @@ impl Loads {
         value
     }
 
+    /// Loads `value` with a few pauses, in a future of its own, which any call may poll.
+    pub fn detached(self: &Arc<Self>, value: Value) -> impl Future<Output = Value> + Send + use<> {
+        let this = Arc::clone(self);
+        async move {
+            let _live = this.enter();
+            for _ in 0..3 {
+                yield_now().await;
+            }
+            value
+        }
+    }
+
+    /// The same, with a pause until `gate` is open.
+    pub fn gated(
+        self: &Arc<Self>,
+        value: Value,
+        gate: &Arc<Gate>,
+    ) -> impl Future<Output = Value> + Send + use<> {
+        let (this, gate) = (Arc::clone(self), Arc::clone(gate));
+        async move {
+            let _live = this.enter();
+            gate.pass().await;
+            value
+        }
+    }
+
     /// A load that does not end by itself.
     pub async fn never(&self) -> Value {
         let _live = self.enter();
@@ -119,7 +147,8 @@ impl Loads {
         Err(error)
     }
 
-    fn enter(&self) -> Live<'_> {
+    /// A load, for as long as it runs.
+    pub fn enter(&self) -> Live<'_> {
         self.started.fetch_add(1, Ordering::Relaxed);
         let live = self.live.fetch_add(1, Ordering::Relaxed);
         assert!(live <= self.fenced.load(Ordering::Relaxed), "two live loads of one key");
@@ -128,7 +157,7 @@ impl Loads {
 }
 
 /// A load that is running.
-struct Live<'a>(&'a Loads);
+pub struct Live<'a>(&'a Loads);
 
 impl Drop for Live<'_> {
     fn drop(&mut self) {
@@ -147,5 +176,30 @@ impl Moment {
 
     pub fn is_reached(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 1
+    }
+}
+
+/// A gate that one thread opens for all who wait at it.
+#[derive(Default)]
+pub struct Gate {
+    is_open: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Gate {
+    pub fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+        // Woken after unlocking: to wake is a point at which another thread may go on.
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub async fn pass(&self) {
+        poll_fn(|cx| {
+            let waker = cx.waker().clone();
+            self.waiting.lock().unwrap().push(waker);
+            if self.is_open.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

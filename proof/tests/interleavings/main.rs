@@ -12,15 +12,24 @@
 
 #![cfg(async_lru_shuttle)]
 
+mod batches;
+mod detached;
 mod eviction;
 mod explore;
 mod fences;
 mod histories;
+mod janitor;
+mod lifetimes;
 #[path = "../../../tests/common/linearizability.rs"]
 mod linearizability;
 mod pinned_readers;
 mod removals;
 mod single_flight;
+mod sweeps;
+#[path = "../common/timer.rs"]
+mod timer;
+mod updates;
+mod warm_starts;
 mod whole_cache;
 #[path = "../common/witness.rs"]
 mod witness;

@@ -44,7 +44,7 @@ pub fn explore(extent: Extent, model: fn()) {
 pub struct World {
     pub cache: Cache,
     pub mint: Mint,
-    pub loads: Loads,
+    pub loads: Arc<Loads>,
 }
 
 impl World {
@@ -52,7 +52,7 @@ impl World {
     pub fn new(cache: Cache, keys: impl IntoIterator<Item = u32>) -> Arc<Self> {
         let mint = Mint::default();
         mint.fill(&cache, keys);
-        Arc::new(Self { cache, mint, loads: Loads::default() })
+        Arc::new(Self { cache, mint, loads: Arc::default() })
     }
 }
 

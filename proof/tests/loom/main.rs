@@ -9,8 +9,13 @@
 
 #![cfg(async_lru_loom)]
 
+mod detached;
 mod entries;
 mod explore;
+mod janitor;
 mod loads;
+#[path = "../common/timer.rs"]
+mod timer;
+mod updates;
 #[path = "../common/witness.rs"]
 mod witness;
