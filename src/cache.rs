@@ -783,15 +783,15 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn stats(&self) -> CacheStats {
         let store = self.store();
         let ledger = &store.ledger;
-        let (weight, measured) = (ledger.weight(), ledger.bytes());
+        let (entries, weight, measured) = (ledger.entries(), ledger.weight(), ledger.bytes());
         let totals = ledger.counters.totals();
         // The two counts of the `Arc`, padded to the alignment of what follows them.
         let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
         let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
         let bytes = store.total_size().saturating_add(handle);
         CacheStats {
-            current_size: self.len(),
-            max_size: ledger.maxsize(),
+            current_size: entries.taken as usize,
+            max_size: entries.max as usize,
             current_weight: weight.map(|weight| weight.taken),
             max_weight: weight.map(|weight| weight.max),
             current_bytes: measured.map(|bytes| bytes.taken),

@@ -78,8 +78,9 @@ impl Ledger {
         Self::new(Limits { maxsize, max_weight: None, max_bytes: None })
     }
 
+    /// How many entries there may be, and there are, rooms included.
     #[inline]
-    fn entries(&self) -> Budget {
+    pub(crate) fn entries(&self) -> Budget {
         Budget::unpack(self.entries.load(Ordering::Relaxed))
     }
 
@@ -273,10 +274,13 @@ impl Room<'_> {
         self.ledger.release_and_set_max(held, bound, max)
     }
 
-    /// Hands so much of the room to an entry that is in now.
+    /// Hands so much of the room to an entry that is in now, and gives the rest back.
     #[inline]
     pub(crate) fn fill(&mut self, cost: Cost) {
-        self.held = self.held.beyond(cost);
+        let rest = std::mem::take(&mut self.held).beyond(cost);
+        if rest != Cost::default() {
+            self.ledger.release(rest);
+        }
     }
 }
 

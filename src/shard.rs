@@ -391,10 +391,11 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry, and adds what it held to the room. Gives up if somebody
-    /// else searches it.
+    /// Takes out the least recently used entry, and adds what it held to the room, if that `is_needed`
+    /// by the time that the shard is locked for it. Gives up if somebody else searches it.
     pub(crate) fn evict(
         &self,
+        is_needed: impl Fn() -> bool,
         ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
@@ -405,6 +406,9 @@ impl<K, V> Shard<K, V> {
                 let mut state = self.writable();
                 if races == MAX_RACES {
                     state.search();
+                }
+                if !is_needed() {
+                    return None;
                 }
                 if state.evict(ledger, room, departed).is_some() {
                     return Some(());

@@ -1,23 +1,29 @@
 //! Moving a bound of a cache that is in use.
 
 use crate::ledger::{Bound, Room};
-use crate::shard::Departed;
+use crate::shard::{Departed, Shard};
 use crate::store::Store;
 
 /// The eviction of what is above a bound to come, step by step so that other writers get through in
 /// between.
 ///
-/// The bound comes down with each entry that leaves, and whoever holds it from there on: at no moment
-/// is there more in the cache than its bound allows.
+/// The bound comes down with each entry that leaves, and holds from there on: at no moment is there more
+/// in the cache than its bound allows.
 pub(crate) struct Shrink<'a, K, V> {
     store: &'a Store<K, V>,
     bound: Bound,
     max: u64,
-    /// Where the bound is now.
-    reached: u64,
     /// The shard that gives next.
     shard: usize,
     evicted: usize,
+}
+
+/// How far a bound was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    AllTheWay,
+    /// As far as one step takes it.
+    Some,
 }
 
 impl<'a, K, V> Shrink<'a, K, V> {
@@ -25,42 +31,40 @@ impl<'a, K, V> Shrink<'a, K, V> {
     const BATCH: usize = 64;
 
     /// Moves the bound as near to `max` as it can be now.
-    pub(crate) fn start(store: &'a Store<K, V>, bound: Bound, max: u64) -> Self {
-        let mut shrink = Self { store, bound, max, reached: max, shard: 0, evicted: 0 };
-        shrink.settle(store.ledger.room());
-        shrink
+    pub(crate) fn start(store: &'a Store<K, V>, bound: Bound, max: u64) -> (Self, Moved) {
+        let shrink = Self { store, bound, max, shard: 0, evicted: 0 };
+        let moved = shrink.move_bound(store.ledger.room());
+        (shrink, moved)
     }
 
-    /// Whether the bound is where it is to be.
-    pub(crate) fn is_done(&self) -> bool {
-        self.reached == self.max
-    }
-
-    /// Takes one step; tells whether there is more to do.
-    pub(crate) fn step(&mut self) -> bool {
+    /// Takes one step; `None` if somebody else stands in its way.
+    pub(crate) fn step(&mut self) -> Option<Moved> {
         let mut departed = Departed::default();
-        // Others may have made room.
-        self.settle(self.store.ledger.room());
-        for _ in 0..Self::BATCH {
-            if self.is_done() {
-                return false;
-            }
+        for evicted in 0..Self::BATCH {
             let mut room = self.store.ledger.room();
-            let evicted = self.store.evict(self.shard, &mut room, &mut departed);
-            self.shard += 1;
-            self.settle(room);
-            if evicted.is_none() {
-                // What is left are rooms of entries on their way in, or somebody else searches.
-                break;
+            let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
+            let evict = |shard: &Shard<K, V>| {
+                shard.evict(is_needed, &self.store.ledger, &mut room, &mut departed)
+            };
+            let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
+            if self.move_bound(room) == Moved::AllTheWay {
+                self.evicted += usize::from(has_evicted);
+                return Some(Moved::AllTheWay);
+            }
+            if !has_evicted {
+                // What is left are rooms of entries on their way in, or others search.
+                return (evicted > 0).then_some(Moved::Some);
             }
             self.evicted += 1;
+            self.shard += 1;
         }
-        true
+        Some(Moved::Some)
     }
 
-    /// Moves the bound as near to where it is to be as it can be without this room.
-    fn settle(&mut self, room: Room<'_>) {
-        self.reached = room.give_up(self.bound, self.max);
+    /// Moves the bound as near to where it is to be as it can be once this room is given back.
+    fn move_bound(&self, room: Room<'_>) -> Moved {
+        let reached = room.give_up(self.bound, self.max);
+        if reached == self.max { Moved::AllTheWay } else { Moved::Some }
     }
 
     /// Entries evicted so far.

@@ -205,7 +205,9 @@ impl<K, V> Store<K, V> {
         let shard = &self.shards[own];
         while let Written::NeedsRoom = shard.write(submission, &self.ledger, &mut room, patience)? {
             // Rooms may also be held by entries on their way in; then the attempt has to wait.
-            self.evict(own + 1, &mut room, submission.departed())?;
+            let mut others = self.shards_from(own).skip(1);
+            let departed = submission.departed();
+            others.find_map(|other| other.evict(|| true, &self.ledger, &mut room, departed))?;
         }
         self.expect_expiry(deadline);
         Some(())
@@ -313,19 +315,8 @@ impl<K, V> Store<K, V> {
         Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
     }
 
-    /// Takes the least recently used entry out of the first shard that has one, and adds what it held
-    /// to the room. Gives up if somebody else searches it.
-    pub(crate) fn evict(
-        &self,
-        first: usize,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Option<()> {
-        self.shards_from(first).find_map(|shard| shard.evict(&self.ledger, room, departed))
-    }
-
     /// All shards, starting with the one of this number, of which there may be fewer.
-    fn shards_from(&self, first: usize) -> impl Iterator<Item = &Shard<K, V>> {
+    pub(crate) fn shards_from(&self, first: usize) -> impl Iterator<Item = &Shard<K, V>> {
         let (before, from) = self.shards.split_at(first & (self.shards.len() - 1));
         from.iter().chain(before)
     }

@@ -5,8 +5,8 @@ use futures_lite::future::yield_now;
 use super::AsyncLru;
 use crate::index::MAX_ENTRIES;
 use crate::ledger::Bound;
-use crate::shrink::Shrink;
-use crate::sync::yield_now as yield_thread;
+use crate::patience::{blocking, patiently};
+use crate::shrink::{Moved, Shrink};
 
 /// Moving the bounds.
 impl<K, V, S> AsyncLru<K, V, S> {
@@ -149,23 +149,26 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 
     async fn set_bound(&self, bound: Bound, max: u64) -> usize {
-        let mut shrink = Shrink::start(self.store(), bound, max);
-        if !shrink.is_done() {
+        let (mut shrink, mut moved) = Shrink::start(self.store(), bound, max);
+        if moved == Moved::Some {
             self.purge_expired().await;
         }
-        while shrink.step() {
-            yield_now().await;
+        while moved == Moved::Some {
+            moved = patiently(|_| shrink.step()).await;
+            if moved == Moved::Some {
+                yield_now().await;
+            }
         }
         shrink.evicted()
     }
 
     fn set_bound_blocking(&self, bound: Bound, max: u64) -> usize {
-        let mut shrink = Shrink::start(self.store(), bound, max);
-        if !shrink.is_done() {
+        let (mut shrink, mut moved) = Shrink::start(self.store(), bound, max);
+        if moved == Moved::Some {
             self.purge_expired_blocking();
         }
-        while shrink.step() {
-            yield_thread();
+        while moved == Moved::Some {
+            moved = blocking(|_| shrink.step());
         }
         shrink.evicted()
     }

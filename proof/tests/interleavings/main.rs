@@ -13,6 +13,7 @@
 #![cfg(async_lru_shuttle)]
 
 mod batches;
+mod bounds;
 mod detached;
 mod eviction;
 mod explore;
