@@ -233,3 +233,35 @@ impl<K, V> Taken<K, V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Incoming;
+    use crate::lifetime::Deadlines;
+
+    fn entry(number: u32) -> Entry<u32, u32> {
+        let mut index = Index::default();
+        let new = Incoming { value: number, deadlines: Deadlines::NONE, size: None };
+        let slot = index.insert(0, number, new, 1);
+        index.remove(slot)
+    }
+
+    /// Between two shards that one operation takes entries out of, other threads have their turn.
+    #[test]
+    fn what_one_operation_has_put_into_several_outboxes_is_delivered_from_all() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let listener = Listener::new(move |key, _: u32, _| log.lock().unwrap().push(key));
+        let outboxes = [(); 3].map(|()| Arc::new(Outbox::new(listener.clone())));
+        let mut notices = None;
+        for (number, outbox) in [(1, 0), (2, 0), (3, 1), (4, 2), (5, 0)] {
+            outboxes[outbox].post(entry(number), RemovalCause::Expired);
+            Notice::add(&mut notices, &outboxes[outbox]);
+        }
+        assert!(heard.lock().unwrap().is_empty());
+        drop(notices);
+        heard.lock().unwrap().sort_unstable();
+        assert_eq!(*heard.lock().unwrap(), [1, 2, 3, 4, 5]);
+    }
+}

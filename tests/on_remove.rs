@@ -859,7 +859,7 @@ fn every_entry_of_several_threads_is_reported_once_and_those_of_one_key_in_their
         assert_eq!(seen.len(), all, "no entry is reported twice, nor while it is there");
         let mut all_inserted = all_inserted.into_inner().unwrap();
         all_inserted.retain(|value| seen.binary_search(value).is_err());
-        assert!(all_inserted.is_empty(), "nothing is lost");
+        assert!(all_inserted.is_empty(), "lost: {all_inserted:?}");
         let stats = cache.stats();
         // Since the last clear, everything that was evicted was reported so.
         let evicted = heard.iter().filter(|(.., cause)| *cause == Capacity).count() as u64;
