@@ -1,7 +1,8 @@
 //! Random load for as long as it is asked for, after which nothing may be left over.
 //!
-//! Many tasks call one cache at once, with loads that succeed, fail, panic or are dropped, with writes
-//! in between and a time to live. They do so in rounds. After each, the cache is filled with entries
+//! Many tasks call one cache at once, for one key or several, with loads that succeed, fail, panic or are
+//! dropped, with updates and writes of all kinds in between and lifetimes of several kinds. They do so
+//! in rounds. After each, the cache is filled with entries
 //! that are all alike, and then every key and value that was ever made must be in the cache or have
 //! been dropped, the statistics must add up, and the memory must be where it was after the first
 //! rounds. The program asserts all that, and ends by itself.
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
     let Ground { cache, census, counts, .. } = ground;
     drop(cache);
     census.assert_only(0);
-    let steps = counts.steps.into_inner();
+    let steps = counts.steps.load(Ordering::Relaxed);
     println!("{steps} steps on {:?}: everything was dropped", arguments.executor);
     ExitCode::SUCCESS
 }
@@ -84,6 +85,7 @@ impl Levels {
 /// Fills the cache, after which nothing but its entries may be there; returns the live bytes.
 fn settle(ground: &Ground) -> i64 {
     ground.assert_statistics();
+    assert_eq!(ground.cache.validate(), 0, "a load is left");
     ground.fill();
     ground.census.assert_only(ground.cache.len());
     memory::live()

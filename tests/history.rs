@@ -148,6 +148,9 @@ fn every_history_of_three_threads_is_linearizable_for_each_key() {
             }
             joined += joins(&history);
         }
+        for cache in &track.caches {
+            assert_eq!(cache.validate(), 0, "a load is left");
+        }
         track.caches[1].clear_blocking();
     }
     println!("histories checked: {wanted} ({joined} joined loads)");

@@ -61,8 +61,9 @@ impl Drop for Alive {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Key {
-    number: u64,
+    pub(crate) number: u64,
     _alive: Alive,
 }
 

@@ -3,11 +3,12 @@
 use std::future::{Future, pending};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, ManualClock, Update};
 use futures_lite::FutureExt;
 use futures_lite::future::{or, yield_now};
 
@@ -25,7 +26,7 @@ pub(crate) struct Ground {
     pub(crate) cache: AsyncLru<Key, Value>,
     pub(crate) census: Census,
     clock: ManualClock,
-    pub(crate) counts: Counts,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// What was done, as the tasks count it; all but the steps since the cache was last emptied.
@@ -57,7 +58,11 @@ impl Ground {
     pub(crate) fn new() -> Self {
         let clock = ManualClock::new();
         let builder = AsyncLru::builder().maxsize(MAXSIZE).ttl(TTL).clock(clock.clone());
-        Self { cache: builder.build(), census: Census::default(), clock, counts: Counts::default() }
+        // One key in eight lives half as long as the others, so that not all expire in the order in
+        // which they came.
+        let lifetime = |key: &Key, _: &Value| (key.number % 8 == 0).then_some(TTL / 2);
+        let builder = builder.time_to_idle(TTL * 3 / 4).expiry(lifetime);
+        Self { cache: builder.build(), census: Census::default(), clock, counts: Arc::default() }
     }
 
     /// Fills the cache with entries that are all alike, so that its memory can be compared.
@@ -85,7 +90,7 @@ impl Ground {
     /// Empties the cache, which resets its statistics.
     pub(crate) fn clear(&self) {
         self.cache.clear_blocking();
-        let Counts { calls, loads, values, .. } = &self.counts;
+        let Counts { calls, loads, values, .. } = &*self.counts;
         for counter in [calls, loads, values] {
             counter.store(0, Ordering::SeqCst);
         }
@@ -105,7 +110,7 @@ impl Ground {
         let number = random.below(KEYS);
         let number = random.below(number + 1);
         let yields = random.below(4);
-        match random.below(1000) {
+        match random.below(1200) {
             0..500 => self.call(number, yields, Ending::Value).await,
             500..600 => {
                 let ending = if random.below(3) == 0 { Ending::Error } else { Ending::Value };
@@ -156,9 +161,115 @@ impl Ground {
             }
             960..990 => drop(cache.invalidate(&Number(number)).await),
             990 => drop(cache.purge_expired().await),
-            _ => clock.advance(TTL / 500),
+            991..1000 => clock.advance(TTL / 500),
+            _ => self.newer_step(number, yields, random).await,
         }
         assert!(cache.len() <= MAXSIZE);
+    }
+
+    /// Loads that live in the cache, calls for many keys, and writes of other kinds.
+    async fn newer_step(&self, number: u64, yields: u64, random: &mut Random) {
+        let Self { cache, census, counts, .. } = self;
+        let key = || census.key(number);
+        match random.below(200) {
+            0..60 => self.detached_call(number, yields).await,
+            60..90 => {
+                // The loser is dropped, and its load goes on if another waits for it.
+                or(self.detached_call(number, yields + 2), async {
+                    for _ in 0..yields {
+                        yield_now().await;
+                    }
+                })
+                .await;
+            }
+            90..120 => self.many(number, yields, random.below(4)).await,
+            120..150 => {
+                let change = random.below(4);
+                let update = async |old: Option<Value>| {
+                    assert!(old.is_none_or(|old| old.key == number));
+                    for _ in 0..yields {
+                        yield_now().await;
+                    }
+                    match change {
+                        0 => Ok(Update::Keep),
+                        1 => Ok(Update::Remove),
+                        2 => Err(number),
+                        _ => Ok(Update::Put(census.value(number))),
+                    }
+                };
+                let left = cache.try_update_with(key(), update).await;
+                assert!(left.map_or_else(
+                    |key| key == number,
+                    |left| left.is_none_or(|left| left.key == number)
+                ));
+            }
+            150..190 => {
+                let ttl = TTL / 1000 * random.below(700) as u32;
+                let old = cache.insert_with_ttl(key(), census.value(number), ttl).await;
+                assert!(old.is_none_or(|value| value.key == number));
+            }
+            190..198 => {
+                let entries = [number, number + 1]
+                    .map(|number| (census.key(number), census.value(number), Some(TTL / 4)));
+                assert!(cache.restore(entries).await <= 2);
+            }
+            198 if random.below(50) == 0 => {
+                let is_chosen = |key: &Key, _: &Value| key.number % 1000 == number % 1000;
+                cache.invalidate_if(is_chosen).await;
+            }
+            _ => {
+                Counts::add(&counts.calls);
+                let found = cache.get_many([&Number(number)]);
+                assert!(found.into_iter().flatten().all(|value| value.key == number));
+            }
+        }
+    }
+
+    async fn detached_call(&self, number: u64, yields: u64) {
+        let Self { cache, census, counts, .. } = self;
+        let load = || {
+            Counts::add(&counts.loads);
+            let (alive, value, counts) = (census.load(), census.value(number), Arc::clone(counts));
+            async move {
+                let _alive = alive;
+                for _ in 0..yields {
+                    yield_now().await;
+                }
+                Counts::add(&counts.values);
+                value
+            }
+        };
+        Counts::add(&counts.calls);
+        assert_eq!(cache.get_or_insert_detached(census.key(number), load).await.key, number);
+    }
+
+    /// A call for some keys whose load may fail, or leave the first of them out.
+    async fn many(&self, number: u64, yields: u64, fate: u64) {
+        let Self { cache, census, counts, .. } = self;
+        let numbers = [number, number / 2 + 1, number + 7];
+        let distinct = 3 - u64::from(number == numbers[1]) - u64::from(numbers[1] == numbers[2]);
+        counts.calls.fetch_add(distinct, Ordering::Relaxed);
+        let load = async |missing: Vec<Key>| {
+            Counts::add(&counts.loads);
+            let _alive = census.load();
+            for _ in 0..yields {
+                yield_now().await;
+            }
+            if fate == 0 {
+                return Err(number);
+            }
+            Counts::add(&counts.values);
+            let kept = missing.into_iter().filter(|key| fate > 1 || key.number != number);
+            let pairs = kept.map(|key| {
+                let value = census.value(key.number);
+                (key, value)
+            });
+            Ok(pairs.collect::<Vec<_>>())
+        };
+        match cache.try_get_or_insert_many(numbers.map(|number| census.key(number)), load).await {
+            Ok(values) => assert!(values.iter().all(|(key, value)| key.number == value.key)),
+            Err(failed) => assert!(failed == number && fate == 0),
+        }
     }
 
     async fn call(&self, number: u64, yields: u64, ending: Ending) {
@@ -205,7 +316,7 @@ impl Ground {
     pub(crate) fn assert_statistics(&self) {
         let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
         let stats = self.cache.stats();
-        let Counts { calls, loads, values, .. } = &self.counts;
+        let Counts { calls, loads, values, .. } = &*self.counts;
         assert_eq!(stats.calls(), count(calls), "{stats}");
         assert_eq!(stats.loads, count(loads), "{stats}");
         // A call that is dropped while it waits to publish its value counts as failed.

@@ -395,9 +395,11 @@ impl Ground {
             Ok::<_, u32>(pairs.collect::<Vec<_>>())
         };
         let keys = (plan.key..KEYS).map(|key| self.key(key));
-        let mut answers = self.cache.try_get_or_insert_many(keys, load).await?;
+        let answers = self.cache.try_get_or_insert_many(keys, load).await?.into_iter();
+        let answers: Vec<(Key, Value)> = answers.collect();
         assert_eq!(answers.len(), KEYS - plan.key);
-        Ok(answers.remove(&self.key(plan.key)))
+        let own = answers.into_iter().find(|(key, _)| usize::from(key.number) == plan.key);
+        Ok(own.map(|(_, value)| value))
     }
 
     fn insert(&self, key: usize, value: u32) {
