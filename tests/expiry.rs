@@ -185,6 +185,29 @@ fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     let _ = cache.validate();
 }
 
+#[test]
+fn a_load_takes_the_place_of_the_expired_entry_of_its_key_among_many_that_have_expired() {
+    // More than one write frees, and none of them has a deadline but the one that uses put off.
+    for key in 0..20 {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder()
+            .time_to_idle(nanos(10))
+            .shards(1)
+            .clock(clock.clone())
+            .build();
+        for key in 0..20 {
+            cache.insert_blocking(key, 0);
+        }
+        clock.advance(nanos(10));
+        assert_eq!(now(cache.get_or_insert_with(key, async || 1)), 1);
+        assert_eq!(cache.get(&key), Some(1));
+        assert_eq!(cache.validate(), 0);
+        assert_eq!(cache.remove_blocking(&key), Some(1));
+        assert_eq!(cache.get(&key), None);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
 /// What a cache is asked to do.
 #[derive(Clone, Debug)]
 enum Step {
