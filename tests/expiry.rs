@@ -167,6 +167,24 @@ fn lifetimes_at_both_ends_neither_panic_nor_revive_anything() {
 }
 
 #[test]
+fn an_entry_without_an_end_takes_none_over_from_the_one_whose_room_it_has() {
+    let clock = ManualClock::new();
+    let cache = AsyncLru::<u32, u32>::builder()
+        .time_to_idle(nanos(u64::MAX - 10))
+        .shards(1)
+        .clock(clock.clone())
+        .build();
+    cache.insert_blocking(1, 10);
+    assert_eq!(cache.time_left(&1), Some(nanos(u64::MAX - 10)));
+    cache.remove_blocking(&1);
+    clock.set(nanos(20));
+    cache.insert_blocking(2, 20);
+    clock.set(Duration::MAX);
+    assert_eq!(cache.get(&2), Some(20), "no clock can show its end");
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
 fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     let clock = ManualClock::new();
     let cache = own_lifetimes(&clock).maxsize(100_000).shards(1).build();

@@ -52,12 +52,15 @@ where
     V: Clone + DeepSize,
 {
     type Make<K, V> = fn(Builder<K, V>) -> Builder<K, V>;
-    let makes: [(&str, Make<K, V>); 4] = [
+    let makes: [(&str, Make<K, V>); 5] = [
         ("one shard", |builder| builder.shards(1)),
         ("sixteen shards", |builder| builder.shards(16)),
         ("the default", |builder| builder),
         ("with a time to live", |builder| {
             builder.ttl(Duration::from_secs(1)).clock(ManualClock::new())
+        }),
+        ("with a time to idle", |builder| {
+            builder.time_to_idle(Duration::from_secs(1)).clock(ManualClock::new())
         }),
     ];
     for (name, make) in makes {
@@ -155,6 +158,24 @@ fn without_a_measure_the_estimate_leaves_out_what_entries_own() {
     let estimate = counted.cache.stats().total_size_in_memory_bytes as usize;
     let ratio = estimate as f64 / (counted.live() - owned) as f64;
     assert!((0.95..=1.05).contains(&ratio), "{ratio:.3}");
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_while_loads_are_in_flight() {
+    for loads in [1, 200, 20_000] {
+        let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(1).build());
+        let before = live();
+        let mut loads: Vec<_> =
+            (0..loads).map(|n| hand(counted.cache.get_or_insert_with(n, pending))).collect();
+        let futures = live() - before;
+        for load in &mut loads {
+            assert!(poll(load).is_pending());
+        }
+        let live = counted.live() - futures;
+        let estimate = counted.cache.stats().total_size_in_memory_bytes as usize;
+        let ratio = estimate as f64 / live as f64;
+        assert!((0.95..=1.05).contains(&ratio), "{estimate} of {live}: {ratio:.3}");
+    }
 }
 
 #[test]
