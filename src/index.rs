@@ -462,6 +462,35 @@ mod tests {
     }
 
     #[test]
+    fn room_doubles_up_to_what_is_likely_and_then_grows_by_an_eighth() {
+        let mut index = Index::default();
+        let mut rooms = vec![0];
+        for key in 0..190 {
+            index.insert(key, key, incoming("x"), 100);
+            rooms.push(index.stamps().len());
+        }
+        rooms.dedup();
+        // Four times the square root of the share is 40.
+        assert_eq!(rooms, [0, 4, 8, 16, 32, 64, 128, 140, 157, 176, 198]);
+    }
+
+    #[test]
+    fn room_is_made_for_what_entries_have_and_for_nothing_else() {
+        fn room(deadlines: Deadlines, size: Option<usize>) -> [usize; 3] {
+            let mut index = Index::default();
+            for key in 0..100 {
+                index.insert(key, key, Incoming { value: (), deadlines, size }, 100);
+            }
+            assert_eq!(index.stamps().len(), 128);
+            [index.deadlines.capacity(), index.idle_deadlines.capacity(), index.sizes.capacity()]
+        }
+        assert_eq!(room(Deadlines::NONE, None), [0, 0, 0]);
+        assert_eq!(room(Deadlines { fixed: 1, idle: NEVER }, None), [128, 0, 0]);
+        assert_eq!(room(Deadlines { fixed: NEVER, idle: 1 }, None), [0, 128, 0]);
+        assert_eq!(room(Deadlines::NONE, Some(1)), [0, 0, 128]);
+    }
+
+    #[test]
     fn a_stamp_never_goes_back_nor_comes_again() {
         let mut index = Index::default();
         let slot = index.insert(1, 1, incoming("x"), 100);
