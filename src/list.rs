@@ -117,9 +117,10 @@ impl LruList {
     ///
     /// Leaves its sample in the run, which has the room for it.
     fn threshold(&mut self, stamps: &[AtomicU64]) -> Stamp {
-        const NEWEST: Stamp = stamp::VACANT - 1;
+        // Whatever is in use, and what is not lies beyond every search.
+        const ALL: Stamp = stamp::VACANT;
         if stamps.len() <= SMALL {
-            return NEWEST;
+            return ALL;
         }
         // Neighbours were often inserted together, so the sample is spread over the whole array.
         let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
@@ -132,7 +133,7 @@ impl LruList {
         let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
         let place = self.run.len() * wanted / stamps.len();
         match self.run.as_mut_slice() {
-            [] => NEWEST,
+            [] => ALL,
             sample => sample.select_nth_unstable_by_key(place, |sampled| sampled.stamp).1.stamp,
         }
     }
