@@ -512,6 +512,40 @@ mod tests {
     }
 
     #[test]
+    fn room_doubles_up_to_what_is_likely_and_then_grows_by_an_eighth() {
+        let mut index = Index::default();
+        let mut rooms = vec![0];
+        for key in 0..190 {
+            index.insert(key, key, incoming("x"), 100);
+            rooms.push(index.stamps().len());
+        }
+        rooms.dedup();
+        // Four times the square root of the share is 40.
+        assert_eq!(rooms, [0, 4, 8, 16, 32, 64, 128, 140, 157, 176, 198]);
+    }
+
+    #[test]
+    fn room_is_made_for_what_entries_have_and_for_nothing_else() {
+        fn room(extras: Extras) -> [usize; 4] {
+            let mut index = Index::default();
+            for key in 0..100 {
+                index.insert(key, key, Incoming { value: (), extras }, 100);
+            }
+            assert_eq!(index.stamps().len(), 128);
+            let Index { deadlines, idle_deadlines, sizes, weights, .. } = index;
+            let deadlines = [deadlines.capacity(), idle_deadlines.capacity()];
+            [deadlines[0], deadlines[1], sizes.capacity(), weights.capacity()]
+        }
+        let expiring =
+            |fixed, idle| Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE };
+        assert_eq!(room(Extras::NONE), [0, 0, 0, 0]);
+        assert_eq!(room(expiring(1, NEVER)), [128, 0, 0, 0]);
+        assert_eq!(room(expiring(NEVER, 1)), [0, 128, 0, 0]);
+        assert_eq!(room(Extras { size: Some(1), ..Extras::NONE }), [0, 0, 128, 0]);
+        assert_eq!(room(Extras { weight: Some(1), ..Extras::NONE }), [0, 0, 0, 128]);
+    }
+
+    #[test]
     fn a_stamp_never_goes_back_nor_comes_again() {
         let mut index = Index::default();
         let slot = index.insert(1, 1, incoming("x"), 100);

@@ -117,9 +117,10 @@ impl LruList {
     ///
     /// Leaves its sample in the run, which has the room for it.
     fn threshold(&mut self, stamps: &[AtomicU64]) -> Stamp {
-        const NEWEST: Stamp = stamp::VACANT - 1;
+        // Whatever is in use, and what is not lies beyond every search.
+        const ALL: Stamp = stamp::VACANT;
         if stamps.len() <= SMALL {
-            return NEWEST;
+            return ALL;
         }
         // Neighbours were often inserted together, so the sample is spread over the whole array.
         let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
@@ -132,7 +133,7 @@ impl LruList {
         let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
         let place = self.run.len() * wanted / stamps.len();
         match self.run.as_mut_slice() {
-            [] => NEWEST,
+            [] => ALL,
             sample => sample.select_nth_unstable_by_key(place, |sampled| sampled.stamp).1.stamp,
         }
     }
@@ -214,6 +215,32 @@ mod tests {
         assert_eq!(list.oldest(&stamps), None);
         list.search(&stamps, stamp::VACANT);
         assert_eq!(list.oldest(&stamps), Some(50));
+    }
+
+    #[test]
+    fn a_pass_over_a_large_shard_collects_about_a_quarter_of_its_entries() {
+        for vacant in [0, 1, 5_001, 9_000] {
+            let mut of: Vec<Stamp> = (0..10_007).map(|slot| slot * 7_919 % 10_007 + 1).collect();
+            of[..vacant].fill(stamp::VACANT);
+            let mut list = LruList::default();
+            list.search(&stamps(of.iter().copied()), stamp::of_write(1_000_000));
+            let share = list.run.len() as f64 / (of.len() - vacant) as f64;
+            assert!((0.15..0.4).contains(&share), "{share} of those beside {vacant} vacant ones");
+        }
+    }
+
+    #[test]
+    fn what_is_lent_for_a_search_counts_as_allocated() {
+        let stamps = stamps(1..=100);
+        let mut list = LruList::default();
+        list.search(&stamps, stamp::VACANT);
+        let allocated = list.heap_size();
+        assert!(allocated >= 100 * size_of::<Candidate>());
+        assert_eq!(list.oldest(&stamps), Some(0));
+        let mut lent = list.lend();
+        assert_eq!(list.heap_size(), allocated);
+        assert_eq!(list.oldest(&stamps), None);
+        assert_eq!(lent.oldest(&stamps), Some(0), "what was found is still known");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod stage;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -219,6 +220,49 @@ fn a_waker_that_drops_another_waiter_when_it_is_woken_does_not_deadlock() {
         drop(leader);
         assert_eq!(poll(&mut waiter), Poll::Ready(3));
     });
+}
+
+#[test]
+fn a_waiter_that_is_dropped_leaves_no_waker_behind() {
+    struct Counted;
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+    let cache = Cache::new(10);
+    let mut leader = hand(cache.get_or_insert_with(1, pending::<u32>));
+    assert!(poll(&mut leader).is_pending());
+    let counted = Arc::new(Counted);
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 2));
+    let waker = Waker::from(Arc::clone(&counted));
+    assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&counted), 2, "the flight has one");
+    drop(waiter);
+    assert_eq!(Arc::strong_count(&counted), 1);
+    drop(leader);
+}
+
+#[test]
+fn a_panic_of_a_waker_goes_on_to_who_woke_it_once_all_others_are_woken() {
+    let cache = Cache::new(10);
+    let mut leader = hand(cache.get_or_insert_with(1, pending::<u32>));
+    assert!(poll(&mut leader).is_pending());
+    let woken = Arc::new(AtomicBool::new(false));
+    let of_waker = Arc::clone(&woken);
+    let wakers = [
+        on_wake(|| panic!("the first")),
+        on_wake(|| panic!("the second")),
+        on_wake(move || of_waker.store(true, Ordering::Relaxed)),
+    ];
+    let mut waiters: Vec<_> =
+        wakers.iter().map(|_| hand(cache.get_or_insert_with(1, async || 2))).collect();
+    for (waiter, waker) in waiters.iter_mut().zip(&wakers) {
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    let payload = catch_unwind(AssertUnwindSafe(|| drop(leader))).unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"the first"));
+    assert!(woken.load(Ordering::Relaxed));
+    assert_eq!(now(join_all(waiters)), [2, 2, 2]);
 }
 
 executors! {

@@ -185,6 +185,24 @@ fn in_a_full_cache_an_expired_entry_of_another_shard_goes_before_a_live_one_of_a
 }
 
 #[test]
+fn an_entry_without_an_end_takes_none_over_from_the_one_whose_room_it_has() {
+    let clock = ManualClock::new();
+    let cache = AsyncLru::<u32, u32>::builder()
+        .time_to_idle(nanos(u64::MAX - 10))
+        .shards(1)
+        .clock(clock.clone())
+        .build();
+    cache.insert_blocking(1, 10);
+    assert_eq!(cache.time_left(&1), Some(nanos(u64::MAX - 10)));
+    cache.remove_blocking(&1);
+    clock.set(nanos(20));
+    cache.insert_blocking(2, 20);
+    clock.set(Duration::MAX);
+    assert_eq!(cache.get(&2), Some(20), "no clock can show its end");
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
 fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     let clock = ManualClock::new();
     let cache = own_lifetimes(&clock).maxsize(100_000).shards(1).build();
@@ -201,6 +219,29 @@ fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     }
     assert_eq!(cache.stats().expirations, 20_000);
     let _ = cache.validate();
+}
+
+#[test]
+fn a_load_takes_the_place_of_the_expired_entry_of_its_key_among_many_that_have_expired() {
+    // More than one write frees, and none of them has a deadline but the one that uses put off.
+    for key in 0..20 {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder()
+            .time_to_idle(nanos(10))
+            .shards(1)
+            .clock(clock.clone())
+            .build();
+        for key in 0..20 {
+            cache.insert_blocking(key, 0);
+        }
+        clock.advance(nanos(10));
+        assert_eq!(now(cache.get_or_insert_with(key, async || 1)), 1);
+        assert_eq!(cache.get(&key), Some(1));
+        assert_eq!(cache.validate(), 0);
+        assert_eq!(cache.remove_blocking(&key), Some(1));
+        assert_eq!(cache.get(&key), None);
+        assert_eq!(cache.validate(), 0);
+    }
 }
 
 /// What a cache is asked to do.

@@ -15,7 +15,7 @@ fn a_large_single_shard_evicts_in_the_exact_order_of_use() {
         let key = use_ * 3_571 % SIZE;
         assert!(cache.get(&key).is_some());
     }
-    order.sort_by_key(|key| (0..SIZE).position(|use_| use_ * 3_571 % SIZE == *key));
+    order.sort_by_cached_key(|key| (0..SIZE).position(|use_| use_ * 3_571 % SIZE == *key));
     assert_eq!(cache.keys(), order);
     for (new, victim) in (SIZE..).zip(order) {
         assert!(cache.contains_key(&victim));

@@ -52,12 +52,15 @@ where
     V: Clone + DeepSize,
 {
     type Make<K, V> = fn(Builder<K, V>) -> Builder<K, V>;
-    let makes: [(&str, Make<K, V>); 4] = [
+    let makes: [(&str, Make<K, V>); 5] = [
         ("one shard", |builder| builder.shards(1)),
         ("sixteen shards", |builder| builder.shards(16)),
         ("the default", |builder| builder),
         ("with a time to live", |builder| {
             builder.ttl(Duration::from_secs(1)).clock(ManualClock::new())
+        }),
+        ("with a time to idle", |builder| {
+            builder.time_to_idle(Duration::from_secs(1)).clock(ManualClock::new())
         }),
     ];
     for (name, make) in makes {
@@ -155,6 +158,65 @@ fn without_a_measure_the_estimate_leaves_out_what_entries_own() {
     let estimate = counted.cache.stats().total_size_in_memory_bytes as usize;
     let ratio = estimate as f64 / (counted.live() - owned) as f64;
     assert!((0.95..=1.05).contains(&ratio), "{ratio:.3}");
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_while_loads_are_in_flight() {
+    for loads in [1, 200, 20_000] {
+        let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(1).build());
+        let before = live();
+        let mut loads: Vec<_> =
+            (0..loads).map(|n| hand(counted.cache.get_or_insert_with(n, pending))).collect();
+        let futures = live() - before;
+        for load in &mut loads {
+            assert!(poll(load).is_pending());
+        }
+        let live = counted.live() - futures;
+        let estimate = counted.cache.stats().total_size_in_memory_bytes as usize;
+        let ratio = estimate as f64 / live as f64;
+        assert!((0.95..=1.05).contains(&ratio), "{estimate} of {live}: {ratio:.3}");
+    }
+}
+
+/// Asserts that the estimate grows by just as many bytes as `work` allocates, and returns how many.
+#[track_caller]
+fn growth<K, V>(counted: &Counted<K, V>, work: impl FnOnce(&AsyncLru<K, V>)) -> usize {
+    let estimate = || counted.cache.stats().total_size_in_memory_bytes as usize;
+    let before = (counted.live(), estimate());
+    work(&counted.cache);
+    let grown = counted.live() - before.0;
+    assert_eq!(estimate() - before.1, grown);
+    grown
+}
+
+#[test]
+fn the_estimate_counts_what_lifetimes_of_every_length_take() {
+    let clock = ManualClock::new();
+    let counted = Counted::new(|| {
+        let builder = AsyncLru::<u64, u64>::builder().shards(1).clock(clock);
+        builder.expiry(|_, nanos| (*nanos > 0).then(|| Duration::from_nanos(*nanos))).build()
+    });
+    for key in 0..4 {
+        counted.cache.insert_blocking(key, 0);
+    }
+    for (key, lifetime) in [(3, 1 << 60), (0, 1 << 30), (1, 1 << 10), (2, 1)] {
+        let grown =
+            growth(&counted, |cache| assert_eq!(cache.insert_blocking(key, lifetime), Some(0)));
+        assert!(grown > 0, "for one of {lifetime} ns");
+    }
+    let again = growth(&counted, |cache| assert!(cache.insert_blocking(2, 1).is_some()));
+    assert_eq!(again, 0);
+}
+
+#[test]
+fn the_estimate_counts_what_many_reads_take() {
+    let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(64).build());
+    counted.cache.insert_blocking(1, 10);
+    let read = |cache: &AsyncLru<u64, u64>| {
+        (0..1_000).for_each(|_| assert_eq!(cache.get(&1), Some(10)));
+    };
+    assert!(growth(&counted, read) > 0);
+    assert_eq!(growth(&counted, read), 0);
 }
 
 #[test]

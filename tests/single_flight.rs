@@ -343,6 +343,34 @@ fn a_loader_may_use_the_cache_for_other_keys() {
 }
 
 #[test]
+fn callers_from_outside_may_wait_for_any_of_many_loads_within_one_another() {
+    const DEPTH: u32 = 20;
+
+    /// A call whose load asks for the next key, up to the last one's, which waits at the gate.
+    fn nested<'a>(cache: &'a Cache, gate: &'a Gate, key: u32) -> Hand<'a, u32> {
+        hand(cache.get_or_insert_with(key, async move || {
+            if key == DEPTH { at(gate, 0).await } else { nested(cache, gate, key + 1).await + 1 }
+        }))
+    }
+
+    let cache = Cache::new(100);
+    let gate = Gate::new();
+    let mut outermost = nested(&cache, &gate, 1);
+    for _ in 0..2 {
+        assert!(poll(&mut outermost).is_pending());
+    }
+    let mut waiters: Vec<_> = (1..=DEPTH)
+        .map(|key| hand(cache.get_or_insert_with(key, async || unreachable!())))
+        .collect();
+    assert!(waiters.iter_mut().all(|waiter| poll(waiter).is_pending()));
+    gate.open();
+    assert_eq!(poll(&mut outermost), Poll::Ready(DEPTH - 1));
+    let values: Vec<u32> = (0..DEPTH).rev().collect();
+    assert_eq!(now(join_all(waiters)), values);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
 fn the_future_of_a_call_stays_small() {
     let cache = Cache::new(10);
     let bytes = [1_u8; 64];
