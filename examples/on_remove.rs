@@ -1,4 +1,4 @@
-//! Sessions that are closed when they leave the cache, by a task that hears of them through a channel.
+//! Connections that are closed when they leave the cache, by a task that hears of them through a channel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,61 +6,61 @@ use std::time::Duration;
 use async_lru::{AsyncLru, ManualClock, RemovalCause};
 use tokio::sync::mpsc;
 
-/// A session with another service.
-struct Session {
+/// A connection to another service.
+struct Connection {
     user: String,
 }
 
 /// Tells the other service, which takes its time.
-async fn close(session: &Session) {
+async fn close(connection: &Connection) {
     tokio::time::sleep(Duration::from_millis(2)).await;
-    println!("closed the session of {}", session.user);
+    println!("closed the connection of {}", connection.user);
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let (removals, mut removed) = mpsc::unbounded_channel();
     let clock = ManualClock::new();
-    let sessions = AsyncLru::<String, Arc<Session>>::builder()
+    let connections = AsyncLru::<String, Arc<Connection>>::builder()
         .maxsize(2)
         .shards(1)
         .ttl(Duration::from_secs(60))
         .clock(clock.clone())
-        // The listener is short: whoever makes a session leave waits for it.
-        .on_remove(move |_user, session, cause| {
+        // The listener is short: whoever makes a connection leave waits for it.
+        .on_remove(move |_user, connection, cause| {
             // Fails once the task is gone, and then nobody wants to know.
-            let _ = removals.send((session, cause));
+            let _ = removals.send((connection, cause));
         })
         .build();
 
     let closing = tokio::spawn(async move {
         let mut closed = Vec::new();
-        while let Some((session, cause)) = removed.recv().await {
-            close(&session).await;
-            closed.push((session.user.clone(), cause));
+        while let Some((connection, cause)) = removed.recv().await {
+            close(&connection).await;
+            closed.push((connection.user.clone(), cause));
         }
         closed
     });
 
     let open = async |user: &str| {
-        let session = async || Arc::new(Session { user: user.to_owned() });
-        sessions.get_or_insert_with_ref(user, session).await
+        let connection = async || Arc::new(Connection { user: user.to_owned() });
+        connections.get_or_insert_with_ref(user, connection).await
     };
     open("ann").await;
     open("bob").await;
-    // In a full cache the session used least recently has to go.
+    // In a full cache the connection used least recently has to go.
     open("eve").await;
     // The caller gets a clone of what is removed, here of an `Arc`.
-    let bob = sessions.remove("bob").await;
-    assert!(bob.is_some_and(|session| session.user == "bob"));
+    let bob = connections.remove("bob").await;
+    assert!(bob.is_some_and(|connection| connection.user == "bob"));
     clock.advance(Duration::from_secs(60));
-    assert_eq!(sessions.purge_expired().await, 1);
+    assert_eq!(connections.purge_expired().await, 1);
     open("dan").await;
     // What a dropped cache holds is not reported: so it is cleared first.
-    sessions.clear().await;
+    connections.clear().await;
 
     // With the cache goes the listener, with it the channel, and the task ends.
-    drop(sessions);
+    drop(connections);
     let closed = closing.await.expect("it does not panic");
     let expected = [
         ("ann", RemovalCause::Capacity),
