@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::budget::Cost;
 use crate::index::Extras;
-use crate::ledger::Limits;
+use crate::ledger::{Ledger, Limits};
 use crate::lifetime::Deadlines;
 
 /// A user's way to tell the bytes of a key and its value.
@@ -82,6 +83,11 @@ impl Appraisal {
     /// Whether the entry lives at all.
     pub(crate) fn lets_live(&self) -> bool {
         self.lifetime != Some(Duration::ZERO)
+    }
+
+    /// What the entry will take.
+    pub(crate) fn cost(&self, ledger: &Ledger) -> Cost {
+        ledger.cost(self.weight.unwrap_or(0), self.size.unwrap_or(0))
     }
 
     /// What the cache keeps of it with the entry.

@@ -39,7 +39,8 @@ impl<K, V> Entry<K, V> {
 /// What an entry brings along besides its key.
 pub(crate) struct Incoming<V> {
     pub(crate) value: V,
-    pub(crate) extras: Extras,
+    /// `None` for [`Extras::NONE`], which most caches have of all entries.
+    pub(crate) extras: Option<Extras>,
 }
 
 /// What few caches keep of an entry.
@@ -53,7 +54,7 @@ pub(crate) struct Extras {
 }
 
 impl Extras {
-    pub(crate) const NONE: Self = Self { deadlines: Deadlines::NONE, size: None, weight: None };
+    const NONE: Self = Self { deadlines: Deadlines::NONE, size: None, weight: None };
 }
 
 /// A table from key to slot, and what each slot holds.
@@ -359,9 +360,9 @@ impl<K, V> Index<K, V> {
     }
 
     #[inline]
-    fn set_extras(&mut self, slot: usize, extras: Extras) {
-        if self.has_deadlines() || extras != Extras::NONE {
-            self.set_some_extras(slot, extras);
+    fn set_extras(&mut self, slot: usize, extras: Option<Extras>) {
+        if extras.is_some() || self.has_deadlines() {
+            self.set_some_extras(slot, extras.unwrap_or(Extras::NONE));
         }
     }
 
@@ -450,11 +451,11 @@ mod tests {
     fn incoming(value: &str) -> Incoming<String> {
         Incoming {
             value: value.to_owned(),
-            extras: Extras {
+            extras: Some(Extras {
                 deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
                 size: Some(value.len()),
                 weight: None,
-            },
+            }),
         }
     }
 
@@ -526,7 +527,7 @@ mod tests {
 
     #[test]
     fn room_is_made_for_what_entries_have_and_for_nothing_else() {
-        fn room(extras: Extras) -> [usize; 4] {
+        fn room(extras: Option<Extras>) -> [usize; 4] {
             let mut index = Index::default();
             for key in 0..100 {
                 index.insert(key, key, Incoming { value: (), extras }, 100);
@@ -537,12 +538,13 @@ mod tests {
             [deadlines[0], deadlines[1], sizes.capacity(), weights.capacity()]
         }
         let expiring =
-            |fixed, idle| Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE };
-        assert_eq!(room(Extras::NONE), [0, 0, 0, 0]);
+            |fixed, idle| Some(Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE });
+        assert_eq!(room(None), [0, 0, 0, 0]);
+        assert_eq!(room(Some(Extras::NONE)), [0, 0, 0, 0]);
         assert_eq!(room(expiring(1, NEVER)), [128, 0, 0, 0]);
         assert_eq!(room(expiring(NEVER, 1)), [0, 128, 0, 0]);
-        assert_eq!(room(Extras { size: Some(1), ..Extras::NONE }), [0, 0, 128, 0]);
-        assert_eq!(room(Extras { weight: Some(1), ..Extras::NONE }), [0, 0, 0, 128]);
+        assert_eq!(room(Some(Extras { size: Some(1), ..Extras::NONE })), [0, 0, 128, 0]);
+        assert_eq!(room(Some(Extras { weight: Some(1), ..Extras::NONE })), [0, 0, 0, 128]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use crate::appraisal::Appraisal;
 use crate::budget::{Budget, Cost};
 use crate::counters::Counters;
 use crate::sync::{AtomicU64, Mutex};
@@ -111,14 +110,9 @@ impl Ledger {
         self.burden.is_some()
     }
 
-    /// What an entry takes of which this was found out.
-    pub(crate) fn cost(&self, appraisal: &Appraisal) -> Cost {
-        self.cost_of(appraisal.weight.unwrap_or(0), appraisal.size.unwrap_or(0))
-    }
-
     /// What an entry takes that weighs and measures so much.
     #[inline]
-    pub(crate) fn cost_of(&self, weight: u64, size: usize) -> Cost {
+    pub(crate) fn cost(&self, weight: u64, size: usize) -> Cost {
         match &self.burden {
             None => Cost::ENTRY,
             Some(burden) => Cost {

@@ -237,11 +237,11 @@ impl<K, V> Taken<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Extras, Incoming};
+    use crate::index::Incoming;
 
     fn entry(number: u32) -> Entry<u32, u32> {
         let mut index = Index::default();
-        let new = Incoming { value: number, extras: Extras::NONE };
+        let new = Incoming { value: number, extras: None };
         let slot = index.insert(0, number, new, 1);
         index.remove(slot)
     }

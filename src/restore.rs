@@ -43,7 +43,7 @@ impl<'a, K: Hash + Eq, V> Restore<'a, K, V> {
             .filter(|entry| entry.appraisal.lets_live())
             .filter(|entry| store.peek(entry.hash, &entry.key, |_| ()).is_none())
             .filter(|entry| {
-                let cost = store.ledger.cost(&entry.appraisal);
+                let cost = entry.appraisal.cost(&store.ledger);
                 let fits = cost.fits(room);
                 if fits {
                     room = room.beyond(cost);

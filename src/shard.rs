@@ -18,7 +18,7 @@ pub(crate) use self::restore::Returning;
 use self::state::State;
 pub(crate) use self::state::{Cleared, Expired, Purged, Removed, Written};
 use self::submission::Found;
-pub(crate) use self::submission::{Departed, Origin, Submission};
+pub(crate) use self::submission::{Departed, Fate, Origin, Submission};
 pub(crate) use self::update::Fenced;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
@@ -182,7 +182,7 @@ impl<K, V> Shard<K, V> {
     {
         let state = &*self.locked();
         let seat = submission.seat(&state.flights);
-        let cost = submission.cost().unwrap_or_default();
+        let cost = submission.cost(ledger).unwrap_or_default();
         let latest = self.latest.load(Ordering::Relaxed);
         let now = submission.now().map_or(latest, |now| now.max(latest));
         match submission.find(seat.as_ref(), &state.index, &state.flights) {
@@ -522,14 +522,13 @@ impl<K: Eq, V> Shard<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Extras, Incoming};
+    use crate::index::Incoming;
     use crate::ledger::Ledger;
 
     fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
         let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
-        let new = Incoming { value: 10, extras: Extras::NONE };
-        let mut submission =
-            Submission::new(1, Origin::Caller(Some(1)), new, Some(Cost::ENTRY), None);
+        let new = Incoming { value: 10, extras: None };
+        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
         let written = shard.write(&mut submission, ledger, &mut ledger.room(), Patience::Try);
         assert_eq!(written, Some(Written::Done));
         shard

@@ -20,7 +20,7 @@ use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
 use crate::removal::{Listener, RemovalCause};
 use crate::shard::{
-    Departed, Expired, Origin, Purged, Removed, Returning, Shard, Submission, Written,
+    Departed, Expired, Fate, Origin, Purged, Removed, Returning, Shard, Submission, Written,
 };
 use crate::sync::AtomicU64;
 
@@ -156,9 +156,10 @@ impl<K, V> Store<K, V> {
     ) -> Submission<K, V> {
         let now = self.lifetimes.now();
         let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
-        let extras = appraisal.extras(now.map_or(Deadlines::NONE, deadlines));
-        let cost = appraisal.lets_live().then(|| self.ledger.cost(&appraisal));
-        Submission::new(hash, origin, Incoming { value, extras }, cost, now)
+        let extras = (now.is_some() || self.scales.are_used())
+            .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
+        let fate = if appraisal.lets_live() { Fate::Lives } else { Fate::Dies };
+        Submission::new(hash, origin, Incoming { value, extras }, fate, now)
     }
 
     /// Publishes an entry once nobody stands in its way, leaving the thread to other tasks.
@@ -254,7 +255,7 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
-        let Some((now, cost)) = submission.now().zip(submission.cost()) else { return };
+        let Some((now, cost)) = submission.now().zip(submission.cost(&self.ledger)) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
             return;

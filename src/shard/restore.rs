@@ -61,13 +61,13 @@ impl<K, V> State<K, V> {
             room.inherit(self.cost(slot, ledger));
             self.expire_from(slot, ledger, departed);
         }
-        let cost = ledger.cost(&entry.appraisal);
+        let cost = entry.appraisal.cost(ledger);
         if !room.reserve(cost) {
             return Err(entry);
         }
         room.fill(cost);
         let Returning { hash, key, value, appraisal } = entry;
-        let new = Incoming { value, extras: appraisal.extras(deadlines) };
+        let new = Incoming { value, extras: Some(appraisal.extras(deadlines)) };
         let slot = self.index.get_mut().insert(hash, key, new, self.share);
         self.file(slot);
         self.watchers.note(slot);

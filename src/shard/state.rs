@@ -158,7 +158,7 @@ impl<K, V> State<K, V> {
             Found::Entry(slot) => Some(slot),
             Found::Nothing => None,
         };
-        let Some(cost) = submission.cost().filter(|cost| ledger.could_hold(*cost)) else {
+        let Some(cost) = submission.cost(ledger).filter(|cost| ledger.could_hold(*cost)) else {
             submission.fence(seat.as_ref(), &mut self.flights);
             submission.turn_away(seat, &mut self.flights);
             if let Some(slot) = slot {
@@ -240,7 +240,7 @@ impl<K, V> State<K, V> {
 
     /// What the entry in `slot` takes.
     pub(super) fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
-        ledger.cost_of(self.index.weight(slot), self.index.size(slot))
+        ledger.cost(self.index.weight(slot), self.index.size(slot))
     }
 
     /// Gives the entry what it takes, out of the room and of what was there before.

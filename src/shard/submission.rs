@@ -6,14 +6,16 @@ use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Incoming, Index, Slot};
+use crate::ledger::Ledger;
 use crate::outbox::{Notice, Outbox, Taken};
 use crate::removal::RemovalCause;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
+    /// The first entry that was evicted.
     evicted: Option<Entry<K, V>>,
-    /// Entries that have expired, and those that were evicted before the last one.
+    /// Entries that have expired, and others that were evicted.
     others: Vec<Entry<K, V>>,
     /// A key and its value that were kept out.
     turned_away: Option<(Option<FlightKey<K>>, Option<V>)>,
@@ -26,8 +28,8 @@ impl<K, V> Departed<K, V> {
     #[inline]
     pub(super) fn keep(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
         match cause {
-            // Mostly the only one, which takes no vector.
-            RemovalCause::Capacity => self.others.extend(self.evicted.replace(entry)),
+            // Mostly the only one, for which no vector is made.
+            RemovalCause::Capacity if self.evicted.is_none() => self.evicted = Some(entry),
             _ => self.others.push(entry),
         }
     }
@@ -57,6 +59,14 @@ pub(crate) enum Origin<K> {
     Flight(Ticket),
 }
 
+/// Whether an entry has any time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lives,
+    /// It is not kept, but its value wins over what is there and on its way.
+    Dies,
+}
+
 /// What there is of a submission's key.
 pub(super) enum Found {
     Entry(Slot),
@@ -71,8 +81,7 @@ pub(crate) struct Submission<K, V> {
     origin: Origin<K>,
     /// `None` once the entry is in or kept out.
     new: Option<Incoming<V>>,
-    /// What the entry will take; `None` if it has no time to live.
-    cost: Option<Cost>,
+    fate: Fate,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
     /// The live entry that was there before.
@@ -87,12 +96,12 @@ impl<K, V> Submission<K, V> {
         hash: u64,
         origin: Origin<K>,
         new: Incoming<V>,
-        cost: Option<Cost>,
+        fate: Fate,
         now: Option<Nanos>,
     ) -> Self {
         let departed = Departed::default();
         let new = Some(new);
-        Self { hash, origin, new, cost, now, replaced: None, arrival: None, departed }
+        Self { hash, origin, new, fate, now, replaced: None, arrival: None, departed }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -104,13 +113,22 @@ impl<K, V> Submission<K, V> {
     }
 
     /// What the entry will take, if it has any time to live.
-    pub(crate) fn cost(&self) -> Option<Cost> {
-        self.cost
+    #[inline]
+    pub(crate) fn cost(&self, ledger: &Ledger) -> Option<Cost> {
+        match self.fate {
+            Fate::Dies => None,
+            Fate::Lives => {
+                let extras = self.new.as_ref().and_then(|new| new.extras);
+                let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
+                Some(ledger.cost(weight.unwrap_or(0), size.unwrap_or(0)))
+            }
+        }
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        self.new.as_ref().map_or(NEVER, |new| new.extras.deadlines.soonest())
+        let extras = self.new.as_ref().and_then(|new| new.extras);
+        extras.map_or(NEVER, |extras| extras.deadlines.soonest())
     }
 
     /// Where to put what makes room for the entry.
@@ -194,8 +212,10 @@ impl<K, V> Submission<K, V> {
     /// Takes the value; `now` is the time of publication as the shard knows it.
     pub(super) fn take_value(&mut self, now: Option<Nanos>) -> Incoming<V> {
         let mut new = self.new.take().expect("an entry goes in once");
-        let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
-        new.extras.deadlines = new.extras.deadlines.put_off(late);
+        if let Some(extras) = &mut new.extras {
+            let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
+            extras.deadlines = extras.deadlines.put_off(late);
+        }
         new
     }
 

@@ -66,11 +66,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::budget::Cost;
-    use crate::index::{Extras, Incoming};
+    use crate::index::Incoming;
     use crate::patience::Patience;
     use crate::pins::Pins;
-    use crate::shard::{Origin, Submission, Written};
+    use crate::shard::{Fate, Origin, Submission, Written};
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose
     /// to its writer.
@@ -82,9 +81,8 @@ mod tests {
             unreachable!("there is no flight to join")
         };
         assert!(matches!(shard.start_update(1, ticket, None), Ok(None)));
-        let new = Incoming { value: 10, extras: Extras::NONE };
-        let mut submission =
-            Submission::new(1, Origin::Caller(Some(1)), new, Some(Cost::ENTRY), None);
+        let new = Incoming { value: 10, extras: None };
+        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
         let written = shard.write(&mut submission, &ledger, &mut ledger.room(), Patience::Try);
         assert_eq!(written, Some(Written::Done));
         assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
