@@ -359,6 +359,7 @@ impl<K, V> Shard<K, V> {
     /// used entries; `None` if somebody else searches those and `patience` is short.
     ///
     /// The submission keeps its key and value until the entry is in.
+    #[inline]
     pub(crate) fn write(
         &self,
         submission: &mut Submission<K, V>,

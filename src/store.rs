@@ -255,7 +255,8 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
-        let Some((now, cost)) = submission.now().zip(submission.cost(&self.ledger)) else { return };
+        let Some(now) = submission.now() else { return };
+        let Some(cost) = submission.cost(&self.ledger) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
             return;

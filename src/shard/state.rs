@@ -200,11 +200,10 @@ impl<K, V> State<K, V> {
         if room.reserve(cost) {
             return Ok(Place::Room);
         }
-        if self.index.is_empty() {
-            return Err(Written::NeedsRoom);
-        }
-        match self.order.lru.oldest(self.index.stamps()) {
+        let index = &*self.index;
+        match self.order.lru.oldest(index.stamps()) {
             Some(victim) => Ok(Place::InsteadOf(victim)),
+            None if index.is_empty() => Err(Written::NeedsRoom),
             None => Err(Written::NeedsVictim),
         }
     }
@@ -268,6 +267,7 @@ impl<K, V> State<K, V> {
         ledger: &Ledger,
     ) {
         let new = submission.take_value(now);
+        let may_expire = new.extras.is_some();
         let slot = match place {
             Place::Same(slot) => {
                 self.order.expiry.remove(slot);
@@ -291,7 +291,9 @@ impl<K, V> State<K, V> {
                 victim
             }
         };
-        self.file(slot);
+        if may_expire {
+            self.file(slot);
+        }
         self.watchers.note(slot);
     }
 

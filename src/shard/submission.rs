@@ -158,6 +158,7 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Looks for an entry of the key.
+    #[inline]
     pub(super) fn find(
         &self,
         seat: Option<&Seat>,
@@ -187,6 +188,7 @@ impl<K, V> Submission<K, V> {
 
     /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry
     /// or an update does.
+    #[inline]
     pub(super) fn fence(&self, seat: Option<&Seat>, flights: &mut Flights<K, V>)
     where
         K: Eq,
@@ -201,6 +203,7 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Takes the key, ending the flight that it comes from.
+    #[inline]
     pub(super) fn take_key(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) -> K {
         match (&mut self.origin, seat) {
             (_, Some(seat)) => self.end_flight(seat, flights).into_inner(),
@@ -229,6 +232,7 @@ impl<K, V> Submission<K, V> {
         self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
     }
 
+    #[inline]
     fn end_flight(&mut self, seat: Seat, flights: &mut Flights<K, V>) -> FlightKey<K> {
         let (key, arrival) = flights.remove(seat).end();
         self.arrival = Some(arrival);
