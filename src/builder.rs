@@ -50,6 +50,14 @@ const MAX_SHARDS: usize = 1024;
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
+    settings: Settings<K, V>,
+    hasher: S,
+    extractor: X,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+/// What is set by values of the same types in every builder.
+struct Settings<K, V> {
     maxsize: Option<usize>,
     max_weight: Option<u64>,
     max_bytes: Option<u64>,
@@ -58,14 +66,11 @@ pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
     scales: Scales<K, V>,
     coalescing: Coalescing,
     listener: Option<Listener<K, V>>,
-    hasher: S,
-    extractor: X,
-    types: PhantomData<fn() -> (K, V)>,
 }
 
 impl<K, V> Builder<K, V> {
     pub(crate) fn new() -> Self {
-        Self {
+        let settings = Settings {
             maxsize: None,
             max_weight: None,
             max_bytes: None,
@@ -74,10 +79,9 @@ impl<K, V> Builder<K, V> {
             scales: Scales { measure: None, weigher: None },
             coalescing: Coalescing::On,
             listener: None,
-            hasher: RandomState::new(),
-            extractor: ArgsAsKey,
-            types: PhantomData,
-        }
+        };
+        let hasher = RandomState::new();
+        Self { settings, hasher, extractor: ArgsAsKey, types: PhantomData }
     }
 }
 
@@ -96,7 +100,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn maxsize(mut self, entries: usize) -> Self {
-        self.maxsize = Some(entries.min(MAX_ENTRIES));
+        self.settings.maxsize = Some(entries.min(MAX_ENTRIES));
         self
     }
 
@@ -129,7 +133,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.keys(), [2, 3]);
     /// ```
     pub fn max_weight(mut self, weight: u64) -> Self {
-        self.max_weight = Some(weight);
+        self.settings.max_weight = Some(weight);
         self
     }
 
@@ -155,7 +159,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.stats().current_weight, Some(300));
     /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.scales.weigher = Some(Box::new(weigher));
+        self.settings.scales.weigher = Some(Box::new(weigher));
         self
     }
 
@@ -179,7 +183,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.keys(), [91, 92, 93, 94, 95, 96, 97, 98, 99]);
     /// ```
     pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.max_bytes = Some(bytes);
+        self.settings.max_bytes = Some(bytes);
         self
     }
 
@@ -202,7 +206,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.lifetimes.set_ttl(ttl);
+        self.settings.lifetimes.set_ttl(ttl);
         self
     }
 
@@ -233,7 +237,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn time_to_idle(mut self, idle: Duration) -> Self {
-        self.lifetimes.set_idle(idle);
+        self.settings.lifetimes.set_idle(idle);
         self
     }
 
@@ -265,7 +269,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         mut self,
         lifetime: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
     ) -> Self {
-        self.lifetimes.set_of_entry(Box::new(lifetime));
+        self.settings.lifetimes.set_of_entry(Box::new(lifetime));
         self
     }
 
@@ -296,7 +300,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.keys().len(), 0);
     /// ```
     pub fn ttl_jitter(mut self, share: f64) -> Self {
-        self.lifetimes.set_jitter(share);
+        self.settings.lifetimes.set_jitter(share);
         self
     }
 
@@ -313,7 +317,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.info().shards, 1);
     /// ```
     pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = Some(shards.clamp(1, MAX_SHARDS).next_power_of_two());
+        self.settings.shards = Some(shards.clamp(1, MAX_SHARDS).next_power_of_two());
         self
     }
 
@@ -354,7 +358,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         V: DeepSize,
     {
         let size = |key: &K, value: &V| key.deep_size().saturating_add(value.deep_size());
-        self.scales.measure = Some(Measure::Deep(size));
+        self.settings.scales.measure = Some(Measure::Deep(size));
         self
     }
 
@@ -378,7 +382,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         mut self,
         measure: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
-        self.scales.measure = Some(Measure::With(Box::new(measure)));
+        self.settings.scales.measure = Some(Measure::With(Box::new(measure)));
         self
     }
 
@@ -400,7 +404,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.stats().loads, 2);
     /// ```
     pub fn without_single_flight(mut self) -> Self {
-        self.coalescing = Coalescing::Off;
+        self.settings.coalescing = Coalescing::Off;
         self
     }
 
@@ -454,7 +458,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     where
         V: Clone,
     {
-        self.listener = Some(Listener::new(listener));
+        self.settings.listener = Some(Listener::new(listener));
         self
     }
 
@@ -470,7 +474,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.lifetimes.set_clock(Box::new(clock));
+        self.settings.lifetimes.set_clock(Box::new(clock));
         self
     }
 
@@ -524,32 +528,22 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
     fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
-        let Self { maxsize, max_weight, max_bytes, lifetimes, shards, scales, .. } = self;
-        let Self { coalescing, listener, hasher, extractor, types, .. } = self;
+        let Self { settings, hasher, extractor, types } = self;
         let (hasher, extractor) = change(hasher, extractor);
-        Builder {
-            maxsize,
-            max_weight,
-            max_bytes,
-            lifetimes,
-            shards,
-            scales,
-            coalescing,
-            listener,
-            hasher,
-            extractor,
-            types,
-        }
+        Builder { settings, hasher, extractor, types }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
+        (AsyncLru::from_parts(self.settings.into_store(), self.hasher), self.extractor)
+    }
+}
+
+impl<K, V> Settings<K, V> {
+    fn into_store(self) -> Store<K, V> {
         let limits = self.limits();
-        let shards =
-            self.shards.unwrap_or_else(|| default_shards(self.maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        let Self { lifetimes, scales, coalescing, listener, .. } = self;
-        let scales = scales.for_limits(limits);
-        let store = Store::new(shards, limits, lifetimes, scales, coalescing, listener);
-        (AsyncLru::from_parts(store, self.hasher), self.extractor)
+        let Self { maxsize, lifetimes, shards, scales, coalescing, listener, .. } = self;
+        let shards = shards.unwrap_or_else(|| default_shards(maxsize.unwrap_or(DEFAULT_MAXSIZE)));
+        Store::new(shards, limits, lifetimes, scales.for_limits(limits), coalescing, listener)
     }
 
     /// The bounds, those included that others imply.
@@ -580,10 +574,10 @@ impl<K, V, S> Builder<K, V, S> {
 impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("limits", &self.limits())
-            .field("ttl", &self.lifetimes.ttl())
-            .field("shards", &self.shards)
-            .field("coalescing", &self.coalescing)
+            .field("limits", &self.settings.limits())
+            .field("ttl", &self.settings.lifetimes.ttl())
+            .field("shards", &self.settings.shards)
+            .field("coalescing", &self.settings.coalescing)
             .finish_non_exhaustive()
     }
 }
