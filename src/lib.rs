@@ -25,6 +25,8 @@
 //! - [`Lookup`] tells of one call where its value came from.
 //! - [`AsyncLru::get_or_insert_many`] loads many keys in one go, and
 //!   [`AsyncLru::get_or_insert_detached`] in a flight that outlives the call that started it.
+//! - [`Builder::maxsize`], [`Builder::max_weight`] and [`Builder::max_bytes`] bound the cache, and
+//!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
 //! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
 //!   [`AsyncLru::insert_with_ttl`] says it of one.
 //! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart.
@@ -36,7 +38,8 @@
 //!
 //! # What it promises
 //!
-//! - **Bounded**: never more than `maxsize` entries, and nothing is evicted while there are fewer.
+//! - **Bounded**: never more than `maxsize` entries, nor more weight or bytes than allowed; and nothing
+//!   is evicted while there is room.
 //! - **Exact**: the victim is the least recently used entry, of the cache if it has one shard (by
 //!   default under 512 entries), else of a shard. Reads by different threads with no write between
 //!   them count as simultaneous.
@@ -62,9 +65,9 @@
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
 //! the way of one call, also of a detached one, of one for many keys (`fetch::bulk`) and of an update;
-//! `snapshot` and `restore` copy entries out and take them in, and `sweep` judges them; `store` is all
-//! shards together, with the rules for their `lifetime`s, and `shard` one of them with its lock and its
-//! writer. Under the lock lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
+//! `snapshot` and `restore` copy entries out and take them in, `sweep` judges them, and `shrink` lowers
+//! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and the
+//! rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
 //! expiry, by the timer wheel of `wheel` where deadlines are in no order) and `flight` (loads in
 //! progress), none of which knows the lock of a shard. `pins` let hits read a quiet shard without it.
 //! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`).

@@ -1,6 +1,7 @@
 //! One shard: its locks, the order in which they are taken, and what is read under them.
 
 mod look;
+mod place;
 mod restore;
 mod state;
 mod submission;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use equivalent::Equivalent;
 
+use super::place::Place;
 use super::submission::{Departed, Found, Submission};
 use super::watch::Watchers;
-use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
 use crate::expiry::ExpiryOrder;
-use crate::flight::{Arrival, FlightKey, Flights, Ticket};
+use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
@@ -49,9 +49,6 @@ impl Order {
         Self { lru: LruList::default(), expiry: ExpiryOrder::new() }
     }
 }
-
-/// The most entries that a write evicts before it lets others have the shard.
-const EVICTED_PER_WRITE: usize = 64;
 
 /// How an attempt to write an entry ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,16 +103,6 @@ impl<K, V> Removed<K, V> {
     }
 }
 
-/// Where an entry goes.
-enum Place {
-    /// Where its key is already.
-    Same(Slot),
-    /// Into a room of its own.
-    Room,
-    /// Where the least recently used entry was.
-    InsteadOf(Slot),
-}
-
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
     pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
@@ -159,14 +146,7 @@ impl<K, V> State<K, V> {
             Found::Nothing => None,
         };
         let Some(cost) = submission.cost(ledger).filter(|cost| ledger.could_hold(*cost)) else {
-            submission.fence(seat.as_ref(), &mut self.flights);
-            submission.turn_away(seat, &mut self.flights);
-            if let Some(slot) = slot {
-                let cause = RemovalCause::Replaced;
-                if let Some(old) = self.take_out(slot, cause, now, ledger, submission.departed()) {
-                    submission.displace(old);
-                }
-            }
+            self.refuse(submission, seat, slot, now, ledger);
             return Written::Done;
         };
         let place = match self.find_place(slot, cost, ledger, room, submission.departed()) {
@@ -181,78 +161,25 @@ impl<K, V> State<K, V> {
         Written::Done
     }
 
-    /// Finds a place for an entry of this cost, or makes one; `slot` is where its key is now.
-    fn find_place(
+    /// Keeps an entry out that does not live or can never fit. It wins over what is there of its key, in
+    /// `slot` and on its way, all the same.
+    #[cold]
+    fn refuse(
         &mut self,
+        submission: &mut Submission<K, V>,
+        seat: Option<Seat>,
         slot: Option<Slot>,
-        cost: Cost,
+        now: Option<Nanos>,
         ledger: &Ledger,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Result<Place, Written> {
-        if ledger.weighs() {
-            self.make_room(slot, cost, ledger, room, departed)?;
-            return Ok(slot.map_or(Place::Room, Place::Same));
-        }
-        if let Some(slot) = slot {
-            return Ok(Place::Same(slot));
-        }
-        if room.reserve(cost) {
-            return Ok(Place::Room);
-        }
-        let index = &*self.index;
-        match self.order.lru.oldest(index.stamps()) {
-            Some(victim) => Ok(Place::InsteadOf(victim)),
-            None if index.is_empty() => Err(Written::NeedsRoom),
-            None => Err(Written::NeedsVictim),
-        }
-    }
-
-    /// Evicts entries until what an entry of this cost takes beyond the one in `slot` is in the room.
-    fn make_room(
-        &mut self,
-        slot: Option<Slot>,
-        cost: Cost,
-        ledger: &Ledger,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Result<(), Written> {
-        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, ledger)));
-        if room.reserve(missing) {
-            return Ok(());
-        }
-        if let Some(slot) = slot {
-            // It goes last, and only as the new entry comes.
-            self.index.get_mut().make_newest(slot);
-        }
-        for _ in 0..EVICTED_PER_WRITE {
-            if self.index.len() == usize::from(slot.is_some()) {
-                return Err(Written::NeedsRoom);
-            }
-            self.evict(ledger, room, departed).ok_or(Written::NeedsVictim)?;
-            if room.reserve(missing) {
-                return Ok(());
-            }
-        }
-        Err(Written::Unfinished)
-    }
-
-    /// What the entry in `slot` takes.
-    pub(super) fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
-        ledger.cost(self.index.weight(slot), self.index.size(slot))
-    }
-
-    /// Gives the entry what it takes, out of the room and of what was there before.
-    fn pay(&self, place: &Place, cost: Cost, ledger: &Ledger, room: &mut Room<'_>) {
-        match *place {
-            Place::Same(slot) if ledger.weighs() => {
-                let old = self.cost(slot, ledger);
-                room.fill(cost.beyond(old));
-                ledger.release(old.beyond(cost));
-            }
-            Place::Room => room.fill(cost),
-            // One entry for another.
-            Place::Same(_) | Place::InsteadOf(_) => {}
+    ) where
+        K: Eq,
+    {
+        submission.fence(seat.as_ref(), &mut self.flights);
+        submission.turn_away(seat, &mut self.flights);
+        let Some(slot) = slot else { return };
+        let cause = RemovalCause::Replaced;
+        if let Some(old) = self.take_out(slot, cause, now, ledger, submission.departed()) {
+            submission.displace(old);
         }
     }
 
@@ -468,15 +395,6 @@ impl<K, V> State<K, V> {
             Some(outbox) if !entries.is_empty() => (None, Some(outbox.post_all(entries))),
             _ => (Some(entries), None),
         }
-    }
-
-    /// What all entries take.
-    pub(super) fn total_cost(&self, ledger: &Ledger) -> Cost {
-        if !ledger.weighs() {
-            return Cost { entries: self.index.len() as u64, ..Cost::default() };
-        }
-        let slots = self.index.iter(super::look::EVERY_SLOT).map(|(slot, ..)| slot);
-        slots.map(|slot| self.cost(slot, ledger)).fold(Cost::default(), Cost::plus)
     }
 
     /// Takes out an entry whose time is over.

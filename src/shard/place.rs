@@ -1,0 +1,107 @@
+//! Where an entry goes, and how room is made for it.
+
+use super::look::EVERY_SLOT;
+use super::state::{State, Written};
+use super::submission::Departed;
+use crate::budget::Cost;
+use crate::index::Slot;
+use crate::ledger::{Ledger, Room};
+
+/// The most entries that a write evicts before it lets others have the shard.
+const EVICTED_PER_WRITE: usize = 64;
+
+/// Where an entry goes.
+pub(super) enum Place {
+    /// Where its key is already.
+    Same(Slot),
+    /// Into a room of its own.
+    Room,
+    /// Where the least recently used entry was.
+    InsteadOf(Slot),
+}
+
+impl<K, V> State<K, V> {
+    /// Finds a place for an entry of this cost, or makes one; `slot` is where its key is now.
+    pub(super) fn find_place(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Result<Place, Written> {
+        if ledger.weighs() {
+            self.make_room(slot, cost, ledger, room, departed)?;
+            return Ok(slot.map_or(Place::Room, Place::Same));
+        }
+        if let Some(slot) = slot {
+            return Ok(Place::Same(slot));
+        }
+        if room.reserve(cost) {
+            return Ok(Place::Room);
+        }
+        let index = &*self.index;
+        match self.order.lru.oldest(index.stamps()) {
+            Some(victim) => Ok(Place::InsteadOf(victim)),
+            None if index.is_empty() => Err(Written::NeedsRoom),
+            None => Err(Written::NeedsVictim),
+        }
+    }
+
+    /// Evicts entries until what an entry of this cost takes beyond the one in `slot` is in the room.
+    fn make_room(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        ledger: &Ledger,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Result<(), Written> {
+        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, ledger)));
+        if room.reserve(missing) {
+            return Ok(());
+        }
+        if let Some(slot) = slot {
+            // It goes last, and only as the new entry comes.
+            self.index.get_mut().make_newest(slot);
+        }
+        for _ in 0..EVICTED_PER_WRITE {
+            if self.index.len() == usize::from(slot.is_some()) {
+                return Err(Written::NeedsRoom);
+            }
+            self.evict(ledger, room, departed).ok_or(Written::NeedsVictim)?;
+            if room.reserve(missing) {
+                return Ok(());
+            }
+        }
+        Err(Written::Unfinished)
+    }
+
+    /// What the entry in `slot` takes.
+    pub(super) fn cost(&self, slot: Slot, ledger: &Ledger) -> Cost {
+        ledger.cost(self.index.weight(slot), self.index.size(slot))
+    }
+
+    /// Gives the entry what it takes, out of the room and of what was there before.
+    pub(super) fn pay(&self, place: &Place, cost: Cost, ledger: &Ledger, room: &mut Room<'_>) {
+        match *place {
+            Place::Same(slot) if ledger.weighs() => {
+                let old = self.cost(slot, ledger);
+                room.fill(cost.beyond(old));
+                ledger.release(old.beyond(cost));
+            }
+            Place::Room => room.fill(cost),
+            // One entry for another.
+            Place::Same(_) | Place::InsteadOf(_) => {}
+        }
+    }
+
+    /// What all entries take.
+    pub(super) fn total_cost(&self, ledger: &Ledger) -> Cost {
+        if !ledger.weighs() {
+            return Cost { entries: self.index.len() as u64, ..Cost::default() };
+        }
+        let slots = self.index.iter(EVERY_SLOT).map(|(slot, ..)| slot);
+        slots.map(|slot| self.cost(slot, ledger)).fold(Cost::default(), Cost::plus)
+    }
+}
