@@ -1,11 +1,11 @@
 //! Calls for many keys, which share loads with each other and with calls for one.
 
-use futures_lite::future::poll_once;
+use futures_lite::future::{poll_once, yield_now};
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
 use crate::explore::explore;
-use crate::witness::{Cache, Loads, Mint, builder, number};
+use crate::witness::{Cache, Loads, Mint, Value, builder, number};
 
 const KEYS: usize = 4;
 
@@ -24,9 +24,9 @@ impl Ground {
     }
 
     /// Loads all `keys` at once.
-    async fn load(&self, call: u32, keys: Vec<u32>) -> Vec<(u32, crate::witness::Value)> {
+    async fn load(&self, call: u32, keys: Vec<u32>) -> Vec<(u32, Value)> {
         let _live: Vec<_> = keys.iter().map(|key| self.loads[*key as usize].enter()).collect();
-        futures_lite::future::yield_now().await;
+        yield_now().await;
         keys.into_iter().map(|key| (key, self.mint.value(Self::number_of(key, call)))).collect()
     }
 
@@ -140,6 +140,24 @@ fn a_key_that_the_load_of_another_leaves_out_is_loaded_by_those_who_wait_for_it(
         });
         assert_eq!(one, Ground::number_of(2, 2));
         assert_eq!([1, 2].map(|key| ground.started(key)), [1, 1]);
+        ground.mint.close(cache);
+    });
+}
+
+#[test]
+fn two_calls_whose_loads_leave_out_what_the_other_waits_for_do_not_wait_in_a_circle() {
+    explore(|| {
+        let (cache, ground) = (builder(4).build(), Ground::default());
+        let load = async |missing: Vec<u32>| {
+            drop(ground.load(1, missing).await);
+            None::<(u32, Value)>
+        };
+        scope(|scope| {
+            let other = scope.spawn(|| block_on(cache.get_or_insert_many([1, 2], load)));
+            let empty = block_on(cache.get_or_insert_many([2, 1], load));
+            assert!(empty.is_empty() && other.join().unwrap().is_empty());
+        });
+        assert_eq!((cache.len(), cache.stats().load_failures), (0, 0));
         ground.mint.close(cache);
     });
 }

@@ -1,5 +1,7 @@
 //! Removing by a predicate while others write.
 
+use async_lru::Update;
+use futures_lite::future::yield_now;
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
@@ -76,8 +78,6 @@ fn what_was_loaded_before_a_sweep_is_not_seen_after_it() {
 
 #[test]
 fn an_update_that_began_before_a_sweep_brings_nothing_back() {
-    use async_lru::Update;
-    use futures_lite::future::yield_now;
     explore(|| {
         let (cache, mint, begun) = (builder(2).build(), Mint::default(), Moment::default());
         mint.fill(&cache, [1]);

@@ -1,5 +1,6 @@
 //! Updates of one key, against each other and against everything else that writes it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_lru::Update;
@@ -160,7 +161,7 @@ fn an_update_that_removes_its_key_does_not_remove_what_was_inserted_meanwhile() 
 fn an_update_of_a_detached_load_helps_it_on_and_starts_from_its_value() {
     explore(|| {
         let (cache, ground) = (builder(2).build(), Ground::default());
-        let loads = std::sync::Arc::new(Loads::default());
+        let loads = Arc::new(Loads::default());
         let (left, loaded) = scope(|scope| {
             let left = scope.spawn(|| block_on(ground.add(&cache)));
             let load = || loads.detached(ground.mint.value(7));
