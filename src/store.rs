@@ -287,7 +287,9 @@ impl<K, V> Store<K, V> {
     /// Notes that an entry expires at `deadline`.
     fn expect_expiry(&self, deadline: Nanos) {
         if deadline < self.soonest.load(Ordering::Relaxed) {
-            self.soonest.fetch_min(deadline, Ordering::Relaxed);
+            // In one order with the first look of whoever listens: either that undoes this, and so does
+            // not keep a later entry from ringing, or this rings for it.
+            self.soonest.fetch_min(deadline, Ordering::SeqCst);
             self.bell.ring();
         }
     }
@@ -302,7 +304,7 @@ impl<K, V> Store<K, V> {
     /// Whoever wants to be told of entries that change that listens before.
     pub(crate) fn time_to_expiry(&self) -> Option<Duration> {
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
-        self.soonest.store(NEVER, Ordering::Relaxed);
+        self.soonest.store(NEVER, Ordering::SeqCst);
         let deadlines = self.shards.iter().map(Shard::soonest_deadline);
         let soonest = deadlines.min().unwrap_or(NEVER);
         self.soonest.fetch_min(soonest, Ordering::Relaxed);

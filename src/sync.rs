@@ -97,8 +97,21 @@ mod modelled {
             self.used().fetch_add(value, order)
         }
 
+        pub(crate) fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
+            self.used().fetch_sub(value, order)
+        }
+
         pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
             self.used().fetch_or(value, order)
+        }
+
+        pub(crate) fn fetch_update(
+            &self,
+            set: Ordering,
+            fetch: Ordering,
+            update: impl FnMut(u64) -> Option<u64>,
+        ) -> Result<u64, u64> {
+            self.used().fetch_update(set, fetch, update)
         }
 
         pub(crate) fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
