@@ -89,6 +89,20 @@ struct Settings {
     measuring: Measuring,
     hashing: Hashing,
     without_single_flight: Option<()>,
+    weighing: Option<Weighing>,
+}
+
+/// A bound by weight, and what every entry weighs.
+#[derive(Clone, Copy, Debug)]
+struct Weighing {
+    max: u64,
+    each: u64,
+}
+
+impl Weighing {
+    fn has_room_for(self, entries: usize) -> bool {
+        u128::from(self.each) * entries as u128 <= self.max.into()
+    }
 }
 
 impl Settings {
@@ -122,6 +136,10 @@ impl Settings {
                 Hashing::Shifted(56),
             ]),
             without_single_flight: bytes.pick(&[None, Some(())]),
+            weighing: bytes.pick(&[false, true]).then(|| {
+                let weights = [0, 1, 2, 5, u64::MAX - 1, u64::MAX, any as u64];
+                Weighing { max: bytes.pick(&weights), each: bytes.pick(&weights) }
+            }),
         }
     }
 
@@ -139,6 +157,9 @@ impl Settings {
         if self.without_single_flight.is_some() {
             builder = builder.without_single_flight();
         }
+        if let Some(Weighing { max, each }) = self.weighing {
+            builder = builder.max_weight(max).weigher(move |_, _| each);
+        }
         match self.measuring {
             Measuring::Nothing => builder.build(),
             Measuring::Each(bytes) => builder.measure_with(move |_, _| bytes).build(),
@@ -147,7 +168,11 @@ impl Settings {
     }
 
     fn keeps_entries(&self) -> bool {
-        self.maxsize > 0 && self.ttl != Some(Duration::ZERO)
+        self.maxsize > 0 && self.ttl != Some(Duration::ZERO) && self.has_room_for(1)
+    }
+
+    fn has_room_for(&self, entries: usize) -> bool {
+        entries <= self.maxsize && self.weighing.is_none_or(|bound| bound.has_room_for(entries))
     }
 
     fn assert_kept(&self, cache: &AsyncLru<Key, Value, Hashing>) {
@@ -231,8 +256,10 @@ impl Run {
         let Self { cache, settings, census, written, evictions } = self;
         let stats = cache.stats();
         let len = cache.len();
-        assert!(len <= settings.maxsize);
-        assert!(len == settings.maxsize || stats.evictions <= *evictions, "evicted with room left");
+        assert!(settings.has_room_for(len));
+        let is_full = !settings.has_room_for(len + 1);
+        assert!(is_full || stats.evictions <= *evictions, "evicted with room left");
+        assert!(stats.current_weight <= stats.max_weight);
         *evictions = stats.evictions;
         if settings.keeps_entries() && *evictions == 0 {
             assert_eq!(len, written.len());
