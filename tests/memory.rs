@@ -178,6 +178,51 @@ fn the_estimate_is_within_5_percent_while_loads_are_in_flight() {
     }
 }
 
+/// Asserts that the estimate grows by just as many bytes as `work` allocates, and returns how many.
+#[track_caller]
+fn growth<K, V>(counted: &Counted<K, V>, work: impl FnOnce(&AsyncLru<K, V>)) -> usize {
+    let estimate = || counted.cache.stats().total_size_in_memory_bytes as usize;
+    let before = (counted.live(), estimate());
+    work(&counted.cache);
+    let grown = counted.live() - before.0;
+    assert_eq!(estimate() - before.1, grown);
+    grown
+}
+
+#[test]
+fn the_estimate_counts_what_lifetimes_of_every_length_take() {
+    let clock = ManualClock::new();
+    let counted = Counted::new(|| {
+        let builder = AsyncLru::<u64, u64>::builder().shards(1).clock(clock);
+        builder.expiry(|_, nanos| (*nanos > 0).then(|| Duration::from_nanos(*nanos))).build()
+    });
+    for key in 0..4 {
+        counted.cache.insert_blocking(key, 0);
+    }
+    for (key, lifetime) in [(3, 1 << 60), (0, 1 << 30), (1, 1 << 10), (2, 1)] {
+        let insert = |cache: &AsyncLru<u64, u64>| {
+            cache.insert_blocking(key, lifetime);
+        };
+        let grown = growth(&counted, insert);
+        assert!(grown > 0, "for one of {lifetime} ns");
+    }
+    let again = |cache: &AsyncLru<u64, u64>| {
+        cache.insert_blocking(2, 1);
+    };
+    assert_eq!(growth(&counted, again), 0);
+}
+
+#[test]
+fn the_estimate_counts_what_many_reads_take() {
+    let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(64).build());
+    counted.cache.insert_blocking(1, 10);
+    let read = |cache: &AsyncLru<u64, u64>| {
+        (0..1_000).for_each(|_| assert_eq!(cache.get(&1), Some(10)));
+    };
+    assert!(growth(&counted, read) > 0);
+    assert_eq!(growth(&counted, read), 0);
+}
+
 #[test]
 fn a_shared_value_counts_once_for_each_entry_that_holds_it() {
     let cache = AsyncLru::<u64, Arc<Vec<u8>>>::builder().deep_size().build();
