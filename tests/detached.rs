@@ -291,6 +291,28 @@ fn a_load_is_polled_once_for_each_wake_up_however_many_wait() {
 }
 
 #[test]
+fn a_load_that_waits_is_polled_by_none_of_its_callers_and_wakes_none() {
+    let cache = Cache::new(10);
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = || {
+        let polls = Arc::clone(&polls);
+        poll_fn(move |_| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        })
+    };
+    let mut tasks: Vec<_> =
+        (0..3).map(|_| Task::new(hand(cache.get_or_insert_detached(1, counted)))).collect();
+    for task in &mut tasks {
+        assert!(task.run());
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
+    }
+    assert!(tasks.iter_mut().all(|task| !task.run()), "nobody was woken");
+    drop(tasks);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
 fn a_call_that_joins_a_load_in_the_future_of_its_leader_waits_for_that() {
     let cache = Cache::new(10);
     let gate = Gate::new();
