@@ -343,6 +343,31 @@ fn a_loader_may_use_the_cache_for_other_keys() {
 }
 
 #[test]
+fn a_loader_may_wait_for_the_loads_of_other_caches_and_shards() {
+    // In each shard the first flight has the same number.
+    let caches = [(); 8].map(|()| Cache::new(10));
+    let sharded = Cache::builder().maxsize(100).shards(16).build();
+    let gate = Gate::new();
+    let calls = |key| caches.iter().map(move |cache| (cache, key));
+    let in_shards = (1..20).map(|key| (&sharded, key));
+    let led: Vec<_> = calls(1).chain(in_shards).collect();
+    let mut leaders: Vec<_> = led
+        .iter()
+        .map(|(cache, key)| hand(cache.get_or_insert_with(*key, || at(&gate, 1))))
+        .collect();
+    assert!(leaders.iter_mut().all(|leader| poll(leader).is_pending()));
+    for asking in [&Cache::new(10), &sharded] {
+        let mut asks = hand(asking.get_or_insert_with(0, async || {
+            let waits = led.iter().map(|(cache, key)| cache.get_or_insert_with(*key, async || 2));
+            join_all(waits).await.into_iter().sum()
+        }));
+        assert!(poll(&mut asks).is_pending());
+    }
+    gate.open();
+    assert_eq!(now(join_all(leaders)), vec![1; led.len()]);
+}
+
+#[test]
 fn callers_from_outside_may_wait_for_any_of_many_loads_within_one_another() {
     const DEPTH: u32 = 20;
 
