@@ -219,7 +219,8 @@ fn the_estimate_counts_what_many_reads_take() {
     let read = |cache: &AsyncLru<u64, u64>| {
         (0..1_000).for_each(|_| assert_eq!(cache.get(&1), Some(10)));
     };
-    assert!(growth(&counted, read) > 0);
+    // Little more than a pin for each shard.
+    assert!((1..4_096).contains(&growth(&counted, read)));
     assert_eq!(growth(&counted, read), 0);
 }
 
