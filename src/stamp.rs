@@ -69,6 +69,17 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_adds_a_lap_only_once_in_thousands_of_reads() {
+        const READS: u64 = 2 * READ_LIMIT;
+        let before = of_write(0) >> READ_BITS;
+        for _ in 0..READS {
+            of_read(0);
+        }
+        // Other tests may add some meanwhile.
+        assert!((of_write(0) >> READ_BITS) - before < READS / 10);
+    }
+
+    #[test]
     fn a_read_is_later_than_the_write_before_it_and_earlier_than_the_write_after_it() {
         let before = of_write(7);
         let read = of_read(7);

@@ -266,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn every_move_of_a_slot_is_paid_for_by_a_step() {
+        let mut wheel = Wheel::new();
+        // All in one bucket, whose time comes first at 4096.
+        for slot in 0..100 {
+            wheel.insert(slot, 5_000 + u64::from(slot));
+        }
+        let mut steps = 10;
+        assert!(matches!(wheel.due(4_096, &mut steps), Due::Unknown));
+        assert_eq!(steps, 0);
+        let mut steps = 100;
+        assert!(matches!(wheel.due(4_096, &mut steps), Due::Nothing));
+        assert_eq!(steps, 10);
+    }
+
+    #[test]
     fn a_slot_is_moved_no_more_often_than_there_are_levels() {
         let mut wheel = Wheel::new();
         wheel.insert(7, u64::MAX - 1);
