@@ -87,7 +87,7 @@ impl Appraisal {
 
     /// What the entry will take.
     pub(crate) fn cost(&self, ledger: &Ledger) -> Cost {
-        ledger.cost(self.weight.unwrap_or(0), self.size.unwrap_or(0))
+        ledger.cost(self.weight, self.size)
     }
 
     /// What the cache keeps of it with the entry.

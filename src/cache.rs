@@ -430,12 +430,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// An equal key that was there is replaced with its value.
     ///
     /// Wins over loads of the key that are in flight. In a full cache the least recently used entry
-    /// makes room, unless the key was there already.
+    /// makes room, unless the key was there already; where entries are weighed, as many as it takes. A
+    /// value that can never fit is not kept, and the one before it goes.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
-    /// another writer, not.
+    /// another writer, not, though some of the entries that were to make room may be gone.
     ///
     /// # Examples
     ///
@@ -853,7 +854,7 @@ impl<K, V, S> Clone for AsyncLru<K, V, S> {
 impl<K, V, S: UnwindSafe> UnwindSafe for AsyncLru<K, V, S> {}
 impl<K, V, S: RefUnwindSafe> RefUnwindSafe for AsyncLru<K, V, S> {}
 
-/// Shows sizes and settings, no keys and no values, and never waits for a lock.
+/// Shows sizes and settings, no keys and no values, and waits for nobody's work.
 impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CacheInfo { maxsize, max_weight, max_bytes, ttl, shards } = self.info();

@@ -82,6 +82,8 @@ pub(crate) struct Index<K, V> {
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
     measured: u128,
     weights: Vec<u64>,
+    /// Sum of `weights` over the slots in use, which is bounded.
+    weighed: u64,
 }
 
 impl<K, V> Default for Index<K, V> {
@@ -97,6 +99,7 @@ impl<K, V> Default for Index<K, V> {
             sizes: Vec::new(),
             measured: 0,
             weights: Vec::new(),
+            weighed: 0,
         }
     }
 }
@@ -241,7 +244,7 @@ impl<K, V> Index<K, V> {
     pub(crate) fn replace(&mut self, slot: Slot, key: K, new: Incoming<V>) -> Entry<K, V> {
         let slot = slot as usize;
         self.stamp_write(slot);
-        self.forget_size(slot);
+        self.forget_extras(slot);
         self.set_extras(slot, new.extras);
         let entry = &mut self.entries[slot];
         let hash = entry.hash;
@@ -261,7 +264,7 @@ impl<K, V> Index<K, V> {
         let old = std::mem::replace(entry, Entry { key, value, hash });
         self.forget_key(old.hash, slot);
         self.stamp_write(slot as usize);
-        self.forget_size(slot as usize);
+        self.forget_extras(slot as usize);
         self.set_extras(slot as usize, extras);
         self.table.insert_unique(hash, slot, |&slot| self.entries[slot as usize].hash);
         old
@@ -272,20 +275,20 @@ impl<K, V> Index<K, V> {
         let entry = self.entries.remove(slot as usize);
         self.forget_key(entry.hash, slot);
         self.stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
-        self.forget_size(slot as usize);
+        self.forget_extras(slot as usize);
         entry
     }
 
-    /// The weight that the entry came with, or 0.
+    /// The weight that the entry came with.
     #[inline]
-    pub(crate) fn weight(&self, slot: Slot) -> u64 {
-        self.weights.get(slot as usize).copied().unwrap_or(0)
+    pub(crate) fn weight(&self, slot: Slot) -> Option<u64> {
+        self.weights.get(slot as usize).copied()
     }
 
-    /// The size that the entry came with, or 0.
+    /// The size that the entry came with.
     #[inline]
-    pub(crate) fn size(&self, slot: Slot) -> usize {
-        self.sizes.get(slot as usize).copied().unwrap_or(0)
+    pub(crate) fn size(&self, slot: Slot) -> Option<usize> {
+        self.sizes.get(slot as usize).copied()
     }
 
     /// Counts the entry as used just now. Adds none, but starts an epoch as if it did.
@@ -304,6 +307,11 @@ impl<K, V> Index<K, V> {
     /// Sum of the sizes that entries came with.
     pub(crate) fn measured(&self) -> u128 {
         self.measured
+    }
+
+    /// Sum of the weights that entries came with.
+    pub(crate) fn weighed(&self) -> u64 {
+        self.weighed
     }
 
     /// Bytes that the index has allocated, room for further entries included.
@@ -381,12 +389,16 @@ impl<K, V> Index<K, V> {
         }
         if let Some(weight) = weight {
             set(&mut self.weights, slot, weight, || 0);
+            self.weighed += weight;
         }
     }
 
-    fn forget_size(&mut self, slot: usize) {
+    fn forget_extras(&mut self, slot: usize) {
         if let Some(size) = self.sizes.get(slot) {
             self.measured -= *size as u128;
+        }
+        if let Some(weight) = self.weights.get(slot) {
+            self.weighed -= weight;
         }
     }
 }
@@ -413,6 +425,10 @@ impl<K: Eq, V> Index<K, V> {
         assert!(deadlines.len() <= *slots && self.idle_deadlines.len() <= *slots);
         assert!(sizes.is_empty() || sizes.len() == *slots);
         assert!(self.weights.is_empty() || self.weights.len() == *slots);
+        if !self.weights.is_empty() {
+            let sum: u64 = entries.iter().map(|(slot, _)| self.weights[slot]).sum();
+            assert_eq!(sum, self.weighed);
+        }
         if !sizes.is_empty() {
             let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
             assert_eq!(sum, *measured);

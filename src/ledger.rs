@@ -110,17 +110,13 @@ impl Ledger {
         self.burden.is_some()
     }
 
-    /// What an entry takes that weighs and measures so much.
+    /// What an entry takes that weighs and measures so much, as far as that is known.
     #[inline]
-    pub(crate) fn cost(&self, weight: u64, size: usize) -> Cost {
-        match &self.burden {
-            None => Cost::ENTRY,
-            Some(burden) => Cost {
-                weight: if burden.has_weight { weight } else { 0 },
-                bytes: if burden.has_bytes { size as u64 } else { 0 },
-                ..Cost::ENTRY
-            },
-        }
+    pub(crate) fn cost(&self, weight: Option<u64>, size: Option<usize>) -> Cost {
+        let Some(burden) = &self.burden else { return Cost::ENTRY };
+        let weight = weight.filter(|_| burden.has_weight).unwrap_or(0);
+        let bytes = size.filter(|_| burden.has_bytes).unwrap_or(0) as u64;
+        Cost { weight, bytes, ..Cost::ENTRY }
     }
 
     /// Whether something of this cost fits into the cache once that is empty.
@@ -196,7 +192,7 @@ impl Ledger {
     /// Gives back what was taken, and in the same step moves a bound to `max`, or as near to it as what
     /// is still taken allows: nobody else gets what makes the bound move. Returns where it is now, which
     /// is `max` for a bound that the cache does not have.
-    pub(crate) fn release_and_set_max(&self, cost: Cost, bound: Bound, max: u64) -> u64 {
+    fn release_and_set_max(&self, cost: Cost, bound: Bound, max: u64) -> u64 {
         let mut now = max;
         let mut change = |budget: &mut Budget, of: Bound, released: u64| {
             budget.taken -= released;
@@ -255,6 +251,10 @@ impl Room<'_> {
         reserves
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held == Cost::default()
+    }
+
     /// Adds what an entry held that was just taken out.
     #[inline]
     pub(crate) fn inherit(&mut self, cost: Cost) {
@@ -281,7 +281,7 @@ impl Room<'_> {
 impl Drop for Room<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.held != Cost::default() {
+        if !self.is_empty() {
             self.ledger.release(self.held);
         }
     }

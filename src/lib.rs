@@ -66,10 +66,11 @@
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
 //! the way of one call, also of a detached one, of one for many keys (`fetch::bulk`) and of an update;
 //! `snapshot` and `restore` copy entries out and take them in, `sweep` judges them, and `shrink` lowers
-//! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and the
-//! rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie `index` (entries by key), `list` (order of eviction), `expiry` (order of
-//! expiry, by the timer wheel of `wheel` where deadlines are in no order) and `flight` (loads in
-//! progress), none of which knows the lock of a shard. `pins` let hits read a quiet shard without it.
+//! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and
+//! the rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie
+//! `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry, by the timer wheel
+//! of `wheel` where deadlines are in no order) and `flight` (loads in progress), none of which knows the
+//! lock of a shard. `pins` let hits read a quiet shard without it.
 //! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`).
 
 #![forbid(unsafe_code)]

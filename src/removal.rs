@@ -30,7 +30,8 @@ pub enum RemovalCause {
     /// Its time was over. So it is also where something else has found that out: a call that was to
     /// remove or to replace the entry.
     Expired,
-    /// It was the least recently used, and had to make room for another.
+    /// It was the least recently used of its shard, and had to make room for another or for a bound that
+    /// was lowered.
     Capacity,
     /// A call has removed it: `remove`, `invalidate`, `invalidate_if`, or an update.
     Removed,

@@ -33,7 +33,7 @@ use crate::removal::RemovalCause;
 use crate::stamp::Stamp;
 #[cfg(any(test, feature = "__validate"))]
 use crate::sync::MutexGuard;
-use crate::sync::{AtomicU64, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::{AtomicU64, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, yield_now};
 use crate::threads;
 
 /// How many times a victim may slip away, used between the search and the lock, before the search is
@@ -376,20 +376,24 @@ impl<K, V> Shard<K, V> {
             {
                 let mut state = self.writable();
                 let now = submission.now().map(|now| self.settle(now));
-                if races == MAX_RACES {
+                if races >= MAX_RACES {
                     state.search();
                 }
                 match state.write(submission, now, ledger, room) {
-                    Written::Unfinished => {
-                        races = 0;
-                        continue;
-                    }
-                    Written::NeedsVictim => {}
+                    Written::Unfinished => races = 0,
+                    Written::NeedsVictim => races += 1,
                     written => return Some(written),
                 }
             }
-            self.search(patience)?;
-            races += 1;
+            if races == 0 {
+                yield_now();
+            } else if self.search(patience).is_none() {
+                if room.is_empty() {
+                    return None;
+                }
+                // To give up would be to have evicted in vain.
+                races = MAX_RACES;
+            }
         }
     }
 
@@ -398,6 +402,7 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn evict(
         &self,
         is_needed: impl Fn() -> bool,
+        now: Option<Nanos>,
         ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
@@ -412,7 +417,8 @@ impl<K, V> Shard<K, V> {
                 if !is_needed() {
                     return None;
                 }
-                if state.evict(ledger, room, departed).is_some() {
+                let now = now.map(|now| self.settle(now));
+                if state.evict(now, ledger, room, departed).is_some() {
                     return Some(());
                 }
                 if state.index.is_empty() {

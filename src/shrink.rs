@@ -40,23 +40,24 @@ impl<'a, K, V> Shrink<'a, K, V> {
     /// Takes one step; `None` if somebody else stands in its way.
     pub(crate) fn step(&mut self) -> Option<Moved> {
         let mut departed = Departed::default();
-        for evicted in 0..Self::BATCH {
+        let now = self.store.lifetimes().now();
+        for taken in 0..Self::BATCH {
             let mut room = self.store.ledger.room();
             let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
             let evict = |shard: &Shard<K, V>| {
-                shard.evict(is_needed, &self.store.ledger, &mut room, &mut departed)
+                shard.evict(is_needed, now, &self.store.ledger, &mut room, &mut departed)
             };
             let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
-            if self.move_bound(room) == Moved::AllTheWay {
-                self.evicted += usize::from(has_evicted);
-                return Some(Moved::AllTheWay);
+            let moved = self.move_bound(room);
+            self.evicted += usize::from(has_evicted);
+            self.shard += 1;
+            if moved == Moved::AllTheWay {
+                return Some(moved);
             }
             if !has_evicted {
                 // What is left are rooms of entries on their way in, or others search.
-                return (evicted > 0).then_some(Moved::Some);
+                return (taken > 0).then_some(moved);
             }
-            self.evicted += 1;
-            self.shard += 1;
         }
         Some(Moved::Some)
     }

@@ -98,7 +98,7 @@ pub struct CacheStats {
     pub loads: u64,
     /// Loads that ended without a value: by an error, a panic, or because their call was dropped.
     pub load_failures: u64,
-    /// Entries that made room for others while they were alive.
+    /// Entries that made room, for others or for a bound that was lowered, while they were alive.
     pub evictions: u64,
     /// Entries that were freed because their time was over.
     pub expirations: u64,

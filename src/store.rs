@@ -190,7 +190,7 @@ impl<K, V> Store<K, V> {
         let done = self.submit(submission, patience);
         if done.is_none() {
             // What has left is not to wait for the next attempt, which an unpolled future never makes.
-            submission.departed().deliver();
+            drop(std::mem::take(submission.departed()));
         }
         done
     }
@@ -204,11 +204,16 @@ impl<K, V> Store<K, V> {
         let mut room = self.ledger.room();
         self.expire_for(submission, &mut room);
         let shard = &self.shards[own];
+        let mut turn = own;
         while let Written::NeedsRoom = shard.write(submission, &self.ledger, &mut room, patience)? {
             // Rooms may also be held by entries on their way in; then the attempt has to wait.
-            let mut others = self.shards_from(own).skip(1);
-            let departed = submission.departed();
-            others.find_map(|other| other.evict(|| true, &self.ledger, &mut room, departed))?;
+            // They give in turns, if one entry takes the room of many.
+            turn += 1;
+            let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
+            let (now, departed) = (submission.now(), submission.departed());
+            let evict =
+                |other: &Shard<K, V>| other.evict(|| true, now, &self.ledger, &mut room, departed);
+            self.shards_from(turn).filter(is_other).find_map(evict)?;
         }
         self.expect_expiry(deadline);
         Some(())
@@ -256,7 +261,8 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         let Some(now) = submission.now() else { return };
-        let Some(cost) = submission.cost(&self.ledger) else { return };
+        let cost = submission.cost(&self.ledger).filter(|cost| self.ledger.could_hold(*cost));
+        let Some(cost) = cost else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
             return;

@@ -15,7 +15,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// Those whose time is over go first, and then the least recently used; with several shards, the
     /// least recently used of one shard after another. The bound comes down with each of them, so at no
-    /// moment does the cache hold more than [`info`](Self::info) tells.
+    /// moment does the cache hold more than [`info`](Self::info) tells. Of several calls at once, the one
+    /// that ends last wins.
     ///
     /// # Cancel safety
     ///

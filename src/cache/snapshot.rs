@@ -74,7 +74,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// [`snapshot_with_ttl`](Self::snapshot_with_ttl) gives them; returns how many.
     ///
     /// For a warm start, so restored entries stand back behind newer ones. They take what room there
-    /// is and evict nothing; if it is not enough, the most recently used of them get it. A key that the
+    /// is and evict nothing; if it is not enough, the most recently used of those that fit get it. A key that the
     /// cache holds already keeps its value, and one that is being loaded is left to its load. If a key
     /// comes more than once, one of its entries is taken.
     ///
@@ -89,7 +89,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// # Panics
     ///
-    /// If the iterator, `K: Hash` or the measure panics; nothing is restored then.
+    /// If the iterator, `K: Hash`, the measure, the weigher or the rule for lifetimes panics; nothing is
+    /// restored then.
     ///
     /// # Examples
     ///

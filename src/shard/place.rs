@@ -1,9 +1,9 @@
 //! Where an entry goes, and how room is made for it.
 
-use super::look::EVERY_SLOT;
 use super::state::{State, Written};
 use super::submission::Departed;
 use crate::budget::Cost;
+use crate::clock::Nanos;
 use crate::index::Slot;
 use crate::ledger::{Ledger, Room};
 
@@ -26,12 +26,13 @@ impl<K, V> State<K, V> {
         &mut self,
         slot: Option<Slot>,
         cost: Cost,
+        now: Option<Nanos>,
         ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Result<Place, Written> {
         if ledger.weighs() {
-            self.make_room(slot, cost, ledger, room, departed)?;
+            self.make_room(slot, cost, now, ledger, room, departed)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
         if let Some(slot) = slot {
@@ -53,6 +54,7 @@ impl<K, V> State<K, V> {
         &mut self,
         slot: Option<Slot>,
         cost: Cost,
+        now: Option<Nanos>,
         ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
@@ -69,7 +71,7 @@ impl<K, V> State<K, V> {
             if self.index.len() == usize::from(slot.is_some()) {
                 return Err(Written::NeedsRoom);
             }
-            self.evict(ledger, room, departed).ok_or(Written::NeedsVictim)?;
+            self.evict(now, ledger, room, departed).ok_or(Written::NeedsVictim)?;
             if room.reserve(missing) {
                 return Ok(());
             }
@@ -98,10 +100,9 @@ impl<K, V> State<K, V> {
 
     /// What all entries take.
     pub(super) fn total_cost(&self, ledger: &Ledger) -> Cost {
-        if !ledger.weighs() {
-            return Cost { entries: self.index.len() as u64, ..Cost::default() };
-        }
-        let slots = self.index.iter(EVERY_SLOT).map(|(slot, ..)| slot);
-        slots.map(|slot| self.cost(slot, ledger)).fold(Cost::default(), Cost::plus)
+        // Where bytes are bounded, they are of this type.
+        let measured = usize::try_from(self.index.measured()).unwrap_or(usize::MAX);
+        let cost = ledger.cost(Some(self.index.weighed()), Some(measured));
+        Cost { entries: self.index.len() as u64, ..cost }
     }
 }

@@ -149,7 +149,7 @@ impl<K, V> State<K, V> {
             self.refuse(submission, seat, slot, now, ledger);
             return Written::Done;
         };
-        let place = match self.find_place(slot, cost, ledger, room, submission.departed()) {
+        let place = match self.find_place(slot, cost, now, ledger, room, submission.departed()) {
             Ok(place) => place,
             Err(written) => return written,
         };
@@ -211,10 +211,10 @@ impl<K, V> State<K, V> {
             }
             Place::Room => self.index.get_mut().insert(submission.hash(), key, new, self.share),
             Place::InsteadOf(victim) => {
-                ledger.counters.count(Event::Eviction);
+                let cause = self.cause_of_eviction(victim, now, ledger);
                 self.order.expiry.remove(victim);
                 let old = self.index.get_mut().supplant(victim, submission.hash(), key, new);
-                self.part_with(old, RemovalCause::Capacity, submission.departed());
+                self.part_with(old, cause, submission.departed());
                 victim
             }
         };
@@ -240,16 +240,28 @@ impl<K, V> State<K, V> {
     /// Takes out the least recently used entry, if it is known, and adds what it held to the room.
     pub(super) fn evict(
         &mut self,
+        now: Option<Nanos>,
         ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Option<()> {
         let victim = self.order.lru.oldest(self.index.stamps())?;
-        ledger.counters.count(Event::Eviction);
+        let cause = self.cause_of_eviction(victim, now, ledger);
         room.inherit(self.cost(victim, ledger));
         let entry = self.detach(victim);
-        self.part_with(entry, RemovalCause::Capacity, departed);
+        self.part_with(entry, cause, departed);
         Some(())
+    }
+
+    /// Counts the eviction of an entry, or its expiration if nobody had found out that its time is over.
+    fn cause_of_eviction(&self, victim: Slot, now: Option<Nanos>, ledger: &Ledger) -> RemovalCause {
+        let has_expired = now.is_some_and(|now| self.index.is_expired(victim, now));
+        let (event, cause) = match has_expired {
+            true => (Event::Expiration, RemovalCause::Expired),
+            false => (Event::Eviction, RemovalCause::Capacity),
+        };
+        ledger.counters.count(event);
+        cause
     }
 
     /// Finds the next victims.

@@ -38,11 +38,6 @@ impl<K, V> Departed<K, V> {
     pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>) {
         Notice::add(&mut self.notice, outbox);
     }
-
-    /// Delivers what goes to the listener: never under a lock.
-    pub(crate) fn deliver(&mut self) {
-        drop(self.notice.take());
-    }
 }
 
 impl<K, V> Default for Departed<K, V> {
@@ -120,14 +115,15 @@ impl<K, V> Submission<K, V> {
             Fate::Lives => {
                 let extras = self.new.as_ref().and_then(|new| new.extras);
                 let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
-                Some(ledger.cost(weight.unwrap_or(0), size.unwrap_or(0)))
+                Some(ledger.cost(weight, size))
             }
         }
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        let extras = self.new.as_ref().and_then(|new| new.extras);
+        let kept = self.new.as_ref().filter(|_| self.fate == Fate::Lives);
+        let extras = kept.and_then(|new| new.extras);
         extras.map_or(NEVER, |extras| extras.deadlines.soonest())
     }
 
