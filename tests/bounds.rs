@@ -355,6 +355,34 @@ fn the_value_before_is_there_until_a_heavier_one_has_its_room() {
 }
 
 #[test]
+fn an_insertion_that_has_begun_to_evict_waits_for_no_search() {
+    let cache = weighed(10).build();
+    for key in 0..11 {
+        cache.insert_blocking(key, 1);
+    }
+    // The search for the first victim has found all but the newest.
+    let search = cache.hold_searches();
+    let mut insert = hand(cache.insert(100, 10));
+    assert_eq!(poll(&mut insert), Poll::Ready(None));
+    drop(search);
+    assert_eq!((cache.keys(), weight(&cache)), (vec![100], 10));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_value_that_can_never_fit_frees_no_more_than_any_write() {
+    let clock = ManualClock::new();
+    let cache = weighed(100).ttl(TTL).clock(clock.clone()).build();
+    for key in 0..100 {
+        cache.insert_blocking(key, 1);
+    }
+    clock.advance(TTL);
+    cache.insert_blocking(100, 101);
+    assert!((90..100).contains(&cache.len()), "{} are left", cache.len());
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
 fn a_lowering_waits_for_nobody_it_cannot_do_without() {
     let cache = Cache::builder().maxsize(2).build();
     cache.insert_blocking(1, 0);

@@ -777,6 +777,26 @@ fn what_leaves_while_a_value_is_cloned_for_its_caller_is_reported_after_it() {
     assert_eq!(cache.validate(), 0);
 }
 
+/// A write takes no more than so many steps towards entries that have expired, and then any victim.
+#[test]
+fn a_victim_whose_time_is_over_is_reported_and_counted_as_expired() {
+    let (log, clock) = (Log::default(), ManualClock::new());
+    let cache = log.builder().maxsize(200).shards(1).clock(clock.clone()).build();
+    for key in 0..200 {
+        // In no order, and all in one bucket of the timer wheel.
+        let ttl = Duration::from_nanos((1 << 40) + u64::from(key * 77 % 200));
+        cache.insert_with_ttl_blocking(key, key, ttl);
+    }
+    clock.advance(Duration::from_nanos(1 << 41));
+    cache.insert_blocking(1_000, 0);
+    let stats = cache.stats();
+    assert_eq!(stats.evictions, 0);
+    let heard = log.take();
+    assert_eq!(heard.len() as u64, stats.expirations);
+    assert!(!heard.is_empty() && heard.iter().all(|(.., cause)| *cause == Expired), "{heard:?}");
+    assert_eq!(cache.validate(), 0);
+}
+
 /// A write that has freed an expired entry may need more room than that, and have to wait.
 #[test]
 fn a_write_that_has_to_wait_keeps_nothing_from_being_reported_also_if_it_is_leaked() {

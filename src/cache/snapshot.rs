@@ -73,10 +73,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// Takes in entries of an earlier cache, least recently used first, as
     /// [`snapshot_with_ttl`](Self::snapshot_with_ttl) gives them; returns how many.
     ///
-    /// For a warm start, so restored entries stand back behind newer ones. They take what room there
-    /// is and evict nothing; if it is not enough, the most recently used of those that fit get it. A key that the
-    /// cache holds already keeps its value, and one that is being loaded is left to its load. If a key
-    /// comes more than once, one of its entries is taken.
+    /// For a warm start, so restored entries stand back behind newer ones. They take what room there is
+    /// and evict nothing; if it is not enough, the most recently used of those that fit get it. A key
+    /// that the cache holds already keeps its value, and one that is being loaded is left to its load.
+    /// If a key comes more than once, one of its entries is taken.
     ///
     /// Afterwards the restored entries are the most recently used, in their order. Each has the time
     /// left that it comes with, counted from its return and never more than the cache's own rules for
