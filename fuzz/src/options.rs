@@ -254,6 +254,7 @@ impl Run {
 
     fn check(&mut self) {
         let Self { cache, settings, census, written, evictions } = self;
+        assert_eq!(cache.validate(), 0);
         let stats = cache.stats();
         let len = cache.len();
         assert!(settings.has_room_for(len));

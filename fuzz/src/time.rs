@@ -31,6 +31,7 @@ pub fn run(input: &[u8]) {
         number += 1;
         run.step(&mut bytes, number);
         assert!(run.cache.len() <= KEYS);
+        assert_eq!(run.cache.validate(), 0);
         census.assert_only(run.cache.len());
     }
     drop(run);
