@@ -15,16 +15,22 @@ struct Kept {
     cache: Cache,
     timer: Timer,
     mint: Arc<Mint>,
-    janitor: JoinHandle<()>,
+    janitors: Vec<JoinHandle<()>>,
 }
 
 impl Kept {
     fn new() -> Self {
         let (timer, mint) = (Timer::default(), Arc::default());
         let cache = builder(4).shards(2).clock(timer.clone()).build();
-        let sleeping = timer.clone();
-        let work = cache.janitor(move |time| sleeping.sleep(time));
-        Self { cache, timer, mint, janitor: spawn(move || block_on(work)) }
+        let mut kept = Self { cache, timer, mint, janitors: Vec::new() };
+        kept.start_janitor();
+        kept
+    }
+
+    fn start_janitor(&mut self) {
+        let sleeping = self.timer.clone();
+        let work = self.cache.janitor(move |time| sleeping.sleep(time));
+        self.janitors.push(spawn(move || block_on(work)));
     }
 
     /// Puts an entry on another thread, by a handle of that one's own.
@@ -36,12 +42,12 @@ impl Kept {
         })
     }
 
-    /// Drops the last handle, after which nothing is left and the janitor ends.
+    /// Drops the last handle, after which nothing is left once all janitors have ended.
     fn close(self) {
-        let Self { cache, mint, janitor, .. } = self;
+        let Self { cache, mint, janitors, .. } = self;
         assert_eq!(cache.validate(), 0);
         drop(cache);
-        janitor.join().unwrap();
+        janitors.into_iter().for_each(|janitor| janitor.join().unwrap());
         assert_eq!(mint.alive(), 0, "a value has outlived its cache");
     }
 }
@@ -89,11 +95,11 @@ fn the_janitor_ends_wherever_it_is_when_the_last_handle_goes() {
     explore(|| {
         let kept = Kept::new();
         let writers = [kept.put(1, 10), kept.put(2, 5)];
-        let Kept { cache, timer, mint, janitor } = kept;
+        let Kept { cache, timer, mint, janitors } = kept;
         let moving = spawn(move || timer.set(7));
         drop(cache);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        janitor.join().unwrap();
+        janitors.into_iter().for_each(|janitor| janitor.join().unwrap());
         moving.join().unwrap();
         assert_eq!(mint.alive(), 0, "a value has outlived its cache");
     });
@@ -102,10 +108,8 @@ fn the_janitor_ends_wherever_it_is_when_the_last_handle_goes() {
 #[test]
 fn two_janitors_free_each_entry_once_and_both_end() {
     explore(|| {
-        let kept = Kept::new();
-        let sleeping = kept.timer.clone();
-        let work = kept.cache.janitor(move |time| sleeping.sleep(time));
-        let second = spawn(move || block_on(work));
+        let mut kept = Kept::new();
+        kept.start_janitor();
         let writer = kept.put(1, 10);
         block_on(kept.timer.is_slept_by(10));
         writer.join().unwrap();
@@ -114,6 +118,5 @@ fn two_janitors_free_each_entry_once_and_both_end() {
         block_on(kept.timer.is_slept_by(120));
         assert_eq!((kept.cache.len(), kept.cache.stats().expirations), (1, 1));
         kept.close();
-        second.join().unwrap();
     });
 }
