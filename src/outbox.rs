@@ -4,8 +4,7 @@
 //! the box is the order of leaving. It comes out when the [`Notice`] of that is dropped, after all locks
 //! are released and everything else is done. One caller at a time delivers. Whoever comes meanwhile,
 //! another thread or the listener itself by a call of the cache, only adds to what that one has still
-//! before it; so the order holds, and a listener is never
-//! called within itself for one shard.
+//! before it; so the order holds, and a listener is never called within itself for one shard.
 
 use std::any::Any;
 use std::collections::VecDeque;

@@ -261,8 +261,7 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         let Some(now) = submission.now() else { return };
-        let cost = submission.cost(&self.ledger).filter(|cost| self.ledger.could_hold(*cost));
-        let Some(cost) = cost else { return };
+        let Some(cost) = submission.cost(&self.ledger) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
             return;

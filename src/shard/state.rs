@@ -145,7 +145,7 @@ impl<K, V> State<K, V> {
             Found::Entry(slot) => Some(slot),
             Found::Nothing => None,
         };
-        let Some(cost) = submission.cost(ledger).filter(|cost| ledger.could_hold(*cost)) else {
+        let Some(cost) = submission.cost(ledger) else {
             self.refuse(submission, seat, slot, now, ledger);
             return Written::Done;
         };

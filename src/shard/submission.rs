@@ -107,17 +107,16 @@ impl<K, V> Submission<K, V> {
         self.now
     }
 
-    /// What the entry will take, if it has any time to live.
+    /// What the entry will take; `None` if it is not to be kept, having no time to live or no chance to
+    /// fit.
     #[inline]
     pub(crate) fn cost(&self, ledger: &Ledger) -> Option<Cost> {
-        match self.fate {
-            Fate::Dies => None,
-            Fate::Lives => {
-                let extras = self.new.as_ref().and_then(|new| new.extras);
-                let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
-                Some(ledger.cost(weight, size))
-            }
+        if self.fate == Fate::Dies {
+            return None;
         }
+        let extras = self.new.as_ref().and_then(|new| new.extras);
+        let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
+        Some(ledger.cost(weight, size)).filter(|cost| ledger.could_hold(*cost))
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
