@@ -9,7 +9,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, ManualClock, Saved};
 use serde::{Deserialize, Serialize};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -50,12 +50,15 @@ fn save(cache: &Articles, path: &Path) -> Result<(), Box<dyn Error>> {
 /// Reads it back, `later`.
 async fn load(cache: &Articles, path: &Path, later: Duration) -> Result<usize, Box<dyn Error>> {
     let file = BufReader::new(File::open(path)?);
-    let entries: Vec<(String, Article, Option<Duration>)> = serde_json::from_reader(file)?;
+    let mut entries: Vec<Saved<String, Article>> = serde_json::from_reader(file)?;
     // Time has gone on while nobody ran. What is left with no time is skipped.
-    let aged = entries.into_iter().map(|(title, article, left)| {
-        (title, article, left.map(|left| left.saturating_sub(later)))
-    });
-    Ok(cache.restore(aged).await)
+    for entry in &mut entries {
+        let times = [&mut entry.time_left, &mut entry.idle_left];
+        for left in times.into_iter().flatten() {
+            *left = left.saturating_sub(later);
+        }
+    }
+    Ok(cache.restore(entries).await)
 }
 
 /// A directory that is removed with all that is in it.

@@ -59,6 +59,7 @@ impl<K, V> Scales<K, V> {
             size: self.measure.as_ref().map(|measure| measure.size(key, value)),
             weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
             lifetime,
+            is_given: false,
         }
     }
 }
@@ -70,19 +71,19 @@ pub(crate) struct Appraisal {
     pub(crate) size: Option<usize>,
     /// In a cache that weighs its entries.
     pub(crate) weight: Option<u64>,
-    /// How long the entry lives at most, if it has a lifetime of its own.
+    /// How long the entry lives, if it has a lifetime of its own.
     pub(crate) lifetime: Option<Duration>,
+    /// Whether a call has given it that, and not the rule of the cache.
+    pub(crate) is_given: bool,
 }
 
 impl Appraisal {
-    /// The same for an entry that was given a lifetime of its `own`.
+    /// The same for an entry that a call has given a lifetime of its `own`, which goes before the rule.
     pub(crate) fn with_own(self, own: Option<Duration>) -> Self {
-        Self { lifetime: self.lifetime.into_iter().chain(own).min(), ..self }
-    }
-
-    /// Whether the entry lives at all.
-    pub(crate) fn lets_live(&self) -> bool {
-        self.lifetime != Some(Duration::ZERO)
+        match own {
+            Some(_) => Self { lifetime: own, is_given: true, ..self },
+            None => self,
+        }
     }
 
     /// What the entry will take.
@@ -92,6 +93,6 @@ impl Appraisal {
 
     /// What the cache keeps of it with the entry.
     pub(crate) fn extras(&self, deadlines: Deadlines) -> Extras {
-        Extras { deadlines, size: self.size, weight: self.weight }
+        Extras { deadlines, is_own: self.is_given, size: self.size, weight: self.weight }
     }
 }

@@ -1,10 +1,12 @@
 //! What wakes a task that waits for something to happen in a cache.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use slab::Slab;
 
@@ -25,9 +27,15 @@ impl Bell {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes all who listen. Calls user code: never under a lock.
+    /// Whether anybody listens.
+    pub(crate) fn has_hearers(&self) -> bool {
+        self.hearers.load(Ordering::SeqCst) > 0
+    }
+
+    /// Wakes all who listen. Calls user code: never under a lock, nor where a panic would leave
+    /// something half done.
     pub(crate) fn ring(&self) {
-        if self.hearers.load(Ordering::SeqCst) == 0 {
+        if !self.has_hearers() {
             return;
         }
         let wakers = {
@@ -35,7 +43,7 @@ impl Bell {
             self.rung.fetch_add(1, Ordering::SeqCst);
             std::mem::take(&mut *wakers)
         };
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        wake_all(wakers.into_iter().map(|(_, waker)| waker));
     }
 
     /// Begins to listen: what is rung from now on is heard.
@@ -94,5 +102,21 @@ impl Drop for Ear {
             let place = self.place.filter(|_| !self.has_heard());
             place.map(|place| wakers.remove(place))
         };
+    }
+}
+
+/// Wakes everybody, even if a waker panics; then the first panic goes on.
+pub(crate) fn wake_all(wakers: impl Iterator<Item = Waker>) {
+    let mut first_panic = None;
+    for waker in wakers {
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            first_panic.get_or_insert(payload);
+        }
+    }
+    if let Some(payload) = first_panic {
+        // A second panic while one unwinds would abort the process.
+        if !thread::panicking() {
+            panic::resume_unwind(payload);
+        }
     }
 }

@@ -27,9 +27,9 @@ use futures_lite::future::yield_now;
 use crate::builder::Builder;
 use crate::counters::Event;
 use crate::fetch::fetch;
+use crate::outbox::Notices;
 use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
-use crate::removal::RemovalCause;
 use crate::shard::{Origin, Purged, Submission};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store};
@@ -469,18 +469,22 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         self.put_blocking(key, value, None)
     }
 
-    /// Inserts an entry that lives no longer than its `own` lifetime.
+    /// Inserts an entry that may have a lifetime of its `own`.
     async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        match self.put_now(key, value, own) {
-            Ok(replaced) => replaced,
+        let (replaced, notices) = match self.put_now(key, value, own) {
+            Ok(put) => put,
             Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
-        }
+        };
+        notices.settle().await;
+        replaced
     }
 
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
         let mut submission = self.submission(key, value, own)?;
         blocking(|patience| self.store().try_submit(&mut submission, patience));
-        submission.into_replaced()
+        let (replaced, notices) = submission.into_replaced();
+        notices.settle_blocking();
+        replaced
     }
 
     /// Inserts an entry if nobody stands in its way; otherwise the submission is to wait.
@@ -489,19 +493,21 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         key: K,
         value: V,
         own: Option<Duration>,
-    ) -> Result<Option<V>, Box<Submission<K, V>>> {
-        let Some(mut submission) = self.submission(key, value, own) else { return Ok(None) };
+    ) -> Result<(Option<V>, Notices<K, V>), Box<Submission<K, V>>> {
+        let Some(mut submission) = self.submission(key, value, own) else {
+            return Ok((None, Notices::default()));
+        };
         match self.store().try_submit(&mut submission, Patience::Try) {
             Some(()) => Ok(submission.into_replaced()),
             None => Err(Box::new(submission)),
         }
     }
 
-    /// Prepares an insertion. In a cache that keeps nothing, it only fences loads.
+    /// Prepares an insertion. In a cache that takes nothing, it only fences loads.
     fn submission(&self, key: K, value: V, own: Option<Duration>) -> Option<Submission<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
-        if !store.keeps_entries() {
+        if !store.takes_values() {
             store.shard(hash).fence(hash, &key);
             return None;
         }
@@ -533,7 +539,9 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
+        let (value, notices) = self.store().remove(self.hash(key), key).into_value();
+        notices.settle().await;
+        value
     }
 
     /// [`remove`](Self::remove) for synchronous code.
@@ -553,7 +561,9 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key, RemovalCause::Removed).into_value()
+        let (value, notices) = self.store().remove(self.hash(key), key).into_value();
+        notices.settle_blocking();
+        value
     }
 
     /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
@@ -577,7 +587,9 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
+        let (found, notices) = self.store().remove(self.hash(key), key).into_found();
+        notices.settle().await;
+        found
     }
 
     /// [`invalidate`](Self::invalidate) for synchronous code.
@@ -597,7 +609,9 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.store().remove(self.hash(key), key, RemovalCause::Removed).found_any()
+        let (found, notices) = self.store().remove(self.hash(key), key).into_found();
+        notices.settle_blocking();
+        found
     }
 }
 
@@ -622,7 +636,13 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn clear(&self) {
-        self.store().clear();
+        let (emptied, notices) = self.store().clear();
+        for mut shard in emptied {
+            while shard.drop_some() {
+                yield_now().await;
+            }
+        }
+        notices.settle().await;
     }
 
     /// [`clear`](Self::clear) for synchronous code.
@@ -640,7 +660,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn clear_blocking(&self) {
-        self.store().clear();
+        let (emptied, notices) = self.store().clear();
+        drop(emptied);
+        notices.settle_blocking();
     }
 
     /// Frees the entries whose time is over, and returns how many.
@@ -669,8 +691,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub async fn purge_expired(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
-        while let Some(purged) = purge.step() {
-            if purged == Purged::Some {
+        while let Some(step) = purge.step() {
+            step.notices.settle().await;
+            if step.purged == Purged::Some || purge.is_long() {
                 yield_now().await;
             }
         }
@@ -691,7 +714,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub fn purge_expired_blocking(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
-        while purge.step().is_some() {}
+        while let Some(step) = purge.step() {
+            step.notices.settle_blocking();
+        }
         purge.freed()
     }
 }
@@ -767,6 +792,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             max_weight: store.ledger.weight().map(|weight| weight.max),
             max_bytes: store.ledger.bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
+            time_to_idle: store.lifetimes().idle(),
             shards: store.shards().len(),
         }
     }
@@ -857,13 +883,14 @@ impl<K, V, S: RefUnwindSafe> RefUnwindSafe for AsyncLru<K, V, S> {}
 /// Shows sizes and settings, no keys and no values, and waits for nobody's work.
 impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CacheInfo { maxsize, max_weight, max_bytes, ttl, shards } = self.info();
+        let CacheInfo { maxsize, max_weight, max_bytes, ttl, time_to_idle, shards } = self.info();
         f.debug_struct("AsyncLru")
             .field("len", &self.len())
             .field("maxsize", &maxsize)
             .field("max_weight", &max_weight)
             .field("max_bytes", &max_bytes)
             .field("ttl", &ttl)
+            .field("time_to_idle", &time_to_idle)
             .field("shards", &shards)
             .finish_non_exhaustive()
     }

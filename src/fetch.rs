@@ -11,6 +11,7 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use self::bulk::fetch_many;
 use self::detached::Passage;
@@ -18,10 +19,11 @@ pub(crate) use self::detached::fetch_detached;
 pub(crate) use self::update::update;
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
-use crate::flight::{Boarding, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
+use crate::flight::{Boarding, Ended, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
+use crate::outbox::Notices;
 use crate::patience::Patience;
 use crate::protocol::{KeySource, Protocol, Source};
-use crate::shard::{Origin, Submission};
+use crate::shard::{Missing, Origin, Submission};
 use crate::store::Store;
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
@@ -65,14 +67,12 @@ where
         })
         .await
     };
-    match P::value(&answer) {
-        Some(value) if store.keeps_entries() => {
-            leader.publish(value.clone(), || Outcome::Value(value.clone())).await;
-        }
-        Some(value) => leader.end(|| Outcome::Value(value.clone())),
+    let notices = match P::value(&answer) {
+        Some(value) => leader.deliver(value, None).await,
         None => leader.fail(|| protocol.failure(&answer)),
-    }
+    };
     drop(leader);
+    notices.settle().await;
     answer
 }
 
@@ -95,7 +95,7 @@ where
             drop(key);
             Step::Found(value)
         }
-        Err(epoch) => Call::new(store, hash, key.into_key(), kind).board(epoch),
+        Err(missing) => Call::new(store, hash, key.into_key(), kind).board(missing),
     }
 }
 
@@ -118,16 +118,18 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
         Self { store, hash, key, appraised_key, is_counted: false, kind }
     }
 
-    /// Leads a flight or joins the one there is, after a look at `epoch` that found no value.
-    fn board(mut self, mut epoch: u64) -> Step<'a, K, V> {
+    /// Leads a flight or joins the one there is, after a look that found no value.
+    fn board(mut self, mut missing: Missing) -> Step<'a, K, V> {
         let shard = self.store.shard(self.hash);
         if !self.store.coalesces() {
             self.count(Event::Miss);
+            self.expire(missing);
             let ticket = shard.fly_alone(self.hash, self.key, self.kind);
             return Step::Lead(Leader::new(self.store, self.hash, ticket, self.appraised_key));
         }
         loop {
-            match shard.board(self.hash, self.key, epoch, self.kind) {
+            self.expire(missing);
+            match shard.board(self.hash, self.key, missing, self.kind) {
                 Boarding::Lead(ticket) => {
                     let Self { store, hash, appraised_key, .. } = self;
                     if !self.is_counted {
@@ -146,8 +148,16 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
             }
             match self.look() {
                 Ok(value) => return self.found(value),
-                Err(newer) => epoch = newer,
+                Err(newer) => missing = newer,
             }
+        }
+    }
+
+    /// Has an entry leave whose time is over, before another is loaded in its place.
+    fn expire(&self, missing: Missing) {
+        if missing.has_expired {
+            // Left to whoever delivers; this call waits for the listener when it has loaded.
+            drop(self.store.expire(self.hash, self.key.get()));
         }
     }
 
@@ -155,11 +165,11 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     fn go_on(self) -> Step<'a, K, V> {
         match self.look() {
             Ok(value) => self.found(value),
-            Err(epoch) => self.board(epoch),
+            Err(missing) => self.board(missing),
         }
     }
 
-    fn look(&self) -> Result<V, u64> {
+    fn look(&self) -> Result<V, Missing> {
         self.store.get(self.hash, self.key.get())
     }
 
@@ -222,14 +232,17 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     where
         P: Protocol<V>,
     {
-        let answer = answer(protocol, self.passage.outcome().await);
+        let (outcome, notices) = self.passage.outcome().await;
+        let answer = answer(protocol, outcome);
         let Self { call, passage } = self;
         drop(passage);
         match answer {
             Some(answer) => {
                 drop(call);
+                notices.settle().await;
                 Settled::Answer(answer)
             }
+            // It waits for the listener when it has an answer.
             None => Settled::GoOn(call),
         }
     }
@@ -292,44 +305,45 @@ impl<'a, K, V> Leader<'a, K, V> {
         load()
     }
 
-    /// Ends the flight with a value, which is cached if the cache keeps any.
-    async fn deliver(&mut self, value: &V)
+    /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
+    /// its `own`. Returns what is left to do for the listener.
+    async fn deliver(&mut self, value: &V, own: Option<Duration>) -> Notices<K, V>
     where
         K: Eq,
         V: Clone,
     {
         let outcome = || Outcome::Value(value.clone());
-        if self.store.keeps_entries() {
-            self.publish(value.clone(), outcome).await;
-        } else {
-            self.end(outcome);
+        if !self.store.takes_values() {
+            return self.end(outcome);
+        }
+        match self.publish_now(value.clone(), own, outcome) {
+            Ok(notices) => notices,
+            Err(waiting) => {
+                let mut submission = self.store.submit_later(waiting).await;
+                self.land(&mut submission, outcome);
+                self.part(submission.into_notices())
+            }
         }
     }
 
-    /// Caches the value of the flight, unless a later write has won, and ends the flight.
-    async fn publish(&mut self, value: V, outcome: impl Fn() -> Outcome<V>)
-    where
-        K: Eq,
-    {
-        if let Err(waiting) = self.publish_now(value, &outcome) {
-            let mut submission = self.store.submit_later(waiting).await;
-            self.land(&mut submission, &outcome);
-        }
-    }
-
-    /// Does the same if no other writer is at work.
+    /// Caches the value of the flight, unless a later write has won, and ends the flight, if no other
+    /// writer is at work.
     fn publish_now(
         &mut self,
         value: V,
+        own: Option<Duration>,
         outcome: impl Fn() -> Outcome<V>,
-    ) -> Result<(), Box<Submission<K, V>>>
+    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
     where
         K: Eq,
     {
+        if own.is_some() {
+            self.store.lifetimes().use_time();
+        }
         // The flight gets its key back before it needs it.
         let key = self.appraised_key.take();
         let appraisal = key.map(|key| self.store.appraise(&key, &value)).unwrap_or_default();
-        self.publish_appraised(value, appraisal, outcome)
+        self.publish_appraised(value, appraisal.with_own(own), outcome)
     }
 
     /// Does the same with a value that has been appraised.
@@ -338,7 +352,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         value: V,
         appraisal: Appraisal,
         outcome: impl Fn() -> Outcome<V>,
-    ) -> Result<(), Box<Submission<K, V>>>
+    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
     where
         K: Eq,
     {
@@ -348,7 +362,7 @@ impl<'a, K, V> Leader<'a, K, V> {
             return Err(Box::new(submission));
         }
         self.land(&mut submission, outcome);
-        Ok(())
+        Ok(self.part(submission.into_notices()))
     }
 
     /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
@@ -357,26 +371,35 @@ impl<'a, K, V> Leader<'a, K, V> {
         submission.take_arrival().land(outcome);
     }
 
+    /// Adds that the call waits for a listener that is far behind, whatever has left on its account.
+    fn part(&self, mut notices: Notices<K, V>) -> Notices<K, V> {
+        notices.append(self.store.backlog(self.hash));
+        notices
+    }
+
     /// Ends the flight with a value that is not to be cached, or with none.
-    fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+    fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) -> Notices<K, V> {
         self.stage = Stage::Ended;
-        // The key is dropped last: the waiters come before the user's `Drop`.
-        let (_key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
+        let Ended { key, arrival, sweeps } =
+            self.store.shard(self.hash).end_flight(self.hash, self.ticket);
         arrival.land(outcome);
+        // The waiters come before the user's `Drop`.
+        drop((key, sweeps));
+        self.part(Notices::default())
     }
 
     /// Ends the flight without a value.
-    fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+    fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) -> Notices<K, V> {
         self.store.count(Event::LoadFailure);
-        self.end(outcome);
+        self.end(outcome)
     }
 }
 
 impl<K, V> Drop for Leader<'_, K, V> {
     fn drop(&mut self) {
         match self.stage {
-            Stage::Boarded => self.end(|| Outcome::Abandoned),
-            Stage::Loading => self.fail(|| Outcome::Abandoned),
+            Stage::Boarded => drop(self.end(|| Outcome::Abandoned)),
+            Stage::Loading => drop(self.fail(|| Outcome::Abandoned)),
             Stage::Ended => {}
         }
     }

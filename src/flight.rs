@@ -10,11 +10,9 @@ mod detached;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
 use equivalent::Equivalent;
 use hashbrown::HashTable;
@@ -22,6 +20,7 @@ use slab::Slab;
 
 use self::detached::Detached;
 pub(crate) use self::detached::{Helm, Progress};
+use crate::bell::wake_all;
 use crate::sync::{Mutex, MutexGuard, OnceLock, thread_local};
 
 /// Tells the flights of one shard apart.
@@ -64,7 +63,7 @@ impl Kind {
 pub(crate) enum FlightKey<K> {
     /// Moves on into the entry when the value is published.
     Owned(K),
-    /// Shared with the leader until it has measured the entry, outside every lock.
+    /// Shared with the leader until it has found out about the entry, outside every lock.
     Shared(Arc<K>),
 }
 
@@ -86,6 +85,14 @@ impl<K> FlightKey<K> {
         }
     }
 
+    /// The same key, to be shared with those who ask about the entry.
+    fn into_shared(self) -> Self {
+        match self {
+            Self::Owned(key) => Self::Shared(Arc::new(key)),
+            shared @ Self::Shared(_) => shared,
+        }
+    }
+
     /// Takes the key, which the leader does not share any more.
     pub(crate) fn into_inner(self) -> K {
         match self {
@@ -95,6 +102,13 @@ impl<K> FlightKey<K> {
     }
 }
 
+/// What a sweep asks of an entry: whether it is to go.
+pub(crate) type Predicate<K, V> = dyn Fn(&K, &V) -> bool + Send + Sync;
+
+/// The sweeps that began while a load was in flight, to be asked about its value before that is
+/// published. They are the user's, and thus dropped under no lock.
+pub(crate) type Sweeps<K, V> = Vec<Arc<Predicate<K, V>>>;
+
 /// A load in progress.
 pub(crate) struct Flight<K, V> {
     hash: u64,
@@ -103,6 +117,16 @@ pub(crate) struct Flight<K, V> {
     standing: Standing,
     key: FlightKey<K>,
     landing: Option<Arc<Landing<V>>>,
+    sweeps: Sweeps<K, V>,
+}
+
+/// A flight that has ended, in pieces to be dropped under no lock.
+pub(crate) struct Ended<K, V> {
+    pub(crate) key: FlightKey<K>,
+    /// The duty to tell the waiters, if there are any.
+    pub(crate) arrival: Arrival<V>,
+    /// Those that were not asked.
+    pub(crate) sweeps: Sweeps<K, V>,
 }
 
 impl<K, V> Flight<K, V> {
@@ -125,17 +149,35 @@ impl<K, V> Flight<K, V> {
         self.key.get()
     }
 
-    /// The key, in a cache that measures its entries.
-    pub(crate) fn appraised_key(&self) -> Option<Arc<K>> {
+    /// The key, if it is shared.
+    pub(crate) fn shared_key(&self) -> Option<Arc<K>> {
         match &self.key {
             FlightKey::Owned(_) => None,
             FlightKey::Shared(key) => Some(Arc::clone(key)),
         }
     }
 
-    /// Ends the flight: its key, and the duty to tell the waiters if there are any.
-    pub(crate) fn end(self) -> (FlightKey<K>, Arrival<V>) {
-        (self.key, Arrival { landing: self.landing })
+    /// Whether a sweep has to be asked about its value.
+    #[inline]
+    pub(crate) fn has_sweeps(&self) -> bool {
+        !self.sweeps.is_empty()
+    }
+
+    /// Has a sweep asked about its value, unless a later write has won anyway.
+    fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        /// So many sweeps during one load are not asked any more.
+        const MOST: usize = 64;
+        if self.sweeps.len() == MOST {
+            self.standing = Standing::Fenced;
+        }
+        if !self.is_fenced() {
+            self.sweeps.push(Arc::clone(sweep));
+        }
+    }
+
+    pub(crate) fn end(self) -> Ended<K, V> {
+        let arrival = Arrival { landing: self.landing };
+        Ended { key: self.key, arrival, sweeps: self.sweeps }
     }
 }
 
@@ -220,7 +262,8 @@ impl<K, V> Flights<K, V> {
     fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let flight = Flight { hash, ticket, kind, standing, key, landing: kind.landing() };
+        let (landing, sweeps) = (kind.landing(), Vec::new());
+        let flight = Flight { hash, ticket, kind, standing, key, landing, sweeps };
         self.table.insert_unique(hash, flight, |flight| flight.hash);
         ticket
     }
@@ -242,8 +285,11 @@ impl<K, V> Flights<K, V> {
 
     /// Where the waiters of the flight at `seat` meet it.
     pub(crate) fn landing(&mut self, seat: &Seat) -> Arc<Landing<V>> {
-        let flight = self.table.get_bucket_mut(seat.0).expect("the flight is still there");
-        Arc::clone(flight.landing.get_or_insert_with(Arc::default))
+        Arc::clone(self.at_mut(seat).landing.get_or_insert_with(Arc::default))
+    }
+
+    fn at_mut(&mut self, seat: &Seat) -> &mut Flight<K, V> {
+        self.table.get_bucket_mut(seat.0).expect("the flight is still there")
     }
 
     /// The flight that was found at `seat` under the same lock.
@@ -298,6 +344,45 @@ impl<K, V> Flights<K, V> {
             if let Some(flight) = self.table.find_mut(hash, |flight| flight.ticket == other) {
                 flight.standing = Standing::Fenced;
             }
+        }
+    }
+
+    /// Keeps the value of the flight at `seat` out of the cache.
+    pub(crate) fn fence_one(&mut self, seat: &Seat) {
+        self.at_mut(seat).standing = Standing::Fenced;
+    }
+
+    /// Has a sweep asked about the value of every flight that there is.
+    pub(crate) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        // Taken out and put back, since a key has to be moved to be shared.
+        let flights: Vec<_> = self.table.drain().collect();
+        for mut flight in flights {
+            flight.key = flight.key.into_shared();
+            flight.await_sweep(sweep);
+            self.table.insert_unique(flight.hash, flight, |flight| flight.hash);
+        }
+    }
+
+    /// The sweeps to be asked about the value of the flight at `seat`, and its key to ask them with.
+    pub(crate) fn take_sweeps(&mut self, seat: &Seat) -> (Option<Arc<K>>, Sweeps<K, V>) {
+        let flight = self.at_mut(seat);
+        (flight.shared_key(), std::mem::take(&mut flight.sweeps))
+    }
+
+    /// Copies the keys of all flights whose values will be cached, with what tells the flights apart.
+    pub(crate) fn keys_into(&self, keys: &mut Vec<(u64, Ticket, K)>)
+    where
+        K: Clone,
+    {
+        for flight in self.table.iter().filter(|flight| !flight.is_fenced()) {
+            keys.push((flight.hash, flight.ticket, flight.key().clone()));
+        }
+    }
+
+    /// Keeps the value of the flight of `ticket` out of the cache, if it has not ended.
+    pub(crate) fn fence_if_there(&mut self, hash: u64, ticket: Ticket) {
+        if let Some(flight) = self.table.find_mut(hash, |flight| flight.ticket == ticket) {
+            flight.standing = Standing::Fenced;
         }
     }
 
@@ -493,22 +578,6 @@ impl<V> Drop for Arrival<V> {
     fn drop(&mut self) {
         if let Some(landing) = self.landing.take() {
             landing.waiters().close();
-        }
-    }
-}
-
-/// Wakes everybody, even if a waker panics; then the first panic goes on.
-fn wake_all(wakers: impl Iterator<Item = Waker>) {
-    let mut first_panic = None;
-    for waker in wakers {
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            first_panic.get_or_insert(payload);
-        }
-    }
-    if let Some(payload) = first_panic {
-        // A second panic while one unwinds would abort the process.
-        if !thread::panicking() {
-            panic::resume_unwind(payload);
         }
     }
 }

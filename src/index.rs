@@ -28,6 +28,15 @@ pub(crate) struct Entry<K, V> {
 }
 
 impl<K, V> Entry<K, V> {
+    /// One that is in no index.
+    pub(crate) fn new(hash: u64, key: K, value: V) -> Self {
+        Self { key, value, hash }
+    }
+
+    pub(crate) fn into_parts(self) -> (K, V) {
+        (self.key, self.value)
+    }
+
     pub(crate) fn into_value(self) -> V {
         let Self { key, value, .. } = self;
         // Before the value is on its way out, where a `Drop` that panics would leak it.
@@ -47,6 +56,8 @@ pub(crate) struct Incoming<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extras {
     pub(crate) deadlines: Deadlines,
+    /// Whether a call has given the entry a lifetime of its own, which outlives updates.
+    pub(crate) is_own: bool,
     /// Bytes of key and value, in a cache that measures them.
     pub(crate) size: Option<usize>,
     /// In a cache that weighs its entries.
@@ -54,7 +65,8 @@ pub(crate) struct Extras {
 }
 
 impl Extras {
-    const NONE: Self = Self { deadlines: Deadlines::NONE, size: None, weight: None };
+    pub(crate) const NONE: Self =
+        Self { deadlines: Deadlines::NONE, is_own: false, size: None, weight: None };
 }
 
 /// A table from key to slot, and what each slot holds.
@@ -76,6 +88,9 @@ pub(crate) struct Index<K, V> {
     slots: usize,
     /// Of all slots up to the last that ever had one.
     deadlines: Vec<Nanos>,
+    /// Whether the deadline is that of a lifetime of the entry's own, of all slots up to the last where it
+    /// ever was.
+    are_own: Vec<bool>,
     /// Up to when each entry lives unless it is used; atomic because readers put it off.
     idle_deadlines: Vec<AtomicU64>,
     sizes: Vec<usize>,
@@ -95,6 +110,7 @@ impl<K, V> Default for Index<K, V> {
             epoch: 0,
             slots: 0,
             deadlines: Vec::new(),
+            are_own: Vec::new(),
             idle_deadlines: Vec::new(),
             sizes: Vec::new(),
             measured: 0,
@@ -161,12 +177,29 @@ impl<K, V> Index<K, V> {
     /// When the entry expires: [`NEVER`] if it does not.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> Nanos {
+        self.deadlines(slot).soonest()
+    }
+
+    /// When the entry expires, used or not.
+    #[inline]
+    pub(crate) fn deadlines(&self, slot: Slot) -> Deadlines {
         let slot = slot as usize;
-        let deadline = self.deadlines.get(slot).copied().unwrap_or(NEVER);
-        match self.idle_deadlines.get(slot) {
-            Some(idle) => deadline.min(idle.load(Ordering::Relaxed)),
-            None => deadline,
+        let idle = self.idle_deadlines.get(slot);
+        Deadlines {
+            fixed: self.deadlines.get(slot).copied().unwrap_or(NEVER),
+            idle: idle.map_or(NEVER, |idle| idle.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Whether a call has given the entry a lifetime of its own.
+    pub(crate) fn has_own_lifetime(&self, slot: Slot) -> bool {
+        self.are_own.get(slot as usize).copied().unwrap_or(false)
+    }
+
+    /// Gives the entry a lifetime of its own that ends at `deadline`.
+    pub(crate) fn set_own_deadline(&mut self, slot: Slot, deadline: Nanos) {
+        set(&mut self.deadlines, slot as usize, deadline, || NEVER);
+        set(&mut self.are_own, slot as usize, true, || false);
     }
 
     /// Whether entries may expire.
@@ -296,12 +329,9 @@ impl<K, V> Index<K, V> {
         self.stamp_write(slot as usize);
     }
 
-    /// All entries, least recently used first.
-    pub(crate) fn into_entries(mut self) -> impl Iterator<Item = Entry<K, V>> {
-        let by_use = self.iter(0..self.slots).map(|(slot, stamp, _)| (stamp, slot));
-        let mut by_use: Vec<(Stamp, Slot)> = by_use.collect();
-        by_use.sort_unstable();
-        by_use.into_iter().map(move |(_, slot)| self.entries.remove(slot as usize))
+    /// Takes the entry out of `slot`, if there is one, of an index that nobody looks into any more.
+    pub(crate) fn vacate(&mut self, slot: Slot) -> Option<Entry<K, V>> {
+        self.entries.try_remove(slot as usize)
     }
 
     /// Sum of the sizes that entries came with.
@@ -320,6 +350,7 @@ impl<K, V> Index<K, V> {
             + self.entries.capacity() * size_of::<SlabSlot<Entry<K, V>>>()
             + size_of_val(&*self.stamps)
             + self.deadlines.capacity() * size_of::<Nanos>()
+            + self.are_own.capacity()
             + self.idle_deadlines.capacity() * size_of::<AtomicU64>()
             + self.sizes.capacity() * size_of::<usize>()
             + self.weights.capacity() * size_of::<u64>()
@@ -375,7 +406,10 @@ impl<K, V> Index<K, V> {
     }
 
     fn set_some_extras(&mut self, slot: usize, extras: Extras) {
-        let Extras { deadlines: Deadlines { fixed, idle }, size, weight } = extras;
+        let Extras { deadlines: Deadlines { fixed, idle }, is_own, size, weight } = extras;
+        if is_own || slot < self.are_own.len() {
+            set(&mut self.are_own, slot, is_own, || false);
+        }
         if fixed != NEVER || slot < self.deadlines.len() {
             set(&mut self.deadlines, slot, fixed, || NEVER);
         }
@@ -469,6 +503,7 @@ mod tests {
             value: value.to_owned(),
             extras: Some(Extras {
                 deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
+                is_own: false,
                 size: Some(value.len()),
                 weight: None,
             }),

@@ -83,6 +83,7 @@ mod cache;
 mod clock;
 mod counters;
 mod deep_size;
+mod emptied;
 mod expiry;
 mod fetch;
 mod flight;
@@ -118,6 +119,7 @@ pub use deep_size::DeepSize;
 pub use equivalent::Equivalent;
 pub use memo::{ArgsAsKey, KeyExtractor, Memo};
 pub use removal::RemovalCause;
+pub use snapshot::Saved;
 pub use stats::{CacheInfo, CacheStats};
 
 /// The README's examples, run as tests.

@@ -31,7 +31,26 @@ impl Deadlines {
     }
 }
 
-/// The rules of a cache; the earliest deadline that they set is the one that counts.
+/// What an entry of an earlier cache has left to live.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    /// Whatever happens to it; `None` for as long as entries of this cache live.
+    pub(crate) time: Option<Duration>,
+    /// Unless it is used.
+    pub(crate) idle: Option<Duration>,
+    /// Whether the time is that of a lifetime of its own.
+    pub(crate) is_own: bool,
+}
+
+impl Left {
+    /// Whether there is anything left.
+    pub(crate) fn lets_live(self) -> bool {
+        self.time != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
+    }
+}
+
+/// The rules of a cache. A lifetime of the entry's own takes the place of that of all entries; of its end
+/// and that of its idle time the earlier counts.
 pub(crate) struct Lifetimes<K, V> {
     ttl: Option<Duration>,
     /// From one use to the next.
@@ -63,6 +82,10 @@ impl<K, V> Lifetimes<K, V> {
         self.ttl
     }
 
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.idle
+    }
+
     pub(crate) fn set_ttl(&mut self, ttl: Duration) {
         self.ttl = Some(ttl);
         self.use_time();
@@ -92,9 +115,14 @@ impl<K, V> Lifetimes<K, V> {
         self.is_used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an entry of these rules alone lives at all.
-    pub(crate) fn let_live(&self) -> bool {
-        self.ttl != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
+    /// Whether an entry lives at all that may have a lifetime of its `own`.
+    pub(crate) fn let_live(&self, own: Option<Duration>) -> bool {
+        own.or(self.ttl) != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
+    }
+
+    /// Whether any entry lives at all, whatever its own lifetime.
+    pub(crate) fn let_any_live(&self) -> bool {
+        self.idle != Some(Duration::ZERO)
     }
 
     /// Whether the lifetime of an entry depends on its key or its value.
@@ -143,16 +171,22 @@ impl<K, V> Lifetimes<K, V> {
 
     /// When an entry published at `now` expires, which may have a lifetime of its `own`.
     pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
-        let Deadlines { fixed, idle } = self.remaining(now, own);
-        let fixed = if fixed == NEVER { NEVER } else { now + self.shorten(fixed - now) };
-        Deadlines { fixed, idle }
-    }
-
-    /// The same, not shortened by chance.
-    pub(crate) fn remaining(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
-        let lifetime = self.ttl.into_iter().chain(own).min().map_or(NEVER, in_nanos);
+        let lifetime = own.or(self.ttl).map_or(NEVER, in_nanos);
+        let lifetime = if lifetime == NEVER { NEVER } else { self.shorten(lifetime) };
         let idle = self.idle.map_or(NEVER, in_nanos);
         Deadlines { fixed: now.saturating_add(lifetime), idle: now.saturating_add(idle) }
+    }
+
+    /// When an entry expires that returns at `now` with what it has `left`; `rule` is the lifetime of its
+    /// own that it would have today.
+    pub(crate) fn of_returning(&self, now: Nanos, left: Left, rule: Option<Duration>) -> Deadlines {
+        let longest = if left.is_own { None } else { rule.or(self.ttl) };
+        let soonest = |left: Option<Duration>, longest: Option<Duration>| {
+            let lifetime = left.into_iter().chain(longest).min().map_or(NEVER, in_nanos);
+            now.saturating_add(lifetime)
+        };
+        let idle = if self.idle.is_some() { soonest(left.idle, self.idle) } else { NEVER };
+        Deadlines { fixed: soonest(left.time, longest), idle }
     }
 
     /// Shortens a lifetime by chance; what lives at all lives on.
@@ -166,6 +200,6 @@ impl<K, V> Lifetimes<K, V> {
 }
 
 /// A lifetime in nanoseconds; [`NEVER`] if no clock can show its end.
-fn in_nanos(lifetime: Duration) -> Nanos {
+pub(crate) fn in_nanos(lifetime: Duration) -> Nanos {
     Nanos::try_from(lifetime.as_nanos()).unwrap_or(NEVER)
 }

@@ -1,20 +1,58 @@
 //! What has left a shard, on its way to the listener.
 //!
 //! An entry goes into its shard's [`Outbox`] under the lock under which it leaves, so that the order in
-//! the box is the order of leaving. It comes out when the [`Notice`] of that is dropped, after all locks
-//! are released and everything else is done. One caller at a time delivers. Whoever comes meanwhile,
-//! another thread or the listener itself by a call of the cache, only adds to what that one has still
-//! before it; so the order holds, and a listener is never called within itself for one shard.
+//! the box is the order of leaving. Whoever put it in owes a [`Notice`], which sees to it that it comes
+//! out after all locks are released and everything else is done. One caller at a time delivers, so the
+//! order holds, and a listener is never called within itself for one shard.
+//!
+//! A caller that finds another one delivering leaves its entries to that one, as long as the queue is
+//! short and the other has not delivered for many already. Otherwise it waits until its own are out, and
+//! delivers them itself if nobody else does. So neither does the queue outgrow a listener that is slower
+//! than the writers, nor does one caller deliver for all others. Nobody waits for a turn that somebody
+//! else has been given: whoever is polled first delivers for those in front of it too.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
+use futures_lite::future::yield_now;
+
+use crate::bell::Bell;
+use crate::emptied::{Emptied, Next};
 use crate::index::{Entry, Index};
 use crate::removal::{Listener, RemovalCause};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
+
+/// How many entries may wait in a queue before those who add to it wait for it to get shorter.
+const SHORT: usize = 128;
+
+/// How many entries a caller delivers before it takes none over from others any more, and if it has more
+/// of its own, lets other tasks have the thread.
+const TURN: usize = 64;
+
+thread_local! {
+    /// How many calls of listeners this thread is in.
+    static LISTENING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Marks the thread as one that is in a call of a listener, for as long as the mark lives.
+struct Listening;
+
+impl Listening {
+    fn enter() -> Self {
+        LISTENING.with(|depth| depth.set(depth.get() + 1));
+        Self
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        LISTENING.with(|depth| depth.set(depth.get() - 1));
+    }
+}
 
 /// What has left one shard and was not delivered yet.
 pub(crate) struct Outbox<K, V> {
@@ -22,23 +60,87 @@ pub(crate) struct Outbox<K, V> {
     /// Locked within the shard's lock or without it. Nothing else is locked meanwhile, none of the
     /// user's code runs, and nothing of the user's is dropped.
     queue: Mutex<Queue<K, V>>,
+    /// Wakes threads that wait for the end of a delivery.
+    ended: Condvar,
+    /// Wakes tasks that do.
+    bell: Arc<Bell>,
 }
 
 struct Queue<K, V> {
     parcels: VecDeque<Parcel<K, V>>,
     /// The number of the parcel in front; those behind it have the next ones.
     first: u64,
-    /// Whether somebody delivers, who goes on with whatever comes meanwhile.
-    is_delivering: bool,
+    /// Entries in all parcels.
+    entries: usize,
+    /// Where the parcels end whose owners have left them to whoever delivers, who does not stop before.
+    owed: u64,
+    /// How many entries the one who delivers has delivered; `None` if nobody does.
+    delivered: Option<usize>,
+    /// Threads that wait for the end of a delivery.
+    blocked: usize,
 }
 
 /// One departure.
 enum Parcel<K, V> {
     Entry(Entry<K, V>, RemovalCause),
-    /// The place of an entry that somebody withholds, and all that come after it.
-    Withheld,
     /// All entries of a shard that was emptied.
-    Everything(Box<Index<K, V>>),
+    Everything(Box<Emptied<K, V>>),
+    /// The place of what somebody withholds, and all that come after it.
+    Withheld,
+}
+
+type Departure<K, V> = (Entry<K, V>, RemovalCause);
+
+impl<K, V> Queue<K, V> {
+    /// Past the number of the last parcel.
+    fn end(&self) -> u64 {
+        self.first + self.parcels.len() as u64
+    }
+
+    fn push(&mut self, parcel: Parcel<K, V>, entries: usize) -> u64 {
+        self.parcels.push_back(parcel);
+        self.entries += entries;
+        self.end()
+    }
+
+    /// Whether somebody delivers, or will once it puts back what it withholds in front.
+    fn is_taken(&self) -> bool {
+        self.delivered.is_some() || matches!(self.parcels.front(), Some(Parcel::Withheld))
+    }
+
+    /// Whether the one who delivers takes over what others have put in.
+    fn has_time(&self) -> bool {
+        self.entries <= SHORT && self.delivered.is_none_or(|delivered| delivered < TURN)
+    }
+}
+
+/// What a caller does about a delivery of somebody else's that it would have to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Leaves its parcels to the other one, whatever that has before it.
+    Leave,
+    /// Comes back later.
+    Poll,
+    /// Blocks the thread.
+    Block,
+}
+
+impl Manner {
+    /// The same, except within a listener, which would wait for itself.
+    fn unless_listening(self) -> Self {
+        if LISTENING.with(Cell::get) > 0 { Self::Leave } else { self }
+    }
+}
+
+/// What came of an attempt to have parcels delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// They are, or somebody else sees to it.
+    Done,
+    /// There are more.
+    Unfinished,
+    /// Somebody else delivers, and does not see to them.
+    Busy,
 }
 
 impl<K, V> Outbox<K, V> {
@@ -46,23 +148,31 @@ impl<K, V> Outbox<K, V> {
     const KEPT_CAPACITY: usize = 64;
 
     pub(crate) fn new(listener: Listener<K, V>) -> Self {
-        let queue = Queue { parcels: VecDeque::new(), first: 0, is_delivering: false };
-        Self { listener, queue: Mutex::new(queue) }
+        let queue = Queue {
+            parcels: VecDeque::new(),
+            first: 0,
+            entries: 0,
+            owed: 0,
+            delivered: None,
+            blocked: 0,
+        };
+        Self { listener, queue: Mutex::new(queue), ended: Condvar::new(), bell: Arc::default() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an entry in, for which the caller owes a [`Notice`].
-    pub(crate) fn post(&self, entry: Entry<K, V>, cause: RemovalCause) {
-        self.queue().parcels.push_back(Parcel::Entry(entry, cause));
+    /// Puts an entry in, for which the caller owes a [`Notice`] up to the number that this returns.
+    pub(crate) fn post(&self, entry: Entry<K, V>, cause: RemovalCause) -> u64 {
+        self.queue().push(Parcel::Entry(entry, cause), 1)
     }
 
-    /// Puts in all entries of a shard that was emptied.
-    pub(crate) fn post_all(self: &Arc<Self>, entries: Index<K, V>) -> Notice<K, V> {
-        self.queue().parcels.push_back(Parcel::Everything(Box::new(entries)));
-        Notice::of(self, None)
+    /// Puts in all entries of a shard that was emptied, for which the caller owes a [`Notice`] too.
+    pub(crate) fn post_all(&self, entries: Index<K, V>) -> u64 {
+        let len = entries.len();
+        let parcel = Parcel::Everything(Box::new(Emptied::by_use(entries)));
+        self.queue().push(parcel, len)
     }
 
     /// Keeps a place for an entry whose value the caller may ask for first.
@@ -71,12 +181,9 @@ impl<K, V> Outbox<K, V> {
         entry: Entry<K, V>,
         cause: RemovalCause,
     ) -> Withheld<K, V> {
-        let number = {
-            let mut queue = self.queue();
-            queue.parcels.push_back(Parcel::Withheld);
-            queue.first + queue.parcels.len() as u64 - 1
-        };
-        Withheld { entry: Some(entry), cause, number, notice: Notice::of(self, None) }
+        let until = self.queue().push(Parcel::Withheld, 1);
+        let notice = Notice { outbox: Arc::clone(self), until };
+        Withheld { entry: Some(entry), cause, notice: Some(notice) }
     }
 
     /// Puts an entry in the place that was kept for it.
@@ -87,45 +194,125 @@ impl<K, V> Outbox<K, V> {
         queue.parcels[place] = Parcel::Entry(entry, cause);
     }
 
-    /// Calls the listener with all that there is, unless somebody else is at it. A panic of the
-    /// listener's goes on when that is done.
-    fn deliver(&self) {
-        if std::mem::replace(&mut self.queue().is_delivering, true) {
-            return;
+    /// Sees to it that the parcels before the number `until` are delivered, by the caller, which has
+    /// delivered `delivered` before, or by whoever delivers already. A panic of the listener's goes on when
+    /// the caller stops.
+    fn attempt(&self, until: u64, delivered: &mut usize, manner: Manner) -> Attempt {
+        {
+            let mut queue = self.queue();
+            while queue.is_taken() {
+                let own_are_out = queue.first >= until && queue.entries <= SHORT;
+                if own_are_out || manner == Manner::Leave || queue.has_time() {
+                    queue.owed = queue.owed.max(until);
+                    return Attempt::Done;
+                }
+                if manner == Manner::Poll {
+                    return Attempt::Busy;
+                }
+                queue.blocked += 1;
+                queue = self.ended.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.blocked -= 1;
+            }
+            if queue.first >= until.max(queue.owed) {
+                return Attempt::Done;
+            }
+            queue.delivered = Some(*delivered);
         }
+        self.deliver(until, delivered, manner)
+    }
+
+    /// Delivers until there is nothing more to be delivered by this caller, or it is to pause.
+    fn deliver(&self, until: u64, delivered: &mut usize, manner: Manner) -> Attempt {
         // Kept to the end, since their own `Drop` may panic.
         let mut panics = Vec::new();
-        while let Some(parcel) = self.next() {
-            match parcel {
-                Parcel::Entry(entry, cause) => self.report(entry, cause, &mut panics),
-                Parcel::Everything(index) => {
-                    for entry in index.into_entries() {
-                        self.report(entry, RemovalCause::Cleared, &mut panics);
-                    }
-                }
-                Parcel::Withheld => unreachable!("nothing passes it by"),
+        let mut emptied = None;
+        let pause = if manner == Manner::Poll { *delivered + TURN } else { usize::MAX };
+        let attempt = loop {
+            match self.next(until, *delivered, pause, &mut emptied) {
+                Ok(Some((entry, cause))) => self.report(entry, cause, &mut panics),
+                Ok(None) => {}
+                Err(attempt) => break attempt,
             }
-        }
-        let first = panics.into_iter().next();
+            *delivered += 1;
+        };
+        let has_heard = panic::catch_unwind(AssertUnwindSafe(|| self.bell.ring()));
+        let first = panics.into_iter().next().or(has_heard.err());
         // A second panic while one unwinds would abort the process.
         if let (Some(payload), false) = (first, thread::panicking()) {
             panic::resume_unwind(payload);
         }
+        attempt
     }
 
-    /// Takes out the parcel in front; `None` once there is none to be delivered, and then nobody
-    /// delivers any more. Whoever fills a place in front after that has a notice of its own.
-    fn next(&self) -> Option<Parcel<K, V>> {
+    /// Takes out the entry in front; how the attempt ends if none is to be delivered now, and then nobody
+    /// delivers any more. `None` for a step towards the next.
+    ///
+    /// Keeps in `emptied` what it takes entries out of one by one.
+    fn next(
+        &self,
+        until: u64,
+        delivered: usize,
+        pause: usize,
+        emptied: &mut Option<Box<Emptied<K, V>>>,
+    ) -> Result<Option<Departure<K, V>>, Attempt> {
+        // Large, so it is dropped once the queue is unlocked again.
+        let mut _used_up = None;
         let mut queue = self.queue();
-        if let None | Some(Parcel::Withheld) = queue.parcels.front() {
-            queue.is_delivering = false;
-            if queue.parcels.is_empty() && queue.parcels.capacity() > Self::KEPT_CAPACITY {
-                queue.parcels = VecDeque::new();
+        queue.delivered = Some(delivered);
+        loop {
+            if queue.first >= until.max(queue.owed) {
+                return Err(self.stop(queue, Attempt::Done));
             }
-            return None;
+            if delivered >= pause && queue.first >= queue.owed {
+                if let Some(emptied) = emptied.take() {
+                    queue.parcels[0] = Parcel::Everything(emptied);
+                }
+                return Err(self.stop(queue, Attempt::Unfinished));
+            }
+            if let Some(left) = emptied {
+                match left.next() {
+                    Next::Entry(entry) => {
+                        queue.entries -= 1;
+                        return Ok(Some((entry, RemovalCause::Cleared)));
+                    }
+                    Next::Unknown => return Ok(None),
+                    Next::End => _used_up = emptied.take(),
+                }
+            } else {
+                match queue.parcels.front_mut() {
+                    // Whoever fills the place goes on.
+                    None | Some(Parcel::Withheld) => {
+                        return Err(self.stop(queue, Attempt::Unfinished));
+                    }
+                    Some(front @ Parcel::Everything(_)) => {
+                        let Parcel::Everything(all) = std::mem::replace(front, Parcel::Withheld)
+                        else {
+                            unreachable!("it was looked at under the same lock")
+                        };
+                        *emptied = Some(all);
+                        continue;
+                    }
+                    Some(Parcel::Entry(..)) => {}
+                }
+            }
+            queue.first += 1;
+            if let Some(Parcel::Entry(entry, cause)) = queue.parcels.pop_front() {
+                queue.entries -= 1;
+                return Ok(Some((entry, cause)));
+            }
         }
-        queue.first += 1;
-        queue.parcels.pop_front()
+    }
+
+    /// Ends a delivery, which lets go those who wait for that.
+    fn stop(&self, mut queue: MutexGuard<'_, Queue<K, V>>, attempt: Attempt) -> Attempt {
+        queue.delivered = None;
+        if queue.parcels.is_empty() && queue.parcels.capacity() > Self::KEPT_CAPACITY {
+            queue.parcels = VecDeque::new();
+        }
+        if queue.blocked > 0 {
+            self.ended.notify_all();
+        }
+        attempt
     }
 
     fn report(
@@ -134,7 +321,8 @@ impl<K, V> Outbox<K, V> {
         cause: RemovalCause,
         panics: &mut Vec<Box<dyn Any + Send>>,
     ) {
-        let Entry { key, value, .. } = entry;
+        let (key, value) = entry.into_parts();
+        let _listening = Listening::enter();
         let hear = || self.listener.hear(key, value, cause);
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(hear)) {
             panics.push(payload);
@@ -143,9 +331,10 @@ impl<K, V> Outbox<K, V> {
 
     /// Bytes that it takes.
     pub(crate) fn size(&self) -> usize {
-        // The two counts of the `Arc` come before it.
-        let counted = 2 * size_of::<usize>() + size_of::<Self>();
-        counted + self.queue().parcels.capacity() * size_of::<Parcel<K, V>>()
+        // The two counts of an `Arc` come before each of them.
+        let counts = 2 * 2 * size_of::<usize>();
+        let parcels = self.queue().parcels.capacity() * size_of::<Parcel<K, V>>();
+        counts + size_of::<Self>() + size_of::<Bell>() + parcels
     }
 }
 
@@ -155,35 +344,106 @@ impl<K, V> Outbox<K, V> {
     pub(crate) fn validate(&self) {
         let queue = self.queue();
         assert_eq!(queue.parcels.len(), 0, "what has left is reported");
-        assert!(!queue.is_delivering);
+        assert_eq!((queue.entries, queue.delivered, queue.blocked), (0, None, 0));
+        assert!(queue.owed <= queue.first);
     }
 }
 
-/// The duty to deliver what was put into an outbox; done when this is dropped.
+/// The duty to see to the delivery of what was put into an outbox. When it is dropped, that is left to
+/// whoever delivers already, or else done at once.
 pub(crate) struct Notice<K, V> {
     outbox: Arc<Outbox<K, V>>,
-    /// Dropped after that, and thus delivered. Mostly `None`, as most operations take entries out of one
-    /// shard alone.
-    _next: Option<Box<Self>>,
+    /// Past the number of the last parcel.
+    until: u64,
 }
 
 impl<K, V> Notice<K, V> {
-    fn of(outbox: &Arc<Outbox<K, V>>, next: Option<Box<Self>>) -> Self {
-        Self { outbox: Arc::clone(outbox), _next: next }
+    /// Waits until what was put in is delivered, or somebody sees to it.
+    async fn settle(self) {
+        let mut delivered = 0;
+        let mut ear = None;
+        loop {
+            let manner = Manner::Poll.unless_listening();
+            match self.outbox.attempt(self.until, &mut delivered, manner) {
+                Attempt::Done => return,
+                Attempt::Unfinished => yield_now().await,
+                Attempt::Busy => match ear.take() {
+                    // Listens before another attempt, so that no delivery ends unheard of between the two.
+                    None => ear = Some(self.outbox.bell.ear()),
+                    Some(ear) => ear.await,
+                },
+            }
+        }
     }
 
-    /// Adds the duty for one more outbox.
-    pub(crate) fn add(notices: &mut Option<Self>, outbox: &Arc<Outbox<K, V>>) {
-        if notices.as_ref().is_none_or(|notice| !Arc::ptr_eq(&notice.outbox, outbox)) {
-            let next = notices.take().map(Box::new);
-            *notices = Some(Self::of(outbox, next));
-        }
+    fn finish(&self, manner: Manner) {
+        let mut delivered = 0;
+        let manner = manner.unless_listening();
+        while self.outbox.attempt(self.until, &mut delivered, manner) != Attempt::Done {}
     }
 }
 
 impl<K, V> Drop for Notice<K, V> {
     fn drop(&mut self) {
-        self.outbox.deliver();
+        self.finish(Manner::Leave);
+    }
+}
+
+/// All duties of one operation. Waiting for listeners is the last that a call does: after what it has to
+/// publish, to wake and to drop.
+#[must_use]
+pub(crate) struct Notices<K, V> {
+    /// Mostly the only one, as most operations take entries out of one shard alone.
+    first: Option<Notice<K, V>>,
+    others: Vec<Notice<K, V>>,
+}
+
+impl<K, V> Default for Notices<K, V> {
+    fn default() -> Self {
+        Self { first: None, others: Vec::new() }
+    }
+}
+
+impl<K, V> Notices<K, V> {
+    /// Adds the duty to deliver what was put into an outbox before the number `until`.
+    pub(crate) fn add(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
+        let known = self.first.iter_mut().chain(&mut self.others);
+        match known.rev().find(|notice| Arc::ptr_eq(&notice.outbox, outbox)) {
+            Some(notice) => notice.until = notice.until.max(until),
+            None => self.push(Notice { outbox: Arc::clone(outbox), until }),
+        }
+    }
+
+    fn push(&mut self, notice: Notice<K, V>) {
+        match self.first {
+            None => self.first = Some(notice),
+            Some(_) => self.others.push(notice),
+        }
+    }
+
+    pub(crate) fn append(&mut self, more: Self) {
+        more.first.into_iter().chain(more.others).for_each(|notice| self.push(notice));
+    }
+
+    /// Waits for the listener.
+    pub(crate) async fn settle(self) {
+        if self.first.is_some() {
+            // In a box, so that the futures of all calls need no room for what few of them wait with.
+            Box::pin(self.settle_each()).await;
+        }
+    }
+
+    async fn settle_each(self) {
+        for notice in self.first.into_iter().chain(self.others) {
+            notice.settle().await;
+        }
+    }
+
+    /// Waits for the listener, blocking the thread.
+    pub(crate) fn settle_blocking(self) {
+        for notice in self.first.into_iter().chain(self.others) {
+            notice.finish(Manner::Block);
+        }
     }
 }
 
@@ -192,28 +452,38 @@ pub(crate) struct Withheld<K, V> {
     /// `None` once it is in the outbox.
     entry: Option<Entry<K, V>>,
     cause: RemovalCause,
-    /// Of the place that is kept for it.
-    number: u64,
-    /// Dropped after the entry is in its place.
-    notice: Notice<K, V>,
+    /// Of the place that is kept for it, the last before its end; `None` once somebody else has it.
+    notice: Option<Notice<K, V>>,
 }
 
 impl<K, V> Withheld<K, V> {
+    /// Lets the listener have the entry, and hands over the duty to see to that.
+    pub(crate) fn let_go(mut self, notices: &mut Notices<K, V>) {
+        self.fill();
+        if let Some(notice) = self.notice.take() {
+            notices.push(notice);
+        }
+    }
+
     /// Clones the value by user code, before the listener gets it.
-    fn into_value(self) -> V {
-        let entry = self.entry.as_ref().expect("it is there until this is dropped");
-        let value = self.notice.outbox.listener.clone_value(&entry.value);
-        // Before the value is on its way out, where a listener that panics would leak it.
-        drop(self);
+    fn into_value(self, notices: &mut Notices<K, V>) -> V {
+        let kept = self.entry.as_ref().zip(self.notice.as_ref());
+        let (entry, notice) = kept.expect("both are there until this is dropped");
+        let value = notice.outbox.listener.clone_value(&entry.value);
+        self.let_go(notices);
         value
+    }
+
+    fn fill(&mut self) {
+        if let (Some(entry), Some(notice)) = (self.entry.take(), &self.notice) {
+            notice.outbox.fill(notice.until - 1, entry, self.cause);
+        }
     }
 }
 
 impl<K, V> Drop for Withheld<K, V> {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            self.notice.outbox.fill(self.number, entry, self.cause);
-        }
+        self.fill();
     }
 }
 
@@ -226,41 +496,19 @@ pub(crate) enum Taken<K, V> {
 }
 
 impl<K, V> Taken<K, V> {
-    pub(crate) fn into_value(self) -> V {
+    /// The value, and to `notices` the duty towards the listener.
+    pub(crate) fn into_value(self, notices: &mut Notices<K, V>) -> V {
         match self {
             Self::Entry(entry) => entry.into_value(),
-            Self::Withheld(withheld) => withheld.into_value(),
+            Self::Withheld(withheld) => withheld.into_value(notices),
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::Incoming;
-
-    fn entry(number: u32) -> Entry<u32, u32> {
-        let mut index = Index::default();
-        let new = Incoming { value: number, extras: None };
-        let slot = index.insert(0, number, new, 1);
-        index.remove(slot)
-    }
-
-    /// Between two shards that one operation takes entries out of, other threads have their turn.
-    #[test]
-    fn what_one_operation_has_put_into_several_outboxes_is_delivered_from_all() {
-        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let log = Arc::clone(&heard);
-        let listener = Listener::new(move |key, _: u32, _| log.lock().unwrap().push(key));
-        let outboxes = [(); 3].map(|()| Arc::new(Outbox::new(listener.clone())));
-        let mut notices = None;
-        for (number, outbox) in [(1, 0), (2, 0), (3, 1), (4, 2), (5, 0)] {
-            outboxes[outbox].post(entry(number), RemovalCause::Expired);
-            Notice::add(&mut notices, &outboxes[outbox]);
+    /// Drops the entry, or lets the listener have it.
+    pub(crate) fn let_go(self, notices: &mut Notices<K, V>) {
+        match self {
+            Self::Entry(entry) => drop(entry),
+            Self::Withheld(withheld) => withheld.let_go(notices),
         }
-        assert!(heard.lock().unwrap().is_empty());
-        drop(notices);
-        heard.lock().unwrap().sort_unstable();
-        assert_eq!(*heard.lock().unwrap(), [1, 2, 3, 4, 5]);
     }
 }

@@ -39,6 +39,10 @@ pub enum RemovalCause {
     Replaced,
     /// `clear` has emptied the cache, of entries whose time was over, too.
     Cleared,
+    /// It was handed to the cache, by an insertion, a load, an update or `restore`, and never kept: the
+    /// cache keeps nothing, it was too heavy or had no time to live, a later write or a sweep had won over
+    /// it, or there was no room for an entry to be restored.
+    Rejected,
 }
 
 impl fmt::Display for RemovalCause {
@@ -49,6 +53,7 @@ impl fmt::Display for RemovalCause {
             Self::Removed => "removed",
             Self::Replaced => "replaced",
             Self::Cleared => "cleared",
+            Self::Rejected => "rejected",
         })
     }
 }

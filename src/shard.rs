@@ -3,6 +3,7 @@
 mod look;
 mod place;
 mod restore;
+mod set_ttl;
 mod state;
 mod submission;
 mod update;
@@ -17,19 +18,20 @@ pub(crate) use self::look::Copied;
 use self::look::EVERY_SLOT;
 pub(crate) use self::restore::Returning;
 use self::state::State;
-pub(crate) use self::state::{Cleared, Expired, Purged, Removed, Written};
+pub(crate) use self::state::{Expired, Purged, Removed, Written};
 use self::submission::Found;
 pub(crate) use self::submission::{Departed, Fate, Origin, Submission};
 pub(crate) use self::update::Fenced;
+pub(crate) use self::watch::Watch;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
-use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
+use crate::emptied::Emptied;
+use crate::flight::{Boarding, Ended, FlightKey, Kind, Landing, Predicate, Sweeps, Ticket};
 use crate::index::{Index, Slot};
 use crate::ledger::{Ledger, Room};
-use crate::outbox::Outbox;
+use crate::outbox::{Notices, Outbox};
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
-use crate::removal::RemovalCause;
 use crate::stamp::Stamp;
 #[cfg(any(test, feature = "__validate"))]
 use crate::sync::MutexGuard;
@@ -62,6 +64,15 @@ pub(crate) struct Shard<K, V> {
     state: RwLock<State<K, V>>,
     /// Held during a search for victims, which may take long, so async code never blocks on it.
     searching: Mutex<()>,
+}
+
+/// What a look that found no live entry has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// Of the shard at the look.
+    epoch: u64,
+    /// Whether there was one whose time is over.
+    pub(crate) has_expired: bool,
 }
 
 /// What a shard holds and takes.
@@ -97,9 +108,9 @@ impl<K, V> Shard<K, V> {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
+    /// Returns the live value of `key` and counts that as a use; otherwise what was there instead.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Result<V, u64>
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Result<V, Missing>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
@@ -119,12 +130,16 @@ impl<K, V> Shard<K, V> {
         hash: u64,
         key: &Q,
         now: Option<Now<'_>>,
-    ) -> Result<V, u64>
+    ) -> Result<V, Missing>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let slot = self.find_live(index, hash, key, now).ok_or(index.epoch())?;
+        let missing = |has_expired| Missing { epoch: index.epoch(), has_expired };
+        let slot = index.find(hash, key).ok_or(missing(false))?;
+        if now.is_some_and(|now| self.is_expired(index, slot, now)) {
+            return Err(missing(true));
+        }
         self.touch(index, slot, now);
         Ok(index.value(slot).clone())
     }
@@ -276,7 +291,7 @@ impl<K, V> Shard<K, V> {
 /// Loads in progress.
 impl<K, V> Shard<K, V> {
     /// Joins the open flight of `key`, or starts one with it, unless an entry was added to the shard
-    /// since `epoch`, when the key was not there: it may be now.
+    /// since the look that found it missing: it may be there now.
     ///
     /// A publication adds the entry and takes its flight out in one step. So whoever finds no flight
     /// and an unmoved epoch comes neither too late to join nor too early to find the value.
@@ -284,7 +299,7 @@ impl<K, V> Shard<K, V> {
         &self,
         hash: u64,
         key: FlightKey<K>,
-        epoch: u64,
+        missing: Missing,
         kind: Kind,
     ) -> Boarding<K, V>
     where
@@ -294,10 +309,36 @@ impl<K, V> Shard<K, V> {
         if let Some((landing, ticket)) = state.flights.join(hash, key.get()) {
             return Boarding::Join(key, landing, ticket);
         }
-        if state.index.epoch() != epoch {
+        if state.index.epoch() != missing.epoch {
             return Boarding::LookAgain(key);
         }
         Boarding::Lead(state.flights.lead(hash, key, kind))
+    }
+
+    /// Takes out the entry of `key` if its time is over, as a load is about to bring another.
+    #[cold]
+    pub(crate) fn expire<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        now: Nanos,
+        ledger: &Ledger,
+    ) -> Departed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut departed = Departed::default();
+        {
+            let mut state = self.writable();
+            let now = self.settle(now);
+            if let Some(slot) = state.index.find(hash, key) {
+                if state.index.is_expired(slot, now) {
+                    ledger.release(state.cost(slot, ledger));
+                    state.expire_from(slot, ledger, &mut departed);
+                }
+            }
+        }
+        departed
     }
 
     /// Starts a flight that nobody can join.
@@ -315,18 +356,18 @@ impl<K, V> Shard<K, V> {
     /// The key of the flight of `ticket`, which has not ended, in a cache that measures its entries.
     pub(crate) fn appraised_key(&self, hash: u64, ticket: Ticket) -> Option<Arc<K>> {
         let flights = &self.exclusive().flights;
-        flights.at(&flights.seat(hash, ticket)).appraised_key()
+        flights.at(&flights.seat(hash, ticket)).shared_key()
     }
 
     /// Takes a caller off a detached flight. If it was the last one this ends the flight; its key is
     /// the caller's to drop.
-    pub(crate) fn leave(&self, hash: u64, ticket: Ticket) -> Option<(FlightKey<K>, Arrival<V>)> {
+    pub(crate) fn leave(&self, hash: u64, ticket: Ticket) -> Option<Ended<K, V>> {
         let flight = self.exclusive().flights.leave(hash, ticket)?;
         Some(flight.end())
     }
 
     /// Ends a flight without publishing a value; its key is the caller's to drop.
-    pub(crate) fn end_flight(&self, hash: u64, ticket: Ticket) -> (FlightKey<K>, Arrival<V>) {
+    pub(crate) fn end_flight(&self, hash: u64, ticket: Ticket) -> Ended<K, V> {
         let flights = &mut self.exclusive().flights;
         let seat = flights.seat(hash, ticket);
         flights.remove(seat).end()
@@ -338,6 +379,45 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         self.exclusive().flights.fence(hash, key)
+    }
+
+    /// Has a sweep asked about the values of all loads that are in flight.
+    pub(crate) fn await_sweep(&self, sweep: &Arc<Predicate<K, V>>) {
+        self.exclusive().flights.await_sweep(sweep);
+    }
+
+    /// The sweeps to be asked about the value of the flight of `ticket`, which has not ended, and its
+    /// key to ask them with.
+    pub(crate) fn take_sweeps(&self, hash: u64, ticket: Ticket) -> (Option<Arc<K>>, Sweeps<K, V>) {
+        let flights = &mut self.exclusive().flights;
+        let seat = flights.seat(hash, ticket);
+        flights.take_sweeps(&seat)
+    }
+
+    /// Has the flight of `ticket` lose to a sweep; tells whether it is an update, which is carried out and
+    /// its value swept away at once. That of a load is kept out, as if a later write had won.
+    pub(crate) fn lose(&self, hash: u64, ticket: Ticket) -> bool {
+        let flights = &mut self.exclusive().flights;
+        let seat = flights.seat(hash, ticket);
+        let is_update = flights.at(&seat).is_update();
+        if !is_update {
+            flights.fence_one(&seat);
+        }
+        is_update
+    }
+
+    /// Keeps the values of those loads in flight out of the cache whose keys are chosen; asked while no
+    /// lock is held.
+    pub(crate) fn fence_if(&self, is_chosen: &mut impl FnMut(&K) -> bool)
+    where
+        K: Clone,
+    {
+        // Made before the lock is taken, so that it is dropped after it is released.
+        let mut keys = Vec::new();
+        self.locked().flights.keys_into(&mut keys);
+        keys.retain(|(_, _, key)| is_chosen(key));
+        let flights = &mut self.exclusive().flights;
+        keys.iter().for_each(|(hash, ticket, _)| flights.fence_if_there(*hash, *ticket));
     }
 
     /// Everything but the entries, which others may have pinned.
@@ -463,22 +543,29 @@ impl<K, V> Shard<K, V> {
         &self,
         hash: u64,
         key: &Q,
-        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
-        departed: &mut Departed<K, V>,
     ) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut state = self.writable();
-        let now = now.map(|now| self.settle(now));
-        state.remove(hash, key, cause, now, ledger, departed)
+        // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
+        let mut removed = Removed::default();
+        {
+            let mut state = self.writable();
+            let now = now.map(|now| self.settle(now));
+            state.remove(hash, key, now, ledger, &mut removed);
+        }
+        removed
     }
 
-    /// Takes out everything and fences all loads.
-    pub(crate) fn clear(&self, ledger: &Ledger) -> Cleared<K, V> {
-        self.writable().clear(ledger)
+    /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
+    pub(crate) fn clear(
+        &self,
+        ledger: &Ledger,
+        notices: &mut Notices<K, V>,
+    ) -> Option<Emptied<K, V>> {
+        self.writable().clear(ledger, notices)
     }
 
     /// Finds the next victims while everybody else goes on; `None` if somebody else is at it and
@@ -500,6 +587,15 @@ impl<K, V> Shard<K, V> {
         lru.search(&stamps[..slots], since);
         self.exclusive().order.lru = lru;
         Some(())
+    }
+
+    /// The duty to wait for the listener, if it is far behind.
+    pub(crate) fn backlog(&self) -> Notices<K, V> {
+        let mut notices = Notices::default();
+        if let Some(outbox) = &self.locked().outbox {
+            notices.add(outbox, 0);
+        }
+        notices
     }
 
     /// Keeps others from searching for victims.
@@ -548,11 +644,11 @@ mod tests {
         let shard = shard_of_one(&ledger);
         let _searching = shard.hold_searches();
         assert_eq!(shard.get(1, &1, None), Ok(10));
-        assert_eq!(shard.get(2, &2, None), Err(1));
-        assert!(matches!(shard.board(2, FlightKey::Owned(2), 1, Kind::Led), Boarding::Lead(_)));
+        let missing = shard.get(2, &2, None).unwrap_err();
+        let boarding = shard.board(2, FlightKey::Owned(2), missing, Kind::Led);
+        assert!(matches!(boarding, Boarding::Lead(_)));
         assert!(shard.search(Patience::Try).is_none());
-        let cause = RemovalCause::Removed;
-        let removed = shard.remove(1, &1, cause, None, &ledger, &mut Departed::default());
-        assert_eq!(removed.into_value(), Some(10));
+        let removed = shard.remove(1, &1, None, &ledger);
+        assert_eq!(removed.into_value().0, Some(10));
     }
 }

@@ -1,6 +1,7 @@
 //! Moving a bound of a cache that is in use.
 
 use crate::ledger::{Bound, Room};
+use crate::outbox::Notices;
 use crate::shard::{Departed, Shard};
 use crate::store::Store;
 
@@ -38,14 +39,19 @@ impl<'a, K, V> Shrink<'a, K, V> {
     }
 
     /// Takes one step; `None` if somebody else stands in its way.
-    pub(crate) fn step(&mut self) -> Option<Moved> {
+    pub(crate) fn step(&mut self) -> Option<(Moved, Notices<K, V>)> {
         let mut departed = Departed::default();
+        let moved = self.evict_some(&mut departed)?;
+        Some((moved, departed.into_notices()))
+    }
+
+    fn evict_some(&mut self, departed: &mut Departed<K, V>) -> Option<Moved> {
         let now = self.store.lifetimes().now();
         for taken in 0..Self::BATCH {
             let mut room = self.store.ledger.room();
             let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
             let evict = |shard: &Shard<K, V>| {
-                shard.evict(is_needed, now, &self.store.ledger, &mut room, &mut departed)
+                shard.evict(is_needed, now, &self.store.ledger, &mut room, departed)
             };
             let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
             let moved = self.move_bound(room);

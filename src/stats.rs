@@ -26,6 +26,8 @@ pub struct CacheInfo {
     pub max_bytes: Option<u64>,
     /// How long an entry lives after its publication; `None` for ever.
     pub ttl: Option<Duration>,
+    /// How long an entry lives after its last use; `None` for ever.
+    pub time_to_idle: Option<Duration>,
     /// The number of shards.
     pub shards: usize,
 }
@@ -42,8 +44,12 @@ impl fmt::Display for CacheInfo {
         }
         write!(f, " in {} shard{plural}, ", self.shards)?;
         match self.ttl {
-            Some(ttl) => write!(f, "each for {ttl:?}"),
-            None => f.write_str("no time to live"),
+            Some(ttl) => write!(f, "each for {ttl:?}")?,
+            None => f.write_str("no time to live")?,
+        }
+        match self.time_to_idle {
+            Some(idle) => write!(f, ", {idle:?} from one use to the next"),
+            None => Ok(()),
         }
     }
 }

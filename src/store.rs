@@ -12,15 +12,17 @@ use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
+use crate::emptied::Emptied;
 use crate::index::{Incoming, Index};
 use crate::ledger::{Ledger, Limits, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
-use crate::outbox::Outbox;
+use crate::outbox::{Notices, Outbox};
 use crate::patience::{Patience, patiently};
 use crate::pins::Pins;
-use crate::removal::{Listener, RemovalCause};
+use crate::removal::Listener;
 use crate::shard::{
-    Departed, Expired, Fate, Origin, Purged, Removed, Returning, Shard, Submission, Written,
+    Departed, Expired, Fate, Missing, Origin, Purged, Removed, Returning, Shard, Submission,
+    Written,
 };
 use crate::sync::AtomicU64;
 
@@ -42,6 +44,7 @@ pub(crate) struct Store<K, V> {
     lifetimes: Lifetimes<K, V>,
     scales: Scales<K, V>,
     coalescing: Coalescing,
+    has_listener: bool,
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
     /// entry in all shards before every eviction.
     soonest: AtomicU64,
@@ -75,6 +78,7 @@ impl<K, V> Store<K, V> {
             lifetimes,
             scales,
             coalescing,
+            has_listener: listener.is_some(),
             soonest: AtomicU64::new(NEVER),
             bell: Arc::default(),
         }
@@ -102,9 +106,19 @@ impl<K, V> Store<K, V> {
         &self.lifetimes
     }
 
-    /// Whether anything is ever cached; otherwise calls of one moment still share a load.
-    pub(crate) fn keeps_entries(&self) -> bool {
-        self.ledger.maxsize() > 0 && self.lifetimes.let_live()
+    /// Whether values are taken, to be kept or, by a listener, to be heard of; otherwise calls of one moment
+    /// still share a load.
+    pub(crate) fn takes_values(&self) -> bool {
+        self.has_listener || self.ledger.maxsize() > 0 && self.lifetimes.let_any_live()
+    }
+
+    pub(crate) fn has_listener(&self) -> bool {
+        self.has_listener
+    }
+
+    /// The duty to wait for a listener that is far behind in the shard of a key with this hash.
+    pub(crate) fn backlog(&self, hash: u64) -> Notices<K, V> {
+        if self.has_listener { self.shard(hash).backlog() } else { Notices::default() }
     }
 
     /// Whether callers that miss the same key share a load.
@@ -122,9 +136,9 @@ impl<K, V> Store<K, V> {
         self.scales.appraise(key, value, self.lifetimes.of_entry(key, value))
     }
 
-    /// Returns the live value of `key` and counts that as a use; otherwise the epoch of the look.
+    /// Returns the live value of `key` and counts that as a use; otherwise what was there instead.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, u64>
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, Missing>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
@@ -158,7 +172,8 @@ impl<K, V> Store<K, V> {
         let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
         let extras = (now.is_some() || self.scales.are_used())
             .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
-        let fate = if appraisal.lets_live() { Fate::Lives } else { Fate::Dies };
+        let lives = self.lifetimes.let_live(appraisal.lifetime);
+        let fate = if lives { Fate::Lives } else { Fate::Dies };
         Submission::new(hash, origin, Incoming { value, extras }, fate, now)
     }
 
@@ -205,53 +220,84 @@ impl<K, V> Store<K, V> {
         self.expire_for(submission, &mut room);
         let shard = &self.shards[own];
         let mut turn = own;
-        while let Written::NeedsRoom = shard.write(submission, &self.ledger, &mut room, patience)? {
-            // Rooms may also be held by entries on their way in; then the attempt has to wait.
-            // They give in turns, if one entry takes the room of many.
-            turn += 1;
-            let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
-            let (now, departed) = (submission.now(), submission.departed());
-            let evict =
-                |other: &Shard<K, V>| other.evict(|| true, now, &self.ledger, &mut room, departed);
-            self.shards_from(turn).filter(is_other).find_map(evict)?;
+        loop {
+            match shard.write(submission, &self.ledger, &mut room, patience)? {
+                Written::NeedsVerdict => submission.judge(shard),
+                Written::NeedsRoom => {
+                    // Rooms may also be held by entries on their way in; then the attempt has to wait.
+                    // They give in turns, if one entry takes the room of many.
+                    turn += 1;
+                    let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
+                    let (now, departed) = (submission.now(), submission.departed());
+                    let evict = |other: &Shard<K, V>| {
+                        other.evict(|| true, now, &self.ledger, &mut room, departed)
+                    };
+                    self.shards_from(turn).filter(is_other).find_map(evict)?;
+                }
+                _ => break,
+            }
         }
-        self.expect_expiry(deadline);
+        self.expect_expiry(deadline, submission.departed());
         Some(())
     }
 
     /// Takes in an entry of an earlier cache if it is in nobody's way; tells whether it was.
-    pub(crate) fn admit(&self, entry: Returning<K, V>, now: Option<Nanos>) -> bool
+    pub(crate) fn admit(
+        &self,
+        entry: Returning<K, V>,
+        now: Option<Nanos>,
+        notices: &mut Notices<K, V>,
+    ) -> bool
     where
         K: Eq,
     {
-        let left = entry.appraisal.lifetime;
-        let deadlines = now.map_or(Deadlines::NONE, |now| self.lifetimes.remaining(now, left));
+        let deadlines = now.map_or(Deadlines::NONE, |now| entry.deadlines(&self.lifetimes, now));
         let shard = self.shard(entry.hash);
         let mut departed = Departed::default();
         let admitted = shard.admit(entry, deadlines, now, &self.ledger, &mut departed);
-        self.expect_expiry(deadlines.soonest());
-        // What was not admitted is dropped here.
-        admitted.is_ok()
+        self.expect_expiry(deadlines.soonest(), &mut departed);
+        notices.append(departed.into_notices());
+        admitted.map_err(|entry| shard.reject(entry, notices)).is_ok()
     }
 
     /// Removes the entry of `key` and fences its loads.
-    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, cause: RemovalCause) -> Removed<K, V>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.shard(hash).remove(hash, key, self.lifetimes.now(), &self.ledger)
+    }
+
+    /// Takes out the entry of `key` if its time is over, as a load is about to bring another.
+    pub(crate) fn expire<Q>(&self, hash: u64, key: &Q) -> Departed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
         let now = self.lifetimes.now();
-        let mut departed = Departed::default();
-        let removed = self.shard(hash).remove(hash, key, cause, now, &self.ledger, &mut departed);
-        drop(departed);
-        removed
+        now.map(|now| self.shard(hash).expire(hash, key, now, &self.ledger)).unwrap_or_default()
     }
 
-    /// Empties all shards, one after another, and fences all loads.
-    pub(crate) fn clear(&self) {
-        // Dropped together at the end: neither the user's `Drop` nor the listener keeps a shard from being
-        // emptied.
-        let _cleared: Vec<_> = self.shards.iter().map(|shard| shard.clear(&self.ledger)).collect();
+    /// Gives the live entry of `key` another time to live; tells whether there is one.
+    pub(crate) fn set_ttl<Q>(&self, hash: u64, key: &Q, ttl: Duration) -> (bool, Notices<K, V>)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.lifetimes.use_time();
+        let now = self.lifetimes.now().expect("time is used");
+        let mut departed = Departed::default();
+        let deadline = self.shard(hash).set_ttl(hash, key, ttl, now, &self.ledger, &mut departed);
+        self.expect_expiry(deadline.unwrap_or(NEVER), &mut departed);
+        (deadline.is_some(), departed.into_notices())
+    }
+
+    /// Empties all shards, one after another, and fences all loads. What was there is to be dropped, or
+    /// for the listener: neither the user's `Drop` nor that keeps a shard from being emptied.
+    pub(crate) fn clear(&self) -> (Vec<Emptied<K, V>>, Notices<K, V>) {
+        let mut notices = Notices::default();
+        let clear = |shard: &Shard<K, V>| shard.clear(&self.ledger, &mut notices);
+        let emptied = self.shards.iter().filter_map(clear).collect();
         self.ledger.counters.reset();
+        (emptied, notices)
     }
 
     /// Takes out entries that have expired, of whatever shard, to spare live ones, until the submission
@@ -281,21 +327,24 @@ impl<K, V> Store<K, V> {
             {
                 if room.reserve(missing) {
                     // There may be more.
-                    return self.expect_expiry(0);
+                    return self.expect_expiry(0, submission.departed());
                 }
             }
             soonest = soonest.min(shard.soonest_deadline());
         }
-        self.expect_expiry(soonest);
+        self.soonest.fetch_min(soonest, Ordering::Relaxed);
     }
 
-    /// Notes that an entry expires at `deadline`.
-    fn expect_expiry(&self, deadline: Nanos) {
+    /// Notes that an entry expires at `deadline`, and has those told who wait for the first to expire.
+    /// They are woken with what the call drops: a waker is the user's code, and may panic.
+    fn expect_expiry(&self, deadline: Nanos, departed: &mut Departed<K, V>) {
         if deadline < self.soonest.load(Ordering::Relaxed) {
             // In one order with the first look of whoever listens: either that undoes this, and so does
             // not keep a later entry from ringing, or this rings for it.
             self.soonest.fetch_min(deadline, Ordering::SeqCst);
-            self.bell.ring();
+            if self.bell.has_hearers() {
+                departed.ring(&self.bell);
+            }
         }
     }
 
@@ -317,11 +366,12 @@ impl<K, V> Store<K, V> {
         (soonest != NEVER).then(|| Duration::from_nanos(soonest.saturating_sub(now)))
     }
 
-    /// Frees some of what has expired by `now` in the shard of this number, in a short time; tells how
-    /// many entries that were. `None` if there is no such shard.
-    pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<(Purged, usize)> {
+    /// Frees some of what has expired by `now` in the shard of this number, in a short time. `None` if
+    /// there is no such shard.
+    pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<PurgeStep<K, V>> {
         let mut departed = Departed::default();
-        Some(self.shards.get(shard)?.purge(now, &self.ledger, &mut departed))
+        let (purged, freed) = self.shards.get(shard)?.purge(now, &self.ledger, &mut departed);
+        Some(PurgeStep { purged, freed, notices: departed.into_notices() })
     }
 
     /// All shards, starting with the one of this number, of which there may be fewer.
@@ -373,6 +423,17 @@ impl<K, V> Drop for Store<K, V> {
     }
 }
 
+/// How many expired entries are freed before other tasks have the thread.
+pub(crate) const MANY: usize = 256;
+
+/// What one step of a purge has done.
+pub(crate) struct PurgeStep<K, V> {
+    pub(crate) purged: Purged,
+    /// Entries freed.
+    pub(crate) freed: usize,
+    pub(crate) notices: Notices<K, V>,
+}
+
 /// The freeing of all expired entries, step by step so that other writers get through in between.
 pub(crate) struct Purge<'a, K, V> {
     store: &'a Store<K, V>,
@@ -380,22 +441,33 @@ pub(crate) struct Purge<'a, K, V> {
     /// The first shard that may still hold expired entries.
     shard: usize,
     freed: usize,
+    /// Up to when they were many.
+    freed_before: usize,
 }
 
 impl<'a, K, V> Purge<'a, K, V> {
     /// Starts a purge, unless the cache does not use time.
     pub(crate) fn start(store: &'a Store<K, V>) -> Option<Self> {
-        Some(Self { store, now: store.lifetimes.now()?, shard: 0, freed: 0 })
+        Some(Self { store, now: store.lifetimes.now()?, shard: 0, freed: 0, freed_before: 0 })
     }
 
     /// Takes one step, which is over in a short time; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self) -> Option<Purged> {
-        let (purged, freed) = self.store.purge(self.shard, self.now)?;
-        self.freed += freed;
-        if purged == Purged::All {
+    pub(crate) fn step(&mut self) -> Option<PurgeStep<K, V>> {
+        let step = self.store.purge(self.shard, self.now)?;
+        self.freed += step.freed;
+        if step.purged == Purged::All {
             self.shard += 1;
         }
-        Some(purged)
+        Some(step)
+    }
+
+    /// Whether it has freed many entries since this was last asked.
+    pub(crate) fn is_long(&mut self) -> bool {
+        let is_long = self.freed >= self.freed_before + MANY;
+        if is_long {
+            self.freed_before = self.freed;
+        }
+        is_long
     }
 
     /// Entries freed so far.

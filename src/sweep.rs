@@ -1,7 +1,11 @@
 //! Removing the entries that a predicate chooses.
 
+use std::sync::Arc;
+
+use crate::flight::Predicate;
 use crate::index::Slot;
-use crate::shard::{Departed, Shard};
+use crate::outbox::Notices;
+use crate::shard::{Departed, Shard, Watch};
 use crate::store::Store;
 
 /// One pass over all entries, step by step so that other writers get through in between.
@@ -9,47 +13,107 @@ use crate::store::Store;
 /// A step copies a few entries, asks about them while no lock is held, and removes those that are
 /// still the same ones. An entry keeps its slot for life, so the pass misses none that was there when
 /// it began.
-pub(crate) struct Sweep<'a, K, V> {
+pub(crate) struct Sweep<'a, K, V, C> {
     store: &'a Store<K, V>,
+    choice: C,
     /// Shards still to be looked at, the first of them from `slot` on.
     shards: std::slice::Iter<'a, Shard<K, V>>,
     slot: usize,
     removed: usize,
 }
 
-impl<'a, K: Clone, V: Clone> Sweep<'a, K, V> {
-    /// Starts a pass, with a fence for all loads in flight: nobody can ask about what they will bring.
-    pub(crate) fn start(store: &'a Store<K, V>) -> Self {
-        store.shards().iter().for_each(Shard::fence_all);
-        Self { store, shards: store.shards().iter(), slot: 0, removed: 0 }
-    }
+/// What a sweep chooses by.
+pub(crate) trait Choice<K, V> {
+    /// Deals with the loads of the shard that are in flight when its turn comes.
+    fn begin(&mut self, shard: &Shard<K, V>);
+    /// Chooses among the entries that are watched. Calls user code: never under a lock.
+    fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot>;
+}
 
-    /// Takes one step; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self, is_chosen: &mut impl FnMut(&K, &V) -> bool) -> Option<()> {
-        let shard = self.shards.as_slice().first()?;
-        let Some(watch) = shard.watch(self.slot) else {
-            self.shards.next();
-            self.slot = 0;
-            return Some(());
-        };
-        self.slot = watch.slots().end;
+/// Keys and values, those of loads in flight as they are published.
+pub(crate) struct ByEntry<K, V>(Arc<Predicate<K, V>>);
+
+impl<K, V> ByEntry<K, V> {
+    /// Has all loads in flight wait for the predicate: their values cannot be judged yet.
+    fn begin_all(store: &Store<K, V>, is_chosen: Arc<Predicate<K, V>>) -> Self {
+        store.shards().iter().for_each(|shard| shard.await_sweep(&is_chosen));
+        Self(is_chosen)
+    }
+}
+
+impl<K: Clone, V: Clone> Choice<K, V> for ByEntry<K, V> {
+    fn begin(&mut self, _: &Shard<K, V>) {}
+
+    fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot> {
         let mut keys = Vec::new();
         let mut values = Vec::new();
-        shard.each_live(watch.slots(), self.store.lifetimes().roughly_now(), |live| {
+        watch.each_live(store.lifetimes().roughly_now(), |live| {
             keys.push((live.slot, live.entry.key.clone()));
             values.push(live.entry.value.clone());
         });
         let asked = keys.iter().zip(&values);
-        let chosen = asked.filter(|((_, key), value)| is_chosen(key, value));
-        let chosen: Vec<Slot> = chosen.map(|((slot, _), _)| *slot).collect();
-        if chosen.is_empty() {
-            return Some(());
+        let chosen = asked.filter(|((_, key), value)| (self.0)(key, value));
+        chosen.map(|((slot, _), _)| *slot).collect()
+    }
+}
+
+/// Keys alone, which loads in flight have already.
+pub(crate) struct ByKey<F>(F);
+
+impl<K: Clone, V, F: FnMut(&K) -> bool> Choice<K, V> for ByKey<F> {
+    fn begin(&mut self, shard: &Shard<K, V>) {
+        // Before the look at the entries, so that none is published unseen between the two.
+        shard.fence_if(&mut self.0);
+    }
+
+    fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot> {
+        let mut keys = Vec::new();
+        watch.each_live(store.lifetimes().roughly_now(), |live| {
+            keys.push((live.slot, live.entry.key.clone()));
+        });
+        let chosen = keys.iter().filter(|(_, key)| (self.0)(key));
+        chosen.map(|(slot, _)| *slot).collect()
+    }
+}
+
+impl<'a, K: Clone, V: Clone> Sweep<'a, K, V, ByEntry<K, V>> {
+    /// Starts a pass that chooses by keys and values.
+    pub(crate) fn by_entry(store: &'a Store<K, V>, is_chosen: Arc<Predicate<K, V>>) -> Self {
+        Self::start(store, ByEntry::begin_all(store, is_chosen))
+    }
+}
+
+impl<'a, K: Clone, V, F: FnMut(&K) -> bool> Sweep<'a, K, V, ByKey<F>> {
+    /// Starts a pass that chooses by keys.
+    pub(crate) fn by_key(store: &'a Store<K, V>, is_chosen: F) -> Self {
+        Self::start(store, ByKey(is_chosen))
+    }
+}
+
+impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
+    fn start(store: &'a Store<K, V>, choice: C) -> Self {
+        Self { store, choice, shards: store.shards().iter(), slot: 0, removed: 0 }
+    }
+
+    /// Takes one step; `None` once there is nothing left to do.
+    pub(crate) fn step(&mut self) -> Option<Notices<K, V>> {
+        let shard = self.shards.as_slice().first()?;
+        if self.slot == 0 {
+            self.choice.begin(shard);
         }
-        let now = self.store.lifetimes().now();
+        let Some(watch) = shard.watch(self.slot) else {
+            self.shards.next();
+            self.slot = 0;
+            return Some(Notices::default());
+        };
+        self.slot = watch.slots().end;
+        let chosen = self.choice.choose(self.store, &watch);
         let mut departed = Departed::default();
-        let taken = watch.take_out(&chosen, now, &self.store.ledger, &mut departed);
-        self.removed += taken.len();
-        Some(())
+        if !chosen.is_empty() {
+            let now = self.store.lifetimes().now();
+            self.removed += watch.take_out(&chosen, now, &self.store.ledger, &mut departed);
+        }
+        Some(departed.into_notices())
     }
 
     /// Entries removed so far.

@@ -273,11 +273,11 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let local = Rc::new(1);
     not_send(cache.get_or_insert_with(1, async || *local));
     not_send(cache.get_or_insert_traced(1, async || *local));
-    not_send(cache.invalidate_if(|key, _| *key == *local));
+    not_send(cache.invalidate_keys_if(|key| *key == *local));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
     not_send(cache.insert("a".into(), 1));
-    not_send(cache.restore([]));
+    not_send(cache.restore(Vec::<(Rc<str>, u64)>::new()));
 }
 
 /// `Send` if what they hold is, whatever that is. The load has to be in any case.

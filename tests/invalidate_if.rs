@@ -3,15 +3,15 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, ManualClock, Update};
 use common::{Gate, hand, now, poll};
-use futures_lite::future::{block_on, yield_now};
+use futures_lite::future::{block_on, yield_now, zip};
 
 type Cache = AsyncLru<u32, u32>;
 
@@ -25,6 +25,15 @@ fn filled(maxsize: usize, shards: usize, keys: u32) -> Cache {
     cache
 }
 
+/// What a load or an update gives once the gate is open.
+fn past<T>(gate: &Gate, value: T) -> impl Future<Output = T> + use<T> {
+    let gate = gate.clone();
+    async move {
+        gate.wait().await;
+        value
+    }
+}
+
 executors! {
     async fn the_chosen_entries_are_gone_and_the_others_in_their_order() {
         for shards in [1, 8] {
@@ -36,14 +45,16 @@ executors! {
             let mut kept = cache.keys();
             kept.retain(|key| key % 3 != 0);
 
-            let mut asked = 0;
-            let removed = cache.invalidate_if(|key, value| {
+            let asked = Arc::new(AtomicU32::new(0));
+            let count = Arc::clone(&asked);
+            let removed = cache.invalidate_if(move |key, value| {
                 assert_eq!(*value, key * 10);
-                asked += 1;
+                count.fetch_add(1, Ordering::Relaxed);
                 value % 3 == 0
             });
             assert_eq!(removed.await, 300);
-            assert_eq!(asked, 900, "each entry once");
+            assert_eq!(asked.load(Ordering::Relaxed), 900, "each entry once");
+            assert_eq!(Arc::strong_count(&asked), 1, "nobody keeps the predicate");
             assert_eq!(cache.keys(), kept);
             let after = cache.stats();
             assert_eq!((after.hits, after.misses), (before.hits, before.misses));
@@ -58,47 +69,267 @@ executors! {
         }
     }
 
-    async fn no_load_that_began_before_the_call_is_cached() {
+    async fn of_the_loads_in_flight_those_that_are_chosen_are_not_cached_and_the_others_are() {
         let alone = Cache::builder().maxsize(10).without_single_flight().build();
-        for cache in [Cache::new(10), alone] {
+        let measured = Cache::builder().maxsize(10).measure_with(|_, _| 1).build();
+        for cache in [Cache::new(10), alone, measured] {
             cache.insert(9, 90).await;
             let gate = Gate::new();
-            let load = |value| {
-                let gate = gate.clone();
-                async move || {
-                    gate.wait().await;
-                    value
-                }
-            };
-            let started = cache.stats().loads;
-            let leader = cache.get_or_insert_with(1, load(10));
-            let other = cache.get_or_insert_with(2, load(20));
+            let led = zip(
+                cache.get_or_insert_with(1, || past(&gate, 10)),
+                cache.get_or_insert_with(2, || past(&gate, 20)),
+            );
+            let detached = zip(
+                cache.get_or_insert_detached(3, || past(&gate, 30)),
+                cache.get_or_insert_detached(4, || past(&gate, 40)),
+            );
             let rest = async {
-                while cache.stats().loads < started + 2 {
+                while cache.stats().loads < 4 {
                     yield_now().await;
                 }
-                // Nothing that is there is chosen, and still the values to come are not trusted.
-                assert_eq!(cache.invalidate_if(|_, _| false).await, 0);
-                // Who comes now starts afresh.
-                assert_eq!(cache.get_or_insert_with(1, async || 11).await, 11);
+                let (asked, removed) = (Arc::new(Mutex::new(Vec::new())), [20, 40, 90]);
+                let note = Arc::clone(&asked);
+                let is_chosen = move |key: &u32, value: &u32| {
+                    note.lock().unwrap().push((*key, *value));
+                    removed.contains(value)
+                };
+                assert_eq!(cache.invalidate_if(is_chosen).await, 1);
+                assert_eq!(*asked.lock().unwrap(), [(9, 90)], "it waits for no load");
                 gate.open();
+                asked
             };
-            let loads = futures_lite::future::zip(leader, other);
-            let ((one, two), ()) = futures_lite::future::zip(loads, rest).await;
-            assert_eq!((one, two), (10, 20), "their callers get them all the same");
-            assert_eq!(cache.snapshot(), [(9, 90), (1, 11)]);
+            let ((led, detached), asked) = zip(zip(led, detached), rest).await;
+            assert_eq!((led, detached), ((10, 20), (30, 40)), "their callers get them all");
+            let mut left = cache.snapshot();
+            left.sort_unstable();
+            assert_eq!(left, [(1, 10), (3, 30)]);
+            let mut asked_all = asked.lock().unwrap().clone();
+            asked_all.sort_unstable();
+            assert_eq!(asked_all, [(1, 10), (2, 20), (3, 30), (4, 40), (9, 90)]);
+            assert_eq!(Arc::strong_count(&asked), 1, "nobody keeps the predicate");
             assert_eq!(cache.validate(), 0);
         }
     }
+
+    async fn the_keys_of_a_batch_are_judged_each_by_itself() {
+        let cache = Cache::new(10);
+        let gate = Gate::new();
+        let batch = cache.get_or_insert_many(0..6, async |keys: Vec<u32>| {
+            gate.wait().await;
+            keys.into_iter().map(|key| (key, key * 10))
+        });
+        let rest = async {
+            while cache.stats().loads < 1 {
+                yield_now().await;
+            }
+            assert_eq!(cache.invalidate_if(|key, value| key % 2 == 0 || *value == 50).await, 0);
+            assert_eq!(cache.invalidate_keys_if(|key| *key == 1).await, 0);
+            gate.open();
+        };
+        let (found, ()) = zip(batch, rest).await;
+        assert_eq!(found.len(), 6);
+        assert_eq!(cache.keys(), [3]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    /// Against (A46) of `docs/reliability.md`.
+    async fn an_update_in_flight_is_carried_out_beside_a_sweep_that_does_not_choose_what_it_leaves() {
+        type Change = Update<u32>;
+        let run = async |change: Change, sweep: fn(&u32, &u32) -> bool| {
+            let cache = Cache::new(10);
+            cache.insert(1, 1).await;
+            cache.insert(2, 2).await;
+            let gate = Gate::new();
+            let update = cache.update_with(1, async |old| {
+                assert_eq!(old, Some(1));
+                gate.wait().await;
+                change
+            });
+            let rest = async {
+                yield_now().await;
+                let removed = cache.invalidate_if(sweep).await;
+                gate.open();
+                removed
+            };
+            let (left, removed) = zip(update, rest).await;
+            assert_eq!(cache.validate(), 0);
+            (left, removed, cache.peek(&1), cache.peek(&2))
+        };
+        for nothing in [|_: &u32, _: &u32| false, |key: &u32, _: &u32| *key == 77] {
+            assert_eq!(run(Update::Put(5), nothing).await, (Some(5), 0, Some(5), Some(2)));
+            assert_eq!(run(Update::Keep, nothing).await, (Some(1), 0, Some(1), Some(2)));
+            assert_eq!(run(Update::Remove, nothing).await, (None, 0, None, Some(2)));
+        }
+        let other = |key: &u32, _: &u32| *key == 2;
+        assert_eq!(run(Update::Put(5), other).await, (Some(5), 1, Some(5), None));
+        assert_eq!(run(Update::Remove, other).await, (None, 1, None, None));
+        let old_value = |_: &u32, value: &u32| *value == 1;
+        assert_eq!(run(Update::Put(5), old_value).await, (Some(5), 1, Some(5), Some(2)));
+        // It comes just after the update: what that has left is gone, and what was there before as well.
+        let new_value = |_: &u32, value: &u32| *value == 5;
+        assert_eq!(run(Update::Put(5), new_value).await, (Some(5), 0, None, Some(2)));
+        let key = |key: &u32, _: &u32| *key == 1;
+        assert_eq!(run(Update::Put(5), key).await, (Some(5), 1, None, Some(2)));
+    }
+
+    async fn a_sweep_of_keys_wins_at_once_over_loads_and_updates_of_the_keys_that_it_chooses() {
+        for cache in [Cache::new(10), Cache::builder().maxsize(10).measure_with(|_, _| 1).build()] {
+            cache.insert(5, 1).await;
+            cache.insert(6, 1).await;
+            let gate = Gate::new();
+            let loads = zip(
+                cache.get_or_insert_with(1, || past(&gate, 10)),
+                cache.get_or_insert_detached(2, || past(&gate, 20)),
+            );
+            let updates = zip(
+                cache.update_with(5, |_| past(&gate, Update::Put(2))),
+                cache.update_with(6, |_| past(&gate, Update::Put(2))),
+            );
+            let rest = async {
+                while cache.stats().loads < 2 {
+                    yield_now().await;
+                }
+                assert_eq!(cache.invalidate_keys_if(|key| key % 2 == 1).await, 1);
+                // Who comes now starts afresh, or joins.
+                assert_eq!(cache.get_or_insert_with(1, async || 11).await, 11);
+                gate.open();
+                cache.get_or_insert_with(2, async || unreachable!("it joins or hits")).await
+            };
+            let ((loads, updates), two) = zip(zip(loads, updates), rest).await;
+            assert_eq!((loads, updates, two), ((10, 20), (Some(2), Some(2)), 20));
+            let mut left = cache.snapshot();
+            left.sort_unstable();
+            assert_eq!(left, [(1, 11), (2, 20), (6, 2)]);
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    /// Against (A46) of `docs/reliability.md`.
+    async fn sweeps_without_end_keep_no_load_out_that_they_do_not_choose() {
+        let cache = Cache::new(10);
+        let gate = Gate::new();
+        let load = cache.get_or_insert_with(1, async || {
+            gate.wait().await;
+            10
+        });
+        let sweeps = async {
+            for _ in 0..60 {
+                cache.invalidate_if(|key, _| *key == 2).await;
+                yield_now().await;
+            }
+            gate.open();
+        };
+        assert_eq!(zip(load, sweeps).await, (10, ()));
+        assert_eq!(cache.get(&1), Some(10));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+/// Against (A46) of `docs/reliability.md`.
+#[test]
+fn no_increment_is_lost_beside_the_sweeps_of_other_threads() {
+    const THREADS: u32 = 3;
+    const TURNS: u32 = 500;
+    let cache = Cache::new(100);
+    let done = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..TURNS {
+                    let increment = async |old: Option<u32>| {
+                        yield_now().await;
+                        Update::Put(old.unwrap_or(0) + 1)
+                    };
+                    block_on(cache.update_with(0, increment));
+                    done.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let mut seen = 0;
+        while seen < THREADS * TURNS {
+            assert_eq!(cache.invalidate_if_blocking(|key, _| *key == 77), 0);
+            assert_eq!(cache.invalidate_keys_if_blocking(|key| *key == 77), 0);
+            // No more sweeps during one update than it waits for.
+            while done.load(Ordering::SeqCst) == seen {
+                thread::yield_now();
+            }
+            seen = done.load(Ordering::SeqCst);
+        }
+    });
+    assert_eq!(cache.get(&0), Some(THREADS * TURNS));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_load_during_which_too_many_sweeps_begin_is_not_cached() {
+    for sweeps in [64, 65] {
+        let cache = Cache::new(10);
+        let gate = Gate::new();
+        let mut load = hand(cache.get_or_insert_with(1, async || {
+            gate.wait().await;
+            10
+        }));
+        assert!(poll(&mut load).is_pending());
+        for _ in 0..sweeps {
+            assert_eq!(cache.invalidate_if_blocking(|_, _| false), 0);
+        }
+        gate.open();
+        assert_eq!(poll(&mut load), Poll::Ready(10));
+        assert_eq!(cache.contains_key(&1), sweeps == 64);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_sweep_that_begins_while_another_one_judges_a_load_is_asked_too() {
+    for is_chosen in [false, true] {
+        let cache = Cache::new(10);
+        let gate = Gate::new();
+        let mut load = hand(cache.get_or_insert_with(1, async || {
+            gate.wait().await;
+            10
+        }));
+        assert!(poll(&mut load).is_pending());
+        let other = cache.clone();
+        cache.invalidate_if_blocking(move |_, _| {
+            other.invalidate_if_blocking(move |_, _| is_chosen);
+            false
+        });
+        gate.open();
+        assert_eq!(poll(&mut load), Poll::Ready(10));
+        assert_eq!(cache.contains_key(&1), !is_chosen);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_predicate_that_panics_about_a_load_has_it_fail_and_its_waiters_load_themselves() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let mut load = hand(cache.get_or_insert_with(1, async || {
+        gate.wait().await;
+        10
+    }));
+    assert!(poll(&mut load).is_pending());
+    let mut waiter = hand(cache.get_or_insert_with(1, async || 11));
+    assert!(poll(&mut waiter).is_pending());
+    cache.invalidate_if_blocking(|_, _| panic!("on purpose"));
+    gate.open();
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut load))).is_err());
+    drop(load);
+    assert_eq!(poll(&mut waiter), Poll::Ready(11));
+    assert_eq!((cache.get(&1), cache.stats().load_failures), (Some(11), 1));
+    assert_eq!(cache.validate(), 0);
 }
 
 #[test]
 fn an_entry_replaced_while_it_is_judged_stays() {
     for shards in [1, 4] {
         let cache = filled(100, shards, 100);
-        let removed = cache.invalidate_if_blocking(|key, value| {
+        let handle = cache.clone();
+        let removed = cache.invalidate_if_blocking(move |key, value| {
             if key % 2 == 0 && *value == key * 10 {
-                cache.insert_blocking(*key, 7);
+                handle.insert_blocking(*key, 7);
             }
             *value != 7
         });
@@ -113,10 +344,11 @@ fn an_entry_replaced_while_it_is_judged_stays() {
 #[test]
 fn an_entry_that_is_read_while_it_is_judged_is_not_spared() {
     let cache = filled(100, 1, 100);
-    let removed = cache.invalidate_if_blocking(|key, _| {
+    let handle = cache.clone();
+    let removed = cache.invalidate_if_blocking(move |key, _| {
         // A write of another key, then a read: the stamp of the entry lies behind it.
-        cache.insert_blocking(200 + key % 2, 0);
-        cache.get(key);
+        handle.insert_blocking(200 + key % 2, 0);
+        handle.get(key);
         *key < 100
     });
     // The one that made room for the first of the two new ones, and for the second, was read later.
@@ -149,8 +381,9 @@ fn an_entry_in_the_place_of_one_that_was_chosen_stays() {
     ];
     for change in changes {
         let cache = filled(10, 1, 10);
-        cache.invalidate_if_blocking(|key, _| {
-            change(&cache, *key);
+        let handle = cache.clone();
+        cache.invalidate_if_blocking(move |key, _| {
+            change(&handle, *key);
             true
         });
         assert!(cache.snapshot().into_iter().all(|(key, value)| key >= 100 && value == 1));
@@ -162,11 +395,15 @@ fn an_entry_in_the_place_of_one_that_was_chosen_stays() {
 #[test]
 fn predicates_within_predicates_remove_each_entry_once() {
     let cache = filled(100, 1, 100);
-    let mut inner = 0;
-    let outer = cache.invalidate_if_blocking(|key, _| {
-        inner += cache.invalidate_if_blocking(|other, _| *other == key + 1);
+    let inner = Arc::new(AtomicU32::new(0));
+    let (handle, count) = (cache.clone(), Arc::clone(&inner));
+    let outer = cache.invalidate_if_blocking(move |key, _| {
+        let next = key + 1;
+        let removed = handle.invalidate_if_blocking(move |other, _| *other == next);
+        count.fetch_add(removed as u32, Ordering::Relaxed);
         true
     });
+    let inner = inner.load(Ordering::Relaxed) as usize;
     assert_eq!(outer + inner, 100, "{outer} and {inner}");
     assert!(inner > 0);
     assert!(cache.is_empty());
@@ -181,7 +418,7 @@ fn entries_whose_time_is_over_are_neither_judged_nor_counted() {
     clock.advance(TTL / 2);
     cache.insert_blocking(2, 20);
     clock.advance(TTL / 2);
-    let removed = cache.invalidate_if_blocking(|key, _| {
+    let removed = cache.invalidate_if_blocking(move |key, _| {
         assert_eq!(*key, 2);
         clock.advance(TTL / 2);
         true
@@ -194,7 +431,7 @@ fn entries_whose_time_is_over_are_neither_judged_nor_counted() {
 }
 
 #[test]
-fn a_predicate_fences_loads_of_a_cache_that_keeps_nothing() {
+fn a_predicate_is_not_asked_about_the_loads_of_a_cache_that_keeps_nothing() {
     let cache = Cache::new(0);
     let gate = Gate::new();
     let mut leader = hand(cache.get_or_insert_with(1, async || {
@@ -203,7 +440,8 @@ fn a_predicate_fences_loads_of_a_cache_that_keeps_nothing() {
     }));
     assert!(poll(&mut leader).is_pending());
     assert_eq!(cache.invalidate_if_blocking(|_, _| unreachable!()), 0);
-    assert_eq!(now(cache.get_or_insert_with(1, async || 11)), 11);
+    assert_eq!(cache.invalidate_keys_if_blocking(|key| *key == 1), 0);
+    assert_eq!(now(cache.get_or_insert_with(1, async || 11)), 11, "that of the keys has fenced it");
     gate.open();
     assert_eq!(poll(&mut leader), Poll::Ready(10));
     assert_eq!(cache.validate(), 0);
@@ -223,11 +461,10 @@ fn what_a_predicate_removes_is_dropped_before_the_call_returns() {
 #[test]
 fn a_predicate_that_panics_leaves_the_rest_as_it_was() {
     let cache = filled(100, 1, 100);
-    let mut calls = 0;
+    let calls = AtomicU32::new(0);
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        cache.invalidate_if_blocking(|_, _| {
-            calls += 1;
-            assert_ne!(calls, 80, "on purpose");
+        cache.invalidate_if_blocking(move |_, _| {
+            assert_ne!(calls.fetch_add(1, Ordering::Relaxed), 79, "on purpose");
             true
         })
     }));
@@ -287,7 +524,7 @@ fn after_the_call_no_thread_finds_what_was_out_of_date_before_it() {
             }
             for current in 1..=ROUNDS {
                 version.store(current, Ordering::SeqCst);
-                cache.invalidate_if_blocking(|_, read| *read < current);
+                cache.invalidate_if_blocking(move |_, read| *read < current);
                 let stale = cache.snapshot().into_iter().find(|(_, read)| *read < current);
                 assert_eq!(stale, None, "{current}");
             }

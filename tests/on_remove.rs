@@ -14,10 +14,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use async_lru::RemovalCause::{self, Capacity, Cleared, Expired, Removed, Replaced};
+use async_lru::RemovalCause::{self, Capacity, Cleared, Expired, Rejected, Removed, Replaced};
 use async_lru::{AsyncLru, Builder, ManualClock, Update};
-use common::{Gate, hand, now, poll};
-use futures_lite::future::{block_on, or, yield_now, zip};
+use common::{Gate, Hand, hand, now, poll};
+use futures_lite::future::{block_on, or, yield_now};
 use ledger::{Item, Ledger};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -111,7 +111,7 @@ executors! {
         cache.get_or_insert_many([6, 7], load).await;
         assert_eq!(log.take(), [(4, 40, Capacity), (5, 50, Capacity)]);
         assert_eq!(cache.restore([(8, 80, None)]).await, 0);
-        assert_eq!(log.take(), []);
+        assert_eq!(log.take(), [(8, 80, Rejected)]);
         assert_eq!(cache.validate(), 0);
     }
 
@@ -199,7 +199,7 @@ executors! {
             |cache| assert_eq!(now(cache.update_with(9, async |_| Update::Put(1))), Some(1)),
             |cache| assert_eq!(now(cache.update_with(9, async |_| Update::Remove)), None),
         ];
-        for call in calls {
+        for (number, call) in calls.into_iter().enumerate() {
             let (log, clock) = (Log::default(), ManualClock::new());
             let cache = log.builder().shards(1).ttl(TTL).clock(clock.clone()).build();
             for key in 0..10 {
@@ -207,8 +207,9 @@ executors! {
             }
             clock.advance(TTL);
             call(&cache);
-            let expected = [0, 1, 2, 3, 9].map(|key| (key, key * 10, Expired));
-            assert_eq!(log.take(), expected);
+            // A load has it leave before it starts, and so before it writes anything.
+            let order = if number == 3 { [9, 0, 1, 2, 3] } else { [0, 1, 2, 3, 9] };
+            assert_eq!(log.take(), order.map(|key| (key, key * 10, Expired)));
             assert_eq!(cache.stats().expirations, 5);
             assert_eq!(cache.validate(), 0);
         }
@@ -232,40 +233,146 @@ executors! {
         assert_eq!(cache.validate(), 0);
     }
 
-    async fn what_was_never_cached_is_not_reported() {
+    async fn what_is_handed_over_and_not_kept_is_reported_as_rejected() {
         let log = Log::default();
         let nothing = log.builder().maxsize(0).build();
-        assert_eq!(nothing.get_or_insert_with(1, async || 10).await, 10);
-        assert_eq!(nothing.insert(1, 11).await, None);
-        assert_eq!(nothing.update_with(1, async |_| Update::Put(12)).await, Some(12));
-        nothing.clear().await;
+        let never = log.builder().ttl(Duration::ZERO).build();
+        let idle = log.builder().time_to_idle(Duration::ZERO).build();
+        for cache in [nothing, never, idle] {
+            assert_eq!(cache.get_or_insert_with(1, async || 10).await, 10);
+            assert_eq!(cache.get_or_insert_detached(1, async || 11).await, 11);
+            assert_eq!(cache.insert(1, 12).await, None);
+            assert_eq!(cache.insert_blocking(1, 13), None);
+            assert_eq!(cache.update_with(1, async |_| Update::Put(14)).await, Some(14));
+            let load = async |keys: Vec<u32>| keys.into_iter().map(|key| (key, 15));
+            assert_eq!(cache.get_or_insert_many([1], load).await[&1], 15);
+            assert_eq!(log.take(), (10..=15).map(|value| (1, value, Rejected)).collect::<Vec<_>>());
+            // Nobody has been handed anything.
+            let failed = cache.try_get_or_insert_with(1, async || Err::<u32, _>("no")).await;
+            assert_eq!(failed, Err("no"));
+            cache.clear().await;
+            assert_eq!(cache.restore([(1, 16)]).await, 0);
+            assert_eq!(log.take(), [(1, 16, Rejected)]);
+            assert_eq!(cache.validate(), 0);
+        }
+    }
 
+    async fn what_is_too_heavy_or_has_no_time_is_rejected_after_what_it_has_replaced() {
+        let log = Log::default();
         let short = |_: &u32, value: &u32| (*value == 0).then_some(Duration::ZERO);
-        let cache = log.builder().expiry(short).build();
+        let heavy = |_: &u32, value: &u32| u64::from(*value);
+        let builder = log.builder().expiry(short).max_weight(100).weigher(heavy);
+        let cache = builder.clock(ManualClock::new()).build();
         assert_eq!(cache.get_or_insert_with(1, async || 0).await, 0);
         assert_eq!(cache.insert(1, 0).await, None);
-        assert_eq!(cache.try_get_or_insert_with(1, async || Err::<u32, _>("no")).await, Err("no"));
-
-        let gate = Gate::new();
-        let fenced = cache.get_or_insert_with(2, async || {
-            gate.wait().await;
-            20
-        });
-        let fence = async {
-            while !cache.invalidate(&2).await {
-                yield_now().await;
-            }
-            gate.open();
-        };
-        assert_eq!(zip(fenced, fence).await.0, 20);
-        assert_eq!(log.take(), []);
-        // But what stood in the place of such a value is.
+        assert_eq!(cache.insert(1, 101).await, None);
+        assert_eq!(log.take(), [(1, 0, Rejected), (1, 0, Rejected), (1, 101, Rejected)]);
         cache.insert(1, 10).await;
         assert_eq!(cache.insert(1, 0).await, Some(10));
         cache.insert(1, 11).await;
         assert_eq!(cache.insert_with_ttl(1, 12, Duration::ZERO).await, Some(11));
-        assert_eq!(log.take(), [(1, 10, Replaced), (1, 11, Replaced)]);
+        cache.insert(1, 13).await;
+        assert_eq!(cache.update_with(1, async |_| Update::Put(101)).await, Some(101));
+        let pairs = [(10, 0), (11, 12), (13, 101)];
+        let expected =
+            pairs.into_iter().flat_map(|(old, new)| [(1, old, Replaced), (1, new, Rejected)]);
+        assert_eq!(log.take(), expected.collect::<Vec<_>>());
         assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_load_that_a_write_or_a_sweep_wins_over_is_rejected_whatever_its_form() {
+        type Fence = fn(&AsyncLru<u32, u32>);
+        let fences: [Fence; 4] = [
+            |cache| assert!(cache.invalidate_blocking(&2)),
+            |cache| assert_eq!(cache.invalidate_if_blocking(|_, value| *value == 20), 0),
+            |cache| assert_eq!(cache.invalidate_keys_if_blocking(|key| *key == 2), 0),
+            |cache| cache.clear_blocking(),
+        ];
+        type Load = for<'a> fn(&'a AsyncLru<u32, u32>, Gate) -> Hand<'a, ()>;
+        let loads: [Load; 4] = [
+            |cache, gate| {
+                let load = async move || {
+                    gate.wait().await;
+                    20
+                };
+                hand(async move { assert_eq!(cache.get_or_insert_with(2, load).await, 20) })
+            },
+            |cache, gate| {
+                let load = async move {
+                    gate.wait().await;
+                    20
+                };
+                hand(async move { assert_eq!(cache.get_or_insert_detached(2, || load).await, 20) })
+            },
+            |cache, gate| {
+                hand(async move {
+                    let load = async |_: Vec<u32>| {
+                        gate.wait().await;
+                        [(2, 20)]
+                    };
+                    assert_eq!(cache.get_or_insert_many([2], load).await[&2], 20);
+                })
+            },
+            |cache, gate| {
+                let update = async move |_| {
+                    gate.wait().await;
+                    Update::Put(20)
+                };
+                hand(async move { assert_eq!(cache.update_with(2, update).await, Some(20)) })
+            },
+        ];
+        for fence in fences {
+            for load in loads {
+                let (log, gate) = (Log::default(), Gate::new());
+                let cache = log.builder().build();
+                let mut call = load(&cache, gate.clone());
+                assert!(poll(&mut call).is_pending());
+                fence(&cache);
+                gate.open();
+                assert!(poll(&mut call).is_ready());
+                assert_eq!(log.take(), [(2, 20, Rejected)]);
+                assert!(cache.is_empty());
+                assert_eq!(cache.validate(), 0);
+            }
+        }
+    }
+
+    async fn what_restore_leaves_out_is_rejected() {
+        let log = Log::default();
+        let cache = log.builder().maxsize(3).clock(ManualClock::new()).build();
+        cache.insert(1, 10).await;
+        let entries = [
+            (1, 11, None),
+            (2, 20, Some(TTL)),
+            (3, 30, Some(Duration::ZERO)),
+            (4, 40, None),
+            (5, 50, None),
+        ];
+        assert_eq!(cache.restore(entries).await, 2);
+        assert_eq!(log.take_sorted(), [(1, 11, Rejected), (2, 20, Rejected), (3, 30, Rejected)]);
+        assert_eq!(cache.keys(), [1, 4, 5]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn an_expired_entry_in_the_way_of_a_load_is_reported_when_that_starts_and_not_when_it_ends() {
+        for shared in [true, false] {
+            let (log, clock) = (Log::default(), ManualClock::new());
+            let mut builder = log.builder().ttl(TTL).clock(clock.clone());
+            if !shared {
+                builder = builder.without_single_flight();
+            }
+            let cache = builder.build();
+            cache.insert(1, 10).await;
+            clock.advance(TTL);
+            let failed = cache.try_get_or_insert_with(1, async || {
+                assert_eq!(log.take(), [(1, 10, Expired)]);
+                assert!(cache.is_empty());
+                Err::<u32, _>("down")
+            });
+            assert_eq!(failed.await, Err("down"));
+            assert_eq!(log.take(), []);
+            assert_eq!((cache.stats().expirations, cache.validate()), (1, 0));
+        }
     }
 
     async fn a_wrapped_function_has_a_listener_like_any_cache() {

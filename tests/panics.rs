@@ -263,6 +263,24 @@ const SCENARIOS: &[Scenario] = &[
         tried(|| cache.invalidate_if_blocking(is_odd));
         fill(cache);
         tried(|| block_on(cache.invalidate_if(is_odd)));
+        fill(cache);
+        tried(|| cache.invalidate_keys_if_blocking(|key| is_odd(key, key)));
+        fill(cache);
+        tried(|| block_on(cache.invalidate_keys_if(|key| is_odd(key, key))));
+    }),
+    ("flights that a predicate is asked about", |cache, _| {
+        for chosen in [1, 2] {
+            flight(cache, chosen, Waker::noop(), &|cache| {
+                cache.invalidate_if_blocking(move |key, _| {
+                    call();
+                    key.0 == 1
+                });
+                cache.invalidate_keys_if_blocking(|key| {
+                    call();
+                    key.0 == 3
+                });
+            });
+        }
     }),
     ("a flight that a predicate is too early for", |cache, _| {
         flight(cache, 1, Waker::noop(), &|cache| {
@@ -309,6 +327,29 @@ const SCENARIOS: &[Scenario] = &[
             cache.insert_with_ttl_blocking(Loud::new(6), Loud::new(7), Duration::ZERO);
         });
     }),
+    ("give entries other lifetimes", |cache, clock| {
+        fill(cache);
+        let ttl = Duration::from_millis(100);
+        let [one, two] = [1, 2].map(Loud::new);
+        tried(|| cache.set_ttl_blocking(&one, ttl));
+        tried(|| block_on(cache.set_ttl(&two, Duration::ZERO)));
+        let put = async |old| {
+            // Before the new value is on its way, where a `Drop` that panics would leak it.
+            drop(old);
+            Update::Put(Loud::new(5))
+        };
+        tried(|| block_on(cache.update_with(Loud::new(1), put)));
+        let put = async |old| {
+            drop(old);
+            Update::PutFor(Loud::new(6), Duration::from_millis(50))
+        };
+        tried(|| block_on(cache.update_with(Loud::new(3), put)));
+        clock.advance(ttl);
+        tried(|| cache.set_ttl_blocking(&one, ttl));
+        flight(cache, 1, Waker::noop(), &|_| ());
+        tried(|| drop(one));
+        tried(|| drop(two));
+    }),
     ("restore", |cache, clock| {
         let entries = |keys: [u32; 3]| {
             keys.map(|key| (Loud::new(key), Loud::new(key), Some(Duration::from_millis(900))))
@@ -343,6 +384,46 @@ const SCENARIOS: &[Scenario] = &[
             };
             tried(|| block_on(cache.try_get_or_insert_shared(Loud::new(key), shared)));
         }
+    }),
+    ("flights that find expired entries in their way", |cache, clock| {
+        fill(cache);
+        clock.advance(Duration::from_secs(1));
+        flight(cache, 1, Waker::noop(), &|_| ());
+        flight_of(detached, cache, 2, Waker::noop(), &|_| ());
+    }),
+    ("a janitor whose waker and sleep panic", |cache, clock| {
+        let waker = loud_waker();
+        let mut cx = Context::from_waker(&waker);
+        let sleep = |_| {
+            call();
+            std::future::pending::<()>()
+        };
+        let mut janitor = Some(hand(cache.janitor(sleep)));
+        for round in 0..3 {
+            if let Some(future) = &mut janitor {
+                // One that has panicked must not be polled again.
+                if caught(|| future.as_mut().poll(&mut cx).is_ready()).is_none() {
+                    let ended = janitor.take();
+                    caught(|| drop(ended));
+                }
+            }
+            // What comes now expires before all that there was.
+            flight(cache, round, Waker::noop(), &|_| ());
+            tried(|| cache.insert_blocking(Loud::new(7), Loud::new(7)));
+            let put = async |old| {
+                drop(old);
+                Update::PutFor(Loud::new(8), Duration::from_millis(10))
+            };
+            tried(|| block_on(cache.update_with(Loud::new(8), put)));
+            let key = Loud::new(7);
+            tried(|| cache.set_ttl_blocking(&key, Duration::from_millis(5)));
+            tried(|| drop(key));
+            let restored = (Loud::new(9), Loud::new(9), Some(Duration::from_millis(1)));
+            tried(|| cache.restore_blocking([restored]));
+            clock.advance(Duration::from_millis(400));
+        }
+        tried(|| drop(janitor));
+        tried(|| drop(waker));
     }),
     ("a flight with two waiters", |cache, _| flight(cache, 1, Waker::noop(), &|_| ())),
     ("a flight with wakers that panic", |cache, _| {

@@ -44,14 +44,19 @@ fn use_everything(memos: &Memos, shared: &Arc<Shared>) {
         drop(at_work(|| (cache.peek(&key), cache.contains_key(&key), cache.keys())));
     }
     let entries = at_work(|| cache.snapshot_with_ttl());
-    at_work(|| {
-        cache.invalidate_if_blocking(|_, _| {
+    let predicate = || {
+        let shared = Arc::clone(shared);
+        move || {
             shared.reached(Callback::Predicate);
             true
-        })
-    });
+        }
+    };
+    let is_chosen = predicate();
+    at_work(|| cache.invalidate_if_blocking(move |_, _| is_chosen()));
+    let is_chosen = predicate();
+    at_work(|| cache.invalidate_keys_if_blocking(move |_| is_chosen()));
     at_work(|| within_few_polls(cache.restore(entries)));
-    for change in [Change::Keep, Change::Put, Change::Remove] {
+    for change in [Change::Keep, Change::Put, Change::PutFor, Change::Remove] {
         let (key, update) = (shared.key(1), shared.update(change));
         drop(at_work(|| within_few_polls(cache.try_update_with(key, update))));
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Clock, ManualClock};
+use async_lru::{AsyncLru, Builder, Clock, ManualClock, Saved, Update};
 use common::{Gate, hand, now, poll};
 use futures_lite::future::block_on;
 
@@ -34,6 +34,18 @@ fn used(clock: &ManualClock) -> Cache {
     cache
 }
 
+/// The entries of a snapshot with the ends of their times.
+fn triples(saved: Vec<Saved<u32, u32>>) -> Vec<(u32, u32, Option<Duration>)> {
+    saved.into_iter().map(|saved| (saved.key, saved.value, saved.time_left)).collect()
+}
+
+/// An entry whose time is that of all entries of its cache.
+fn saved(key: u32, value: u32, time_left: Option<Duration>) -> Saved<u32, u32> {
+    let mut saved = Saved::new(key, value);
+    saved.time_left = time_left;
+    saved
+}
+
 executors! {
     async fn a_restored_cache_has_the_same_entries_in_the_same_order_with_the_same_times() {
         let clock = ManualClock::new();
@@ -43,14 +55,14 @@ executors! {
         let expected =
             [(2, 20, left(56)), (4, 44, left(60)), (3, 30, left(57)), (1, 10, left(55)),
              (5, 50, left(59))];
-        assert_eq!(snapshot, expected);
+        assert_eq!(triples(snapshot.clone()), expected);
 
         // Another origin of time changes nothing.
         let clock = ManualClock::new();
         clock.set(1_000 * SECOND);
         let new = timed(10, &clock);
-        assert_eq!(new.restore(snapshot).await, 5);
-        assert_eq!(new.snapshot_with_ttl(), expected);
+        assert_eq!(new.restore(snapshot.clone()).await, 5);
+        assert_eq!(new.snapshot_with_ttl(), snapshot);
         assert_eq!(new.keys(), old.keys());
         let stats = new.stats();
         assert_eq!((stats.hits, stats.misses, stats.evictions, stats.loads), (0, 0, 0, 0));
@@ -58,7 +70,7 @@ executors! {
 
         let again = timed(10, &clock);
         assert_eq!(again.restore_blocking(new.snapshot_with_ttl()), 5);
-        assert_eq!(again.snapshot_with_ttl(), expected);
+        assert_eq!(again.snapshot_with_ttl(), snapshot);
         assert_eq!(again.validate(), 0);
     }
 
@@ -150,9 +162,9 @@ executors! {
         assert_eq!(snapshot.len(), 4_000);
         for shards in [1, 16] {
             let new = make(4_000, shards);
-            assert_eq!(new.restore(snapshot.iter().copied()).await, 4_000);
+            assert_eq!(new.restore(snapshot.clone()).await, 4_000);
             assert_eq!(new.validate(), 0);
-            let sorted = |cache: &Cache| BTreeSet::from_iter(cache.snapshot_with_ttl());
+            let sorted = |cache: &Cache| BTreeSet::from_iter(triples(cache.snapshot_with_ttl()));
             assert_eq!(sorted(&new), sorted(&old));
             if shards == 1 {
                 assert_eq!(new.snapshot_with_ttl(), snapshot);
@@ -198,8 +210,8 @@ fn a_snapshot_shows_no_entry_whose_time_is_over() {
     let cache = used(&clock);
     clock.advance(TTL - 3 * SECOND);
     assert_eq!(cache.snapshot(), [(4, 44), (5, 50)]);
-    let left: Vec<_> = cache.snapshot_with_ttl().into_iter().map(|(.., left)| left).collect();
-    assert_eq!(left, [Some(3 * SECOND), Some(2 * SECOND)]);
+    let left = [(4, 44, Some(3 * SECOND)), (5, 50, Some(2 * SECOND))];
+    assert_eq!(triples(cache.snapshot_with_ttl()), left);
     assert_eq!(cache.len(), 5, "a snapshot frees nothing");
     assert_eq!(cache.validate(), 0);
 }
@@ -210,7 +222,7 @@ fn a_snapshot_tells_that_there_is_no_end_to_an_entry() {
     let as_long = Cache::builder().ttl(Duration::MAX).build();
     for cache in [forever, as_long] {
         cache.insert_blocking(1, 10);
-        assert_eq!(cache.snapshot_with_ttl(), [(1, 10, None)]);
+        assert_eq!(cache.snapshot_with_ttl(), [Saved::new(1, 10)]);
         assert_eq!(cache.validate(), 0);
     }
 }
@@ -222,18 +234,17 @@ fn a_clock_that_steps_back_adds_no_time_to_a_snapshot_or_to_what_is_restored() {
     let cache = timed(10, &clock);
     cache.insert_blocking(1, 10);
     clock.set(500 * SECOND);
-    assert_eq!(cache.snapshot_with_ttl(), [(1, 10, Some(TTL))]);
+    assert_eq!(triples(cache.snapshot_with_ttl()), [(1, 10, Some(TTL))]);
     assert_eq!(cache.restore_blocking([(2, 20, Some(SECOND)), (3, 30, None)]), 2);
     assert_eq!(
-        cache.snapshot_with_ttl(),
+        triples(cache.snapshot_with_ttl()),
         [(1, 10, Some(TTL)), (2, 20, Some(SECOND)), (3, 30, Some(TTL))]
     );
     assert_eq!(cache.validate(), 0);
 }
 
 #[test]
-fn a_restored_entry_lives_no_longer_than_the_cache_lets_any() {
-    let cache = timed(10, &ManualClock::new());
+fn a_restored_entry_lives_no_longer_than_the_cache_lets_any_unless_its_lifetime_is_its_own() {
     let entries = [
         (1, 10, Some(Duration::ZERO)),
         (2, 20, Some(TTL / 2)),
@@ -241,19 +252,107 @@ fn a_restored_entry_lives_no_longer_than_the_cache_lets_any() {
         (4, 40, Some(Duration::MAX)),
         (5, 50, None),
     ];
-    assert_eq!(cache.restore_blocking(entries), 4);
-    let expected =
+    let of_all = entries.map(|(key, value, left)| saved(key, value, left));
+    let unbounded = [(2, 20, Some(TTL / 2)), (3, 30, Some(2 * TTL)), (4, 40, None), (5, 50, None)];
+    let bounded =
         [(2, 20, Some(TTL / 2)), (3, 30, Some(TTL)), (4, 40, Some(TTL)), (5, 50, Some(TTL))];
-    assert_eq!(cache.snapshot_with_ttl(), expected);
-    assert_eq!(cache.validate(), 0);
+    let mut own = unbounded;
+    own[3].2 = Some(TTL);
+    let without_a_rule = || Cache::builder().maxsize(10).clock(ManualClock::new()).build();
+    let with_a_rule = || timed(10, &ManualClock::new());
+    let check = |cache: Cache, restored: usize, expected: [(u32, u32, Option<Duration>); 4]| {
+        assert_eq!(restored, 4);
+        assert_eq!(triples(cache.snapshot_with_ttl()), expected);
+        assert_eq!(cache.validate(), 0);
+    };
+    let cache = with_a_rule();
+    check(cache.clone(), cache.restore_blocking(of_all.clone()), bounded);
+    let cache = with_a_rule();
+    check(cache.clone(), cache.restore_blocking(entries), own);
+    for cache in [without_a_rule(), without_a_rule()] {
+        check(cache.clone(), cache.restore_blocking(entries), unbounded);
+    }
+    let cache = without_a_rule();
+    check(cache.clone(), cache.restore_blocking(of_all), unbounded);
+}
 
-    let without_a_rule = Cache::builder().maxsize(10).clock(ManualClock::new()).build();
-    assert_eq!(without_a_rule.restore_blocking(entries), 4);
-    assert_eq!(
-        without_a_rule.snapshot_with_ttl(),
-        [(2, 20, Some(TTL / 2)), (3, 30, Some(2 * TTL)), (4, 40, None), (5, 50, None)]
-    );
-    assert_eq!(without_a_rule.validate(), 0);
+/// Against (A49) of `docs/reliability.md`: at every moment of every lifetime.
+#[test]
+fn a_restored_entry_is_used_and_lives_on_as_it_would_have() {
+    type Settings = fn(Builder<u32, u32>) -> Builder<u32, u32>;
+    let settings: [Settings; 4] = [
+        |builder| builder.time_to_idle(60 * SECOND),
+        |builder| builder.time_to_idle(60 * SECOND).ttl(100 * SECOND),
+        |builder| builder.ttl(100 * SECOND),
+        |builder| builder.ttl(100 * SECOND).expiry(|key, _| (*key == 3).then_some(20 * SECOND)),
+    ];
+    for (number, set) in settings.into_iter().enumerate() {
+        for age in (0..150).step_by(7) {
+            let (old_clock, new_clock) = (ManualClock::new(), ManualClock::new());
+            let make =
+                |clock: &ManualClock| set(Cache::builder().shards(1).clock(clock.clone())).build();
+            let (old, new) = (make(&old_clock), make(&new_clock));
+            new_clock.set(5_000 * SECOND);
+            old.insert_blocking(1, 10);
+            old.insert_with_ttl_blocking(2, 20, 130 * SECOND);
+            old.insert_blocking(3, 30);
+            old.insert_blocking(4, 40);
+            for second in 0..age {
+                old_clock.advance(SECOND);
+                if second % 50 == 0 {
+                    old.get(&4);
+                }
+            }
+            let saved = old.snapshot_with_ttl();
+            assert_eq!(new.restore_blocking(saved.clone()), saved.len());
+            let mut turn = 0;
+            while !old.keys().is_empty() || !new.keys().is_empty() {
+                let what = format!("settings {number}, age {age}, turn {turn}");
+                for key in 1..=4 {
+                    assert_eq!(new.time_left(&key), old.time_left(&key), "{what}, key {key}");
+                }
+                assert_eq!(new.get(&1), old.get(&1), "{what}: used all the time");
+                if turn % 3 == 0 {
+                    assert_eq!(new.get(&2), old.get(&2), "{what}: used now and then");
+                }
+                if turn == 40 {
+                    // A lifetime of its own, and none of its own, as they were.
+                    for cache in [&old, &new] {
+                        for key in [2, 4] {
+                            let keep = async |old: Option<u32>| match old {
+                                Some(value) => Update::Put(value + 1),
+                                None => Update::Keep,
+                            };
+                            now(cache.update_with(key, keep));
+                        }
+                    }
+                }
+                old_clock.advance(SECOND);
+                new_clock.advance(SECOND);
+                turn += 1;
+                if turn > 200 {
+                    break;
+                }
+            }
+            assert_eq!(new.snapshot_with_ttl(), old.snapshot_with_ttl());
+            assert_eq!((new.validate(), old.validate()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn pairs_and_triples_come_back_too_the_latter_with_lifetimes_of_their_own() {
+    let clock = ManualClock::new();
+    let cache = timed(10, &clock);
+    assert_eq!(cache.restore_blocking([(1, 10), (2, 20)]), 2);
+    assert_eq!(cache.restore_blocking([(3, 30, Some(3 * TTL)), (4, 40, None)]), 2);
+    let own: Vec<_> = cache.snapshot_with_ttl().iter().map(|saved| saved.own_lifetime).collect();
+    assert_eq!(own, [false, false, true, false]);
+    clock.advance(TTL);
+    assert_eq!(cache.keys(), [3]);
+    clock.advance(2 * TTL);
+    assert!(cache.keys().is_empty());
+    assert_eq!(cache.validate(), 0);
 }
 
 #[test]

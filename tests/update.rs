@@ -347,7 +347,8 @@ fn a_write_wins_over_an_update_that_runs_and_the_next_update_starts_from_it() {
         },
     ];
     for write in writes {
-        for change in [Update::Put(11), Update::Keep, Update::Remove] {
+        let long = Duration::from_secs(1_000);
+        for change in [Update::Put(11), Update::PutFor(11, long), Update::Keep, Update::Remove] {
             let cache = Cache::new(10);
             cache.insert_blocking(1, 10);
             let gate = Gate::new();
@@ -361,7 +362,7 @@ fn a_write_wins_over_an_update_that_runs_and_the_next_update_starts_from_it() {
             assert_eq!(now(cache.get_or_insert_with(1, async || 90)), written.unwrap_or(90));
             gate.open();
             let left = match change {
-                Update::Put(value) => Some(value),
+                Update::Put(value) | Update::PutFor(value, _) => Some(value),
                 Update::Keep => Some(10),
                 Update::Remove => None,
             };

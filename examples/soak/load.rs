@@ -207,6 +207,7 @@ impl Ground {
                 let ttl = TTL / 1000 * random.below(700) as u32;
                 let old = cache.insert_with_ttl(key(), census.value(number), ttl).await;
                 assert!(old.is_none_or(|value| value.key == number));
+                cache.set_ttl(&Number(number), ttl / 2).await;
             }
             190..198 => {
                 let entries = [number, number + 1]
@@ -214,8 +215,9 @@ impl Ground {
                 assert!(cache.restore(entries).await <= 2);
             }
             198 if random.below(50) == 0 => {
-                let is_chosen = |key: &Key, _: &Value| key.number % 1000 == number % 1000;
+                let is_chosen = move |key: &Key, _: &Value| key.number % 1000 == number % 1000;
                 cache.invalidate_if(is_chosen).await;
+                cache.invalidate_keys_if(|key| key.number % 1000 == (number + 1) % 1000).await;
             }
             _ => {
                 Counts::add(&counts.calls);

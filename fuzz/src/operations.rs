@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, LookupOutcome, ManualClock, Update};
+use async_lru::{AsyncLru, LookupOutcome, ManualClock, Saved, Update};
 use futures_lite::future::{block_on, poll_once};
 
 use super::bytes::Bytes;
@@ -66,14 +66,9 @@ struct Rules {
 }
 
 impl Rules {
-    fn let_live(self) -> bool {
-        self.ttl != Some(0) && self.idle != Some(0)
-    }
-
-    /// How long an entry may live at most that has a lifetime of its `own`.
+    /// How long an entry lives, used or not, that may have a lifetime of its `own`.
     fn lifetime(self, value: u32, own: Option<u64>) -> Option<u64> {
-        let of_entry = self.of_entry.and_then(|of_entry| of_entry(value));
-        self.ttl.into_iter().chain(own).chain(of_entry).min()
+        own.or(self.of_entry.and_then(|of_entry| of_entry(value))).or(self.ttl)
     }
 }
 
@@ -83,6 +78,31 @@ struct Entry {
     value: u32,
     deadline: Option<u64>,
     idle_deadline: Option<u64>,
+    /// Whether the deadline is that of a lifetime of its own.
+    is_own: bool,
+}
+
+/// An entry of an earlier cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Copied {
+    key: u8,
+    value: u32,
+    time_left: Option<u64>,
+    idle_left: Option<u64>,
+    is_own: bool,
+}
+
+impl Copied {
+    fn of(saved: &Saved<Key, Value>) -> Self {
+        let nanos = |left: Option<Duration>| left.map(|left| left.as_nanos() as u64);
+        Self {
+            key: saved.key.number,
+            value: saved.value.number,
+            time_left: nanos(saved.time_left),
+            idle_left: nanos(saved.idle_left),
+            is_own: saved.own_lifetime,
+        }
+    }
 }
 
 impl Entry {
@@ -138,19 +158,30 @@ impl Model {
     /// Puts an entry that may have a lifetime of its `own`, and returns the value that it replaces. There
     /// may be one too many then.
     fn put(&mut self, key: u8, value: u32, own: Option<u64>) -> Option<u32> {
-        if self.maxsize == 0 || !self.rules.let_live() {
-            return None;
-        }
         let lifetime = self.rules.lifetime(value, own);
-        if lifetime == Some(0) {
-            return self.remove(key);
-        }
-        let old = self.take(key);
-        self.came += u64::from(old.is_none());
         let deadline = lifetime.map(|lifetime| self.now + lifetime);
         let idle_deadline = self.rules.idle.map(|idle| self.now + idle);
-        self.entries.push(Entry { key, value, deadline, idle_deadline });
+        self.place(Entry { key, value, deadline, idle_deadline, is_own: own.is_some() })
+    }
+
+    fn place(&mut self, entry: Entry) -> Option<u32> {
+        let is_over = entry.soonest().is_some_and(|deadline| deadline <= self.now);
+        if self.maxsize == 0 || is_over {
+            return self.remove(entry.key);
+        }
+        let old = self.take(entry.key);
+        self.came += u64::from(old.is_none());
+        self.entries.push(entry);
         old
+    }
+
+    /// Lets an entry live for so long from now on, which is no use of it.
+    fn set_ttl(&mut self, key: u8, ttl: u64) -> bool {
+        let deadline = self.now + ttl;
+        let found = self.entries.iter_mut().find(|entry| entry.key == key);
+        let is_there = found.map(|entry| (entry.deadline, entry.is_own) = (Some(deadline), true));
+        self.wait(0);
+        is_there.is_some()
     }
 
     /// A load, counted; returns what the call has to answer.
@@ -195,7 +226,17 @@ impl Model {
         let old = self.touch(key);
         match change {
             Update::Put(value) => {
-                self.put(key, value, None);
+                let found = self.entries.iter().find(|entry| entry.key == key && entry.is_own);
+                match found.map(|entry| (entry.deadline, entry.idle_deadline)) {
+                    Some((deadline, idle_deadline)) => {
+                        self.place(Entry { key, value, deadline, idle_deadline, is_own: true })
+                    }
+                    None => self.put(key, value, None),
+                };
+                Some(value)
+            }
+            Update::PutFor(value, ttl) => {
+                self.put(key, value, Some(ttl.as_nanos() as u64));
                 Some(value)
             }
             Update::Keep => old,
@@ -206,19 +247,26 @@ impl Model {
         }
     }
 
-    /// Takes in entries of an earlier cache, each with the time that it has left; returns how many.
-    fn restore(&mut self, entries: &[(u8, u32, Option<u64>)]) -> usize {
-        let keeps = self.maxsize > 0 && self.rules.let_live();
-        let room = if keeps { self.maxsize - self.entries.len() } else { 0 };
-        let comes = |(key, value, left): &&(u8, u32, Option<u64>)| {
-            self.rules.lifetime(*value, *left) != Some(0) && self.find(*key).is_none()
-        };
-        let mut coming: Vec<_> = entries.iter().rev().filter(comes).take(room).copied().collect();
-        coming.reverse();
-        for (key, value, left) in &coming {
-            self.put(*key, *value, *left);
+    /// Takes in entries of an earlier cache; returns how many.
+    fn restore(&mut self, copies: &[Copied]) -> usize {
+        let mut room = self.maxsize - self.entries.len();
+        let mut coming = Vec::new();
+        for copy in copies.iter().rev() {
+            let Copied { key, value, time_left, idle_left, is_own } = *copy;
+            let longest = self.rules.lifetime(value, None).filter(|_| !is_own);
+            let left = time_left.into_iter().chain(longest).min();
+            let idle = self.rules.idle.map(|idle| idle.min(idle_left.unwrap_or(idle)));
+            let has_time = ![left, idle, idle_left].contains(&Some(0));
+            if room > 0 && has_time && self.find(key).is_none() {
+                room -= 1;
+                let (deadline, idle_deadline) =
+                    (left.map(|left| self.now + left), idle.map(|idle| self.now + idle));
+                coming.push(Entry { key, value, deadline, idle_deadline, is_own });
+            }
         }
-        coming.len()
+        let restored = coming.len();
+        coming.into_iter().rev().for_each(|entry| drop(self.place(entry)));
+        restored
     }
 
     fn remove(&mut self, key: u8) -> Option<u32> {
@@ -342,6 +390,11 @@ impl Run {
             18 => {
                 let time = [0, 1, 6, 40, 3_000, 200_000][number as usize % 6];
                 let ttl = Duration::from_nanos(time);
+                if number / 6 % 2 == 1 {
+                    let is_there = block_on(cache.set_ttl(&key(), ttl));
+                    assert_eq!(is_there, model.set_ttl(at, time));
+                    return;
+                }
                 let old = block_on(cache.insert_with_ttl(key(), value(), ttl));
                 assert_eq!(numbers(old), model.put(at, number, Some(time)));
             }
@@ -379,13 +432,16 @@ impl Run {
                 model.touch(at);
             }
             (21, _) => {
-                let change =
-                    [Update::Put(number), Update::Keep, Update::Remove][number as usize / 3 % 3];
+                let ttl = Duration::from_nanos([0, 2, 50, 5_000][number as usize / 12 % 4]);
+                let put_for = Update::PutFor(number, ttl);
+                let changes = [Update::Put(number), put_for, Update::Keep, Update::Remove];
+                let change = changes[number as usize / 3 % 4];
                 let found = model.find(at);
                 let left = block_on(cache.update_with(key(), async |old| {
                     assert_eq!(numbers(old), found);
                     match change {
                         Update::Put(number) => Update::Put(census.value(number)),
+                        Update::PutFor(number, ttl) => Update::PutFor(census.value(number), ttl),
                         Update::Keep => Update::Keep,
                         Update::Remove => Update::Remove,
                     }
@@ -393,9 +449,15 @@ impl Run {
                 assert_eq!(numbers(left), model.update(at, change));
             }
             (22, 0) => {
-                let is_chosen = |key: u8, value: u32| key % 3 == at % 3 || value % 5 == 0;
-                let removed =
-                    block_on(cache.invalidate_if(|key, value| is_chosen(key.number, value.number)));
+                if number % 2 == 0 {
+                    let is_chosen = |key: u8| key % 3 == at % 3;
+                    let removed = block_on(cache.invalidate_keys_if(|key| is_chosen(key.number)));
+                    assert_eq!(removed, model.remove_if(|key, _| is_chosen(key)));
+                    return;
+                }
+                let is_chosen = move |key: u8, value: u32| key % 3 == at % 3 || value % 5 == 0;
+                let choose = move |key: &Key, value: &Value| is_chosen(key.number, value.number);
+                let removed = block_on(cache.invalidate_if(choose));
                 assert_eq!(removed, model.remove_if(is_chosen));
             }
             (22, 1) => {
@@ -412,15 +474,14 @@ impl Run {
             (_, 0) => self.warm_start(),
             _ => {
                 let entry = |more: u8| {
-                    let left =
-                        [None, Some(0), Some(9), Some(60)][(number + u32::from(more)) as usize % 4];
-                    ((at + more) % KEYS as u8, number, left)
+                    let times = [None, Some(0), Some(9), Some(60)];
+                    let left = times[(number + u32::from(more)) as usize % 4];
+                    let key = census.key((at + more) % KEYS as u8);
+                    Saved::from((key, census.value(number), left.map(Duration::from_nanos)))
                 };
                 let entries = [0, 1, 2, 3].map(entry);
-                let returning = entries.map(|(key, value, left)| {
-                    (census.key(key), census.value(value), left.map(Duration::from_nanos))
-                });
-                assert_eq!(block_on(cache.restore(returning)), model.restore(&entries));
+                let copies = entries.each_ref().map(Copied::of);
+                assert_eq!(block_on(cache.restore(entries)), model.restore(&copies));
             }
         }
     }
@@ -452,22 +513,18 @@ impl Run {
     fn warm_start(&mut self) {
         let Self { cache, shards, model, .. } = self;
         let copies = cache.snapshot_with_ttl();
-        let copied: Vec<_> = copies
-            .iter()
-            .map(|(key, value, left)| {
-                (key.number, value.number, left.map(|left| left.as_nanos() as u64))
-            })
-            .collect();
-        let mut expected: Vec<_> = model
-            .entries
-            .iter()
-            .map(|entry| {
-                let left = entry.soonest().map(|deadline| deadline - model.now);
-                (entry.key, entry.value, left)
-            })
-            .collect();
+        let copied: Vec<Copied> = copies.iter().map(Copied::of).collect();
+        let left = |deadline: Option<u64>| deadline.map(|deadline| deadline - model.now);
+        let copy = |entry: &Entry| Copied {
+            key: entry.key,
+            value: entry.value,
+            time_left: left(entry.deadline),
+            idle_left: left(entry.idle_deadline),
+            is_own: entry.is_own,
+        };
+        let mut expected: Vec<Copied> = model.entries.iter().map(copy).collect();
         if *shards > 1 {
-            expected.sort_by_key(|(key, ..)| copied.iter().position(|(copied, ..)| copied == key));
+            expected.sort_by_key(|of| copied.iter().position(|copied| copied.key == of.key));
         }
         assert_eq!(copied, expected);
         cache.clear_blocking();

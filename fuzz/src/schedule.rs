@@ -44,6 +44,7 @@ pub fn run(input: &[u8]) {
         census: census.clone(),
         clock,
         keeps_entries: maxsize > 0 && ttl != Some(Duration::ZERO),
+        has_room: maxsize > 0,
         keeps_all: AtomicBool::new(maxsize >= KEYS && ttl.is_none()),
         book: Mutex::default(),
     });
@@ -89,6 +90,12 @@ struct Page {
     live: Option<u32>,
     /// The update that is running.
     updating: Option<u32>,
+    /// Whether a sweep has chosen what `live` is about to bring.
+    is_swept: bool,
+    /// Sweeps since that began.
+    sweeps: usize,
+    /// Whether what was written may have a lifetime of its own.
+    may_have_own_lifetime: bool,
     /// The values of all writes and loads, in the order in which they began.
     begun: Vec<u32>,
 }
@@ -98,7 +105,9 @@ struct Ground {
     cache: AsyncLru<Key, Value>,
     census: Census,
     clock: ManualClock,
+    /// Whether it keeps entries without a lifetime of their own.
     keeps_entries: bool,
+    has_room: bool,
     /// Whether a value that was written is there until the next write.
     keeps_all: AtomicBool,
     book: Mutex<Book>,
@@ -202,8 +211,10 @@ impl Drop for Loading {
         book.load_failures += u64::from(!self.has_value);
         for key in &self.keys {
             let page = &mut book.keys[*key];
-            if page.end(self.value) && self.has_value && self.ground.keeps_entries {
+            let is_kept = self.ground.keeps_entries && !page.is_swept;
+            if page.end(self.value) && self.has_value && is_kept {
                 page.written = Some(self.value);
+                page.may_have_own_lifetime = false;
             }
         }
     }
@@ -214,6 +225,7 @@ impl Page {
     fn begin(&mut self, value: u32) {
         assert_eq!(self.live, None, "a second load of a live key");
         self.live = Some(value);
+        (self.is_swept, self.sweeps) = (false, 0);
         self.begun.push(value);
     }
 
@@ -247,10 +259,15 @@ impl<'a> Updating<'a> {
     }
 
     fn end(mut self) -> Update<Value> {
-        self.change = [Update::Put(()), Update::Put(()), Update::Keep, Update::Remove]
-            [self.value as usize % 4];
+        let changes = [Update::Put(()), Update::PutFor((), 3 * TTL), Update::Keep, Update::Remove];
+        self.change = changes[self.value as usize % 4];
         match self.change {
             Update::Put(()) => Update::Put(self.ground.census.value(self.value)),
+            Update::PutFor((), ttl) => {
+                // From now on, what was written may have expired.
+                self.ground.keeps_all.store(false, Ordering::Relaxed);
+                Update::PutFor(self.ground.census.value(self.value), ttl)
+            }
             Update::Keep => Update::Keep,
             Update::Remove => Update::Remove,
         }
@@ -262,9 +279,16 @@ impl Drop for Updating<'_> {
         let mut book = self.ground.book();
         let page = &mut book.keys[self.key];
         page.updating = None;
+        let is_swept = page.is_swept;
         if page.end(self.value) {
+            let mut put =
+                |is_kept: bool| page.written = (is_kept && !is_swept).then_some(self.value);
             match self.change {
-                Update::Put(()) => page.written = self.ground.keeps_entries.then_some(self.value),
+                Update::Put(()) => put(self.ground.keeps_entries || page.may_have_own_lifetime),
+                Update::PutFor(..) => {
+                    put(self.ground.has_room);
+                    page.may_have_own_lifetime = true;
+                }
                 Update::Keep => {}
                 Update::Remove => page.written = None,
             }
@@ -423,6 +447,9 @@ impl Ground {
         let old = self.cache.insert_with_ttl_blocking(own_key, own_value, TTL / 2);
         self.assert_written(key, numbers(old));
         self.write(key, value);
+        let page = &mut self.book().keys[key];
+        page.written = self.has_room.then_some(value);
+        page.may_have_own_lifetime = true;
     }
 
     /// Notes that a write has won over all loads of a key.
@@ -431,16 +458,56 @@ impl Ground {
         let page = &mut book.keys[key];
         page.live = None;
         page.written = self.keeps_entries.then_some(value);
+        page.may_have_own_lifetime = false;
         page.begun.push(value);
     }
 
-    /// Removes the entries of `key` and all before it.
+    /// Removes the entries of `key` and all before it whose values are even, now and as soon as the loads
+    /// in flight bring them.
     fn sweep(&self, key: usize) {
-        let removed = block_on(self.cache.invalidate_if(|own, _| usize::from(own.number) <= key));
-        let mut book = self.book();
-        book.keys.iter_mut().for_each(|page| page.live = None);
-        let gone = book.keys[..=key].iter_mut().filter_map(|page| page.written.take()).count();
+        const MOST_SWEEPS: usize = 64;
+        let is_chosen = move |own: usize, value: u32| own <= key && value % 2 == 0;
+        let choose = move |own: &Key, value: &Value| is_chosen(own.number.into(), value.number);
+        let removed = block_on(self.cache.invalidate_if(choose));
+        let mut gone = 0;
+        for (own, page) in self.book().keys.iter_mut().enumerate() {
+            if page.written.is_some_and(|value| is_chosen(own, value)) {
+                page.written = None;
+                gone += 1;
+            }
+            let Some(live) = page.live else { continue };
+            page.is_swept |= is_chosen(own, live);
+            page.sweeps += 1;
+            if page.sweeps > MOST_SWEEPS {
+                page.live = None;
+            }
+        }
+        self.assert_removed(removed, gone);
+    }
+
+    /// Removes the entries of `key` and all before it, and wins over their loads.
+    fn sweep_keys(&self, key: usize) {
+        let is_chosen = |own: &Key| usize::from(own.number) <= key;
+        let removed = block_on(self.cache.invalidate_keys_if(is_chosen));
+        let mut gone = 0;
+        for page in &mut self.book().keys[..=key] {
+            page.live = None;
+            gone += usize::from(page.written.take().is_some());
+        }
+        self.assert_removed(removed, gone);
+    }
+
+    fn assert_removed(&self, removed: usize, gone: usize) {
         assert!(removed == gone || removed < gone && !self.keeps_all());
+    }
+
+    /// Lets the entry of a key live for a while from now on.
+    fn set_ttl(&self, key: usize) {
+        if block_on(self.cache.set_ttl(&self.key(key), TTL)) {
+            // From now on, what was written may have expired.
+            self.keeps_all.store(false, Ordering::Relaxed);
+            self.book().keys[key].may_have_own_lifetime = true;
+        }
     }
 
     /// Takes in an entry for each key, behind what is there and on its way.
@@ -456,6 +523,7 @@ impl Ground {
             if before.is_none() && written(key) == Some(value) {
                 assert_eq!(page.live, None, "restored before the end of a load");
                 page.written = Some(value);
+                page.may_have_own_lifetime = false;
                 page.begun.push(value);
                 came += 1;
             }
@@ -620,9 +688,11 @@ impl Schedule<'_> {
             13 => ground.get(key),
             14 if place == 0 => ground.clear(),
             14 => ground.clock.advance(Duration::from_nanos(place as u64)),
+            15 if number % 2 == 0 => ground.sweep_keys(key),
             15 => ground.sweep(key),
             16 => ground.restore(number),
-            17 if place == 0 => ground.insert_for_a_while(key, number),
+            17 if place < 2 => ground.insert_for_a_while(key, number),
+            17 if place < 4 => ground.set_ttl(key),
             17 => ground.look_around(),
             _ => drop(block_on(ground.cache.purge_expired())),
         }

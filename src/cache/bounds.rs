@@ -155,7 +155,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
             self.purge_expired().await;
         }
         while moved == Moved::Some {
-            moved = patiently(|_| shrink.step()).await;
+            let notices;
+            (moved, notices) = patiently(|_| shrink.step()).await;
+            notices.settle().await;
             if moved == Moved::Some {
                 yield_now().await;
             }
@@ -169,7 +171,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
             self.purge_expired_blocking();
         }
         while moved == Moved::Some {
-            moved = blocking(|_| shrink.step());
+            let notices;
+            (moved, notices) = blocking(|_| shrink.step());
+            notices.settle_blocking();
         }
         shrink.evicted()
     }

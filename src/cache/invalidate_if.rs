@@ -1,5 +1,7 @@
 //! Removing the entries that a predicate chooses.
 
+use std::sync::Arc;
+
 use futures_lite::future::yield_now;
 
 use super::AsyncLru;
@@ -9,41 +11,49 @@ use crate::sweep::Sweep;
 impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// Removes the live entries for which `is_chosen` returns true, and returns how many.
     ///
-    /// Wins over all loads that are in flight at the call, since their values cannot be judged yet:
-    /// these go to the calls that have joined them and are not cached. So afterwards the cache holds no
-    /// value that was there or on its way before the call, and that `is_chosen` would have chosen. What
-    /// other tasks write meanwhile stays, whether they add an entry or replace one that was chosen.
+    /// Wins over the loads and updates in flight whose key and value it chooses, and leaves all others
+    /// alone: the predicate is kept until those that were in flight at the call have ended, and asked
+    /// about each before it is published. What it chooses goes to the calls that have joined that load and
+    /// is not cached; an update that it chooses leaves nothing of its key. So afterwards the cache holds
+    /// no value that was there or on its way before the call, and that `is_chosen` would have chosen. Where
+    /// the key alone tells, [`invalidate_keys_if`](Self::invalidate_keys_if) also has calls that come
+    /// afterwards load anew. What other tasks write meanwhile is either judged as well or stays.
     ///
     /// The predicate is asked about copies, a few at a time, while no lock is held, so it may take its
-    /// time and call the cache. It counts as no use of the entries. `K: Clone` and `V: Clone` run under
-    /// a shared lock and must not call the cache.
+    /// time and call the cache. It may be asked about one value several times. It counts as no use of the
+    /// entries. `K: Clone` and `V: Clone` run under a shared lock and must not call the cache. A load
+    /// during which more than 64 sweeps begin is not cached, whatever they choose.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid. Once it was polled, all loads are fenced and some of
-    /// the chosen entries are removed, or none, or all.
+    /// Dropping the future leaves the cache valid. Once it was polled, all loads in flight are going to be
+    /// judged, and some of the chosen entries are removed, or none, or all.
     ///
     /// # Panics
     ///
     /// If `is_chosen` panics; entries that were chosen before may be removed or not, and the cache is
-    /// valid.
+    /// valid. If it panics when it is asked about a load's value, that load fails.
     ///
     /// # Examples
     ///
     /// ```
-    /// let sessions = async_lru::AsyncLru::<(&str, u32), &str>::new(10);
+    /// let rows = async_lru::AsyncLru::<u32, (&str, u32)>::new(10);
     /// futures_lite::future::block_on(async {
-    ///     sessions.insert(("ann", 1), "phone").await;
-    ///     sessions.insert(("ann", 2), "laptop").await;
-    ///     sessions.insert(("bob", 3), "phone").await;
+    ///     rows.insert(1, ("ann", 3)).await;
+    ///     rows.insert(2, ("bob", 4)).await;
+    ///     rows.insert(3, ("eve", 4)).await;
     ///
-    ///     assert_eq!(sessions.invalidate_if(|(user, _), _| *user == "ann").await, 2);
-    ///     assert_eq!(sessions.keys(), [("bob", 3)]);
+    ///     assert_eq!(rows.invalidate_if(|_, (_, version)| *version < 4).await, 1);
+    ///     assert_eq!(rows.keys(), [2, 3]);
     /// });
     /// ```
-    pub async fn invalidate_if(&self, mut is_chosen: impl FnMut(&K, &V) -> bool) -> usize {
-        let mut sweep = Sweep::start(self.store());
-        while sweep.step(&mut is_chosen).is_some() {
+    pub async fn invalidate_if(
+        &self,
+        is_chosen: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+    ) -> usize {
+        let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
+        while let Some(notices) = sweep.step() {
+            notices.settle().await;
             yield_now().await;
         }
         sweep.removed()
@@ -68,9 +78,84 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.invalidate_if_blocking(|_, value| *value > 15), 1);
     /// assert_eq!(cache.keys(), [1]);
     /// ```
-    pub fn invalidate_if_blocking(&self, mut is_chosen: impl FnMut(&K, &V) -> bool) -> usize {
-        let mut sweep = Sweep::start(self.store());
-        while sweep.step(&mut is_chosen).is_some() {}
+    pub fn invalidate_if_blocking(
+        &self,
+        is_chosen: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+    ) -> usize {
+        let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
+        while let Some(notices) = sweep.step() {
+            notices.settle_blocking();
+        }
+        sweep.removed()
+    }
+}
+
+/// Removing by the key.
+impl<K: Clone, V, S> AsyncLru<K, V, S> {
+    /// Removes the live entries for whose keys `is_chosen` returns true, and returns how many.
+    ///
+    /// Does for each of these keys what [`invalidate`](Self::invalidate) does: wins over loads and updates
+    /// of it that are in flight, and calls that come afterwards load anew. Loads and updates of other keys
+    /// are left alone. What other tasks write meanwhile is either judged as well or stays.
+    ///
+    /// The predicate is asked about copies of the keys, a few at a time, while no lock is held, so it may
+    /// take its time and call the cache. `K: Clone` runs under a shared lock and must not call the cache.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with some of the chosen keys dealt with.
+    ///
+    /// # Panics
+    ///
+    /// If `is_chosen` panics; keys that were chosen before may be dealt with or not, and the cache is
+    /// valid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let sessions = async_lru::AsyncLru::<(&str, u32), &str>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     sessions.insert(("ann", 1), "phone").await;
+    ///     sessions.insert(("ann", 2), "laptop").await;
+    ///     sessions.insert(("bob", 3), "phone").await;
+    ///
+    ///     assert_eq!(sessions.invalidate_keys_if(|(user, _)| *user == "ann").await, 2);
+    ///     assert_eq!(sessions.keys(), [("bob", 3)]);
+    /// });
+    /// ```
+    pub async fn invalidate_keys_if(&self, is_chosen: impl FnMut(&K) -> bool) -> usize {
+        let mut sweep = Sweep::by_key(self.store(), is_chosen);
+        while let Some(notices) = sweep.step() {
+            notices.settle().await;
+            yield_now().await;
+        }
+        sweep.removed()
+    }
+
+    /// [`invalidate_keys_if`](Self::invalidate_keys_if) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of the work, which is mostly the predicate's and that of the clones.
+    ///
+    /// # Panics
+    ///
+    /// As for [`invalidate_keys_if`](Self::invalidate_keys_if).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// cache.insert_blocking(2, 20);
+    /// assert_eq!(cache.invalidate_keys_if_blocking(|key| *key > 1), 1);
+    /// assert_eq!(cache.keys(), [1]);
+    /// ```
+    pub fn invalidate_keys_if_blocking(&self, is_chosen: impl FnMut(&K) -> bool) -> usize {
+        let mut sweep = Sweep::by_key(self.store(), is_chosen);
+        while let Some(notices) = sweep.step() {
+            notices.settle_blocking();
+        }
         sweep.removed()
     }
 }

@@ -1,14 +1,17 @@
 //! Freeing what has expired without anybody's call.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_lite::FutureExt;
 use futures_lite::future::{or, yield_now};
 
 use super::{AsyncLru, Inner};
 use crate::bell::Bell;
 use crate::shard::Purged;
+use crate::store::{MANY, PurgeStep};
 
 /// The longest sleep, as some timers know no longer ones.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -28,7 +31,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// # Panics
     ///
-    /// If `sleep` panics.
+    /// If `sleep` or the cache's clock panics. A panic of what is freed, or of the listener, reaches the
+    /// panic hook, and the janitor goes on.
     ///
     /// # Examples
     ///
@@ -67,16 +71,29 @@ where
     Fut: Future,
 {
     loop {
-        let mut shard = 0;
+        let (mut shard, mut freed_at_once) = (0, 0);
         // The cache may go while others have their turn.
-        let purge = |shard| {
-            let cache = cache.upgrade()?;
-            cache.store.purge(shard, cache.store.lifetimes().now()?)
-        };
-        while let Some((purged, _)) = purge(shard) {
+        while let Some(cache) = cache.upgrade() {
+            let Some(now) = cache.store.lifetimes().now() else { break };
+            // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for its answer.
+            // What there was to free is freed, and the next entries are freed as if nothing had happened.
+            let purge = AssertUnwindSafe(|| cache.store.purge(shard, now));
+            let purged = panic::catch_unwind(purge);
+            drop(cache);
             match purged {
-                Purged::All => shard += 1,
-                Purged::Some => yield_now().await,
+                Ok(None) => break,
+                Ok(Some(PurgeStep { purged, freed, notices })) => {
+                    let _ = AssertUnwindSafe(notices.settle()).catch_unwind().await;
+                    if purged == Purged::All {
+                        shard += 1;
+                    }
+                    freed_at_once += freed;
+                    if purged == Purged::Some || freed_at_once > MANY {
+                        freed_at_once = 0;
+                        yield_now().await;
+                    }
+                }
+                Err(_) => yield_now().await,
             }
         }
         let ear = bell.ear();

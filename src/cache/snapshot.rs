@@ -1,13 +1,15 @@
 //! Copying all entries out of a cache, and back into another one.
 
 use std::hash::{BuildHasher, Hash};
-use std::time::Duration;
 
 use futures_lite::future::yield_now;
 
 use super::AsyncLru;
-use crate::clock::NEVER;
-use crate::restore::Restore;
+use crate::restore::Choice;
+use crate::snapshot::Saved;
+
+/// How many entries are taken from the caller's iterator before other tasks have the thread.
+const COLLECTED_AT_ONCE: usize = 1024;
 
 /// Copying all entries.
 impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
@@ -38,8 +40,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
         self.store().snapshot().into_iter().map(|copy| (copy.key, copy.value)).collect()
     }
 
-    /// Like [`snapshot`](Self::snapshot), with the time that each entry has left to live; `None` if
-    /// there is no end to it.
+    /// Like [`snapshot`](Self::snapshot), with the times that each entry has left to live.
     ///
     /// What [`restore`](Self::restore) takes. All times are as of one reading of the clock.
     ///
@@ -58,13 +59,12 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
     /// cache.insert_blocking(1, 10);
     /// clock.advance(Duration::from_secs(20));
-    /// assert_eq!(cache.snapshot_with_ttl(), [(1, 10, Some(Duration::from_secs(40)))]);
+    /// let saved = cache.snapshot_with_ttl();
+    /// assert_eq!((saved[0].key, saved[0].time_left), (1, Some(Duration::from_secs(40))));
     /// ```
     #[must_use]
-    pub fn snapshot_with_ttl(&self) -> Vec<(K, V, Option<Duration>)> {
-        let time = |left| (left != NEVER).then(|| Duration::from_nanos(left));
-        let copies = self.store().snapshot().into_iter();
-        copies.map(|copy| (copy.key, copy.value, time(copy.left))).collect()
+    pub fn snapshot_with_ttl(&self) -> Vec<Saved<K, V>> {
+        self.store().snapshot().into_iter().map(Saved::from).collect()
     }
 }
 
@@ -78,9 +78,14 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// that the cache holds already keeps its value, and one that is being loaded is left to its load.
     /// If a key comes more than once, one of its entries is taken.
     ///
-    /// Afterwards the restored entries are the most recently used, in their order. Each has the time
-    /// left that it comes with, counted from its return and never more than the cache's own rules for
-    /// expiry give it; `None` stands for all of that. Those with none left are skipped.
+    /// Takes pairs of keys and values too, as [`snapshot`](Self::snapshot) gives them, and triples with a
+    /// lifetime of the entry's own.
+    ///
+    /// Afterwards the restored entries are the most recently used, in their order, and live on as they
+    /// would have. Each has the time left that it comes with, counted from its return: that of a
+    /// [lifetime of its own](Saved::own_lifetime) whole, any other no longer than the cache's own rules
+    /// for expiry give an entry; `None` stands for all of that. Each use puts off the end of its
+    /// [idle time](crate::Builder::time_to_idle), as of any entry. Those with no time left are skipped.
     ///
     /// # Cancel safety
     ///
@@ -109,13 +114,24 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// ```
     pub async fn restore(
         &self,
-        entries: impl IntoIterator<Item = (K, V, Option<Duration>)>,
+        entries: impl IntoIterator<Item = impl Into<Saved<K, V>>>,
     ) -> usize {
-        let entries = Vec::from_iter(entries);
+        let mut saved = Vec::new();
+        for entry in entries {
+            saved.push(entry.into());
+            if saved.len() % COLLECTED_AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
         // What has expired takes no room away.
         self.purge_expired().await;
-        let mut restore = Restore::start(self.store(), &self.inner.hasher, entries);
-        while restore.step().is_some() {
+        let mut choice = Choice::new(self.store(), &self.inner.hasher, saved);
+        while choice.step() {
+            yield_now().await;
+        }
+        let mut restore = choice.restore();
+        while let Some(notices) = restore.step() {
+            notices.settle().await;
             yield_now().await;
         }
         restore.restored()
@@ -135,17 +151,21 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// ```
     /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
-    /// assert_eq!(cache.restore_blocking([(1, 10, None), (2, 20, None)]), 2);
+    /// assert_eq!(cache.restore_blocking([(1, 10), (2, 20)]), 2);
     /// assert_eq!(cache.keys(), [1, 2]);
     /// ```
     pub fn restore_blocking(
         &self,
-        entries: impl IntoIterator<Item = (K, V, Option<Duration>)>,
+        entries: impl IntoIterator<Item = impl Into<Saved<K, V>>>,
     ) -> usize {
-        let entries = Vec::from_iter(entries);
+        let saved = entries.into_iter().map(Into::into).collect();
         self.purge_expired_blocking();
-        let mut restore = Restore::start(self.store(), &self.inner.hasher, entries);
-        while restore.step().is_some() {}
+        let mut choice = Choice::new(self.store(), &self.inner.hasher, saved);
+        while choice.step() {}
+        let mut restore = choice.restore();
+        while let Some(notices) = restore.step() {
+            notices.settle_blocking();
+        }
         restore.restored()
     }
 }

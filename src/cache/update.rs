@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
 
 use super::{AsyncLru, Inner};
 use crate::fetch::update as fetch_update;
@@ -32,7 +33,13 @@ use crate::fetch::update as fetch_update;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Update<V> {
     /// Caches this value, in place of what is there.
+    ///
+    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a lifetime
+    /// of its own, from [`insert_with_ttl`](AsyncLru::insert_with_ttl), [`set_ttl`](AsyncLru::set_ttl) or
+    /// `PutFor`, ends when it would have: so a counter for a minute stays one, however often it is raised.
     Put(V),
+    /// Caches this value, in place of what is there, with this time to live of its own.
+    PutFor(V, Duration),
     /// Leaves what is there, or nothing.
     Keep,
     /// Removes what is there.
@@ -52,7 +59,9 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// [`insert`](Self::insert), [`remove`](Self::remove), [`invalidate`](Self::invalidate) and
     /// [`clear`](Self::clear) wait for nobody: one that comes while `update` runs wins, as if it had
     /// come just after it. The answer of `update` then changes nothing any more, and the call returns
-    /// what it would have left.
+    /// what it would have left. They return the value that was there before `update`: where none may be
+    /// counted twice or lost, such as in a counter that is drained, take it with an update that answers
+    /// [`Update::Remove`].
     ///
     /// The look at the value counts as a use of the entry. In the statistics an update is neither a call
     /// nor a load. A cache that keeps nothing passes `None`, and the value that is put on to those who

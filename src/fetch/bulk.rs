@@ -153,9 +153,10 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         for (key, value) in pairs {
             let place = asked.find(hasher.hash_one(&key), &key);
             if let Some((place, mut leader)) = place.and_then(|place| self.take(place)) {
-                leader.deliver(&value).await;
+                let notices = leader.deliver(&value, None).await;
                 drop((leader, key));
                 asked.answer(place, value);
+                notices.settle().await;
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::{Leader, Stage, Step, Waited, answer, start};
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::flight::{FlightName, Helm, Kind, Landing, Outcome, Polling, Progress, Ticket};
+use crate::outbox::Notices;
 use crate::protocol::{KeySource, Protocol};
 use crate::store::Store;
 
@@ -43,8 +44,10 @@ where
         }
     };
     let passage = leader.detach(load);
-    let answer = answer(&protocol, Box::pin(passage.outcome()).await);
+    let (outcome, notices) = Box::pin(passage.outcome()).await;
+    let answer = answer(&protocol, outcome);
     drop(passage);
+    notices.settle().await;
     // Its closure is spent, so it cannot go on as others do.
     answer.expect("the load of this call panicked while another call polled it")
 }
@@ -73,29 +76,33 @@ impl<'a, K, V> Passage<'a, K, V> {
         (self.store.shard(self.hash).address(), self.ticket)
     }
 
-    /// Waits for the end of the flight, and helps to bring it about.
-    pub(super) async fn outcome(&self) -> &Outcome<V>
+    /// Waits for the end of the flight, and helps to bring it about. Returns besides what is left to do for
+    /// the listener, if this caller has published the value.
+    pub(super) async fn outcome(&self) -> (&Outcome<V>, Notices<K, V>)
     where
         K: Eq,
         V: Clone,
     {
+        let mut notices = Notices::default();
         let mut wait = pin!(self.landing.wait(self.flight()));
-        poll_fn(|cx| {
+        let outcome = poll_fn(|cx| {
             // Registers before the look at the load, so that no wake-up comes between.
             let polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
                 if let Some((helm, progress)) = self.landing.take_helm() {
-                    self.steer(helm, progress);
+                    self.steer(helm, progress, &mut notices);
                     return wait.as_mut().poll(cx);
                 }
             }
             polled
         })
-        .await
+        .await;
+        (outcome, notices)
     }
 
-    /// Moves the load on as far as it gets.
-    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>)
+    /// Moves the load on as far as it gets; adds what is left to do for the listener to `notices`, which
+    /// a `Drop` that panics here would otherwise leak.
+    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>, notices: &mut Notices<K, V>)
     where
         K: Eq,
         V: Clone,
@@ -119,18 +126,23 @@ impl<'a, K, V> Passage<'a, K, V> {
                 (outcome, appraisal)
             }
         };
-        match &outcome {
-            Outcome::Value(value) if self.store.keeps_entries() => {
+        let ended = match &outcome {
+            Outcome::Value(value) if self.store.takes_values() => {
                 let land = || Outcome::Value(value.clone());
-                if leader.publish_appraised(value.clone(), appraisal, land).is_err() {
-                    // Whoever is polled next tries again: nobody has to wait for this caller.
-                    leader.stage = Stage::Ended;
-                    helm.give_back_due(Progress::Loaded(outcome, appraisal));
+                match leader.publish_appraised(value.clone(), appraisal, land) {
+                    Ok(ended) => ended,
+                    Err(waiting) => {
+                        // Whoever is polled next tries again: nobody has to wait for this caller.
+                        drop(waiting);
+                        leader.stage = Stage::Ended;
+                        return helm.give_back_due(Progress::Loaded(outcome, appraisal));
+                    }
                 }
             }
             Outcome::Value(_) => leader.end(|| outcome),
             Outcome::Failure(_) | Outcome::Abandoned => leader.fail(|| outcome),
-        }
+        };
+        notices.append(ended);
     }
 }
 

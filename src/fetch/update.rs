@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::detached::Passage;
 use super::{Leader, Stage};
 use crate::cache::Update;
-use crate::flight::{Boarding, FlightKey, Polling};
+use crate::flight::{Boarding, Ended, FlightKey, Polling};
+use crate::outbox::Notices;
 use crate::shard::{Departed, Fenced};
 use crate::store::Store;
 
@@ -43,15 +44,21 @@ where
         })
         .await
     };
+    let mut notices = Notices::default();
     let left = match answer {
         Ok(Update::Keep) => Ok(kept),
         Ok(Update::Put(value)) => {
-            leader.deliver(&value).await;
+            notices = leader.deliver(&value, None).await;
+            drop(kept);
+            Ok(Some(value))
+        }
+        Ok(Update::PutFor(value, ttl)) => {
+            notices = leader.deliver(&value, Some(ttl)).await;
             drop(kept);
             Ok(Some(value))
         }
         Ok(Update::Remove) => {
-            leader.remove();
+            notices = leader.remove();
             drop(kept);
             Ok(None)
         }
@@ -61,6 +68,7 @@ where
         }
     };
     drop(leader);
+    notices.settle().await;
     left
 }
 
@@ -79,7 +87,8 @@ async fn lead<K: Eq, V: Clone>(
         match shard.board_update(hash, key) {
             Boarding::Join(own_key, landing, ticket) => {
                 key = own_key;
-                Passage::new(store, hash, ticket, landing).outcome().await;
+                // If it has published the value, it waits for the listener when it is done itself.
+                drop(Passage::new(store, hash, ticket, landing).outcome().await.1);
             }
             Boarding::Lead(ticket) => {
                 let leader = Leader::new(store, hash, ticket, appraised_key);
@@ -97,24 +106,31 @@ impl<K, V> Leader<'_, K, V> {
     /// Ends the flight as if it had not been, and takes its key back.
     fn step_back(mut self) -> (FlightKey<K>, Option<Arc<K>>) {
         self.stage = Stage::Ended;
-        let (key, arrival) = self.store.shard(self.hash).end_flight(self.hash, self.ticket);
+        let Ended { key, arrival, sweeps } =
+            self.store.shard(self.hash).end_flight(self.hash, self.ticket);
         drop(arrival);
+        drop(sweeps);
         (key, self.appraised_key.take())
     }
 
-    /// Ends the flight and removes the entry of its key, unless a later write has won.
-    fn remove(&mut self)
+    /// Ends the flight and removes the entry of its key, unless a later write has won. Returns what is left
+    /// to do for the listener.
+    fn remove(&mut self) -> Notices<K, V>
     where
         K: Eq,
     {
         let Self { store, hash, ticket, .. } = *self;
         let now = store.lifetimes().now();
         let mut departed = Departed::default();
-        let (entry, key, arrival) =
+        let (entry, ended) =
             store.shard(hash).remove_by_update(hash, ticket, now, &store.ledger, &mut departed);
         self.stage = Stage::Ended;
         // The waiters come before the user's `Drop`.
-        drop(arrival);
-        drop((key, entry, departed));
+        drop(ended.arrival);
+        drop((ended.key, ended.sweeps));
+        if let Some(entry) = entry {
+            departed.keep_taken(entry);
+        }
+        self.part(departed.into_notices())
     }
 }

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use equivalent::Equivalent;
 
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
 use crate::index::{Entry, Slot};
+use crate::lifetime::{Deadlines, Left};
 use crate::stamp::Stamp;
 
 /// More slots than there are.
@@ -17,17 +19,29 @@ pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
 pub(crate) struct Live<'a, K, V> {
     pub(crate) slot: Slot,
     pub(crate) stamp: Stamp,
-    /// [`NEVER`] in a cache that does not use time.
-    pub(super) deadline: Nanos,
+    /// Those of a cache that does not use time are [`NEVER`](crate::clock::NEVER).
+    deadlines: Deadlines,
+    has_own_lifetime: bool,
     pub(crate) entry: &'a Entry<K, V>,
+}
+
+impl<K, V> Live<'_, K, V> {
+    /// How long the entry has left at `now`.
+    fn left(&self, now: Option<Nanos>) -> Left {
+        let duration = |deadline| match time_left(deadline, now) {
+            NEVER => None,
+            left => Some(Duration::from_nanos(left)),
+        };
+        let Deadlines { fixed, idle } = self.deadlines;
+        Left { time: duration(fixed), idle: duration(idle), is_own: self.has_own_lifetime }
+    }
 }
 
 /// A copy of an entry.
 pub(crate) struct Copied<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
-    /// How long it had to live; [`NEVER`] if there was no end to it.
-    pub(crate) left: Nanos,
+    pub(crate) left: Left,
 }
 
 impl<K, V> Shard<K, V> {
@@ -47,12 +61,12 @@ impl<K, V> Shard<K, V> {
         let state = self.locked();
         let index = &*state.index;
         for (slot, stamp, entry) in index.iter(slots) {
-            let deadline = match now {
-                Some(now) if self.is_expired(index, slot, now) => continue,
-                Some(_) => index.deadline(slot),
-                None => NEVER,
-            };
-            look(Live { slot, stamp, deadline, entry });
+            if now.is_some_and(|now| self.is_expired(index, slot, now)) {
+                continue;
+            }
+            let deadlines = now.map_or(Deadlines::NONE, |_| index.deadlines(slot));
+            let has_own_lifetime = index.has_own_lifetime(slot);
+            look(Live { slot, stamp, deadlines, has_own_lifetime, entry });
         }
     }
 
@@ -67,7 +81,7 @@ impl<K, V> Shard<K, V> {
         let mut rest = Vec::new();
         self.each_live(EVERY_SLOT, now.map(Now::Exactly), |live| {
             keys.push(live.entry.key.clone());
-            rest.push((live.stamp, live.entry.value.clone(), time_left(live.deadline, now)));
+            rest.push((live.stamp, live.entry.value.clone(), live.left(now)));
         });
         let mut found: Vec<_> = keys.into_iter().zip(rest).collect();
         found.sort_by_key(|(_, (stamp, ..))| *stamp);

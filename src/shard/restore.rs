@@ -3,17 +3,25 @@
 use super::{Departed, Shard, State};
 use crate::appraisal::Appraisal;
 use crate::clock::Nanos;
-use crate::index::Incoming;
+use crate::index::{Entry, Extras, Incoming};
 use crate::ledger::Ledger;
-use crate::lifetime::Deadlines;
+use crate::lifetime::{Deadlines, Left, Lifetimes};
+use crate::outbox::Notices;
+use crate::removal::RemovalCause;
 
 /// An entry of an earlier cache.
 pub(crate) struct Returning<K, V> {
     pub(crate) hash: u64,
     pub(crate) key: K,
     pub(crate) value: V,
-    /// With the time that it has left.
+    pub(crate) left: Left,
     pub(crate) appraisal: Appraisal,
+}
+
+impl<K, V> Returning<K, V> {
+    pub(crate) fn deadlines(&self, lifetimes: &Lifetimes<K, V>, now: Nanos) -> Deadlines {
+        lifetimes.of_returning(now, self.left, self.appraisal.lifetime)
+    }
 }
 
 impl<K, V> Shard<K, V> {
@@ -34,6 +42,15 @@ impl<K, V> Shard<K, V> {
         let settled = now.map(|now| self.settle(now));
         let late = settled.zip(now).map_or(0, |(settled, read)| settled - read);
         state.admit(entry, deadlines.put_off(late), settled, ledger, departed)
+    }
+
+    /// Lets the listener hear of an entry that was not taken in, if there is one; otherwise drops it.
+    pub(crate) fn reject(&self, entry: Returning<K, V>, notices: &mut Notices<K, V>) {
+        let outbox = self.locked().outbox.clone();
+        if let Some(outbox) = outbox {
+            let entry = Entry::new(entry.hash, entry.key, entry.value);
+            notices.add(&outbox, outbox.post(entry, RemovalCause::Rejected));
+        }
     }
 }
 
@@ -66,8 +83,9 @@ impl<K, V> State<K, V> {
             return Err(entry);
         }
         room.fill(cost);
-        let Returning { hash, key, value, appraisal } = entry;
-        let new = Incoming { value, extras: Some(appraisal.extras(deadlines)) };
+        let Returning { hash, key, value, left, appraisal } = entry;
+        let extras = Extras { is_own: left.is_own, ..appraisal.extras(deadlines) };
+        let new = Incoming { value, extras: Some(extras) };
         let slot = self.index.get_mut().insert(hash, key, new, self.share);
         self.file(slot);
         self.watchers.note(slot);

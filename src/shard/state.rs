@@ -9,12 +9,13 @@ use super::submission::{Departed, Found, Submission};
 use super::watch::Watchers;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::Event;
+use crate::emptied::Emptied;
 use crate::expiry::ExpiryOrder;
-use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
+use crate::flight::{Ended, Flights, Seat, Ticket};
 use crate::index::{Entry, Index, Slot};
 use crate::ledger::{Ledger, Room};
 use crate::list::LruList;
-use crate::outbox::{Notice, Outbox, Taken};
+use crate::outbox::{Notices, Outbox, Taken};
 use crate::pins::Pinnable;
 use crate::removal::RemovalCause;
 use crate::wheel::Due;
@@ -35,7 +36,7 @@ pub(crate) struct State<K, V> {
     /// The shard's share of the bound.
     pub(super) share: usize,
     /// Where entries that leave go, in a cache with a listener.
-    outbox: Option<Arc<Outbox<K, V>>>,
+    pub(super) outbox: Option<Arc<Outbox<K, V>>>,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -61,6 +62,8 @@ pub(crate) enum Written {
     NeedsRoom,
     /// There is room for it in place of an entry that has to be searched.
     NeedsVictim,
+    /// Sweeps have to be asked about it first.
+    NeedsVerdict,
 }
 
 /// What came of a search for an expired entry.
@@ -81,25 +84,35 @@ pub(crate) enum Purged {
     Some,
 }
 
-/// What was in a shard, or the notice of it.
-pub(crate) type Cleared<K, V> = (Option<Index<K, V>>, Option<Notice<K, V>>);
-
-/// What was removed with a key.
+/// What was removed with a key, and besides.
 pub(crate) struct Removed<K, V> {
     /// The entry, if it was alive.
-    pub(crate) entry: Option<Taken<K, V>>,
+    entry: Option<Taken<K, V>>,
     /// Whether loads in flight were fenced.
-    pub(crate) fenced: bool,
+    fenced: bool,
+    departed: Departed<K, V>,
+}
+
+impl<K, V> Default for Removed<K, V> {
+    fn default() -> Self {
+        Self { entry: None, fenced: false, departed: Departed::default() }
+    }
 }
 
 impl<K, V> Removed<K, V> {
-    pub(crate) fn into_value(self) -> Option<V> {
-        self.entry.map(Taken::into_value)
+    pub(crate) fn into_value(self) -> (Option<V>, Notices<K, V>) {
+        let mut notices = self.departed.into_notices();
+        let value = self.entry.map(|entry| entry.into_value(&mut notices));
+        (value, notices)
     }
 
     /// Whether there was anything to remove.
-    pub(crate) fn found_any(&self) -> bool {
-        self.entry.is_some() || self.fenced
+    pub(crate) fn into_found(mut self) -> (bool, Notices<K, V>) {
+        let found = self.entry.is_some() || self.fenced;
+        if let Some(entry) = self.entry {
+            self.departed.keep_taken(entry);
+        }
+        (found, self.departed.into_notices())
     }
 }
 
@@ -139,12 +152,18 @@ impl<K, V> State<K, V> {
         let seat = submission.seat(&self.flights);
         let slot = match submission.find(seat.as_ref(), &self.index, &self.flights) {
             Found::Fence => {
-                submission.turn_away(seat, &mut self.flights);
+                submission.turn_away(seat, &mut self.flights, self.outbox.as_ref());
                 return Written::Done;
             }
+            Found::Undecided => return Written::NeedsVerdict,
             Found::Entry(slot) => Some(slot),
             Found::Nothing => None,
         };
+        if let (Some(slot), Some(seat)) = (slot, &seat) {
+            if self.flights.at(seat).is_update() {
+                submission.keep_lifetime(slot, &self.index, now);
+            }
+        }
         let Some(cost) = submission.cost(ledger) else {
             self.refuse(submission, seat, slot, now, ledger);
             return Written::Done;
@@ -175,12 +194,10 @@ impl<K, V> State<K, V> {
         K: Eq,
     {
         submission.fence(seat.as_ref(), &mut self.flights);
-        submission.turn_away(seat, &mut self.flights);
-        let Some(slot) = slot else { return };
-        let cause = RemovalCause::Replaced;
-        if let Some(old) = self.take_out(slot, cause, now, ledger, submission.departed()) {
-            submission.displace(old);
-        }
+        let (cause, departed) = (RemovalCause::Replaced, submission.departed());
+        let old = slot.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
+        old.into_iter().for_each(|old| submission.displace(old));
+        submission.turn_away(seat, &mut self.flights, self.outbox.as_ref());
     }
 
     /// Puts the entry in its place. Calls none of the user's code, like the end of its flight before
@@ -334,21 +351,20 @@ impl<K, V> State<K, V> {
         &mut self,
         hash: u64,
         key: &Q,
-        cause: RemovalCause,
         now: Option<Nanos>,
         ledger: &Ledger,
-        departed: &mut Departed<K, V>,
-    ) -> Removed<K, V>
-    where
+        removed: &mut Removed<K, V>,
+    ) where
         Q: Equivalent<K> + ?Sized,
     {
+        let Removed { entry, fenced, departed } = removed;
         if let Some(now) = now {
             self.free_some_expired(now, ledger, departed);
         }
         let found = self.index.find(hash, key);
-        let fenced = self.flights.fence(hash, key);
-        let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
-        Removed { entry, fenced }
+        *fenced = self.flights.fence(hash, key);
+        let cause = RemovalCause::Removed;
+        *entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
     }
 
     /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
@@ -359,7 +375,7 @@ impl<K, V> State<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Taken<K, V>>, FlightKey<K>, Arrival<V>)
+    ) -> (Option<Taken<K, V>>, Ended<K, V>)
     where
         K: Eq,
     {
@@ -372,10 +388,10 @@ impl<K, V> State<K, V> {
             found = self.index.find(hash, self.flights.at(&seat).key());
             self.flights.fence_others(&seat);
         }
-        let (key, arrival) = self.flights.remove(seat).end();
+        let ended = self.flights.remove(seat).end();
         let cause = RemovalCause::Removed;
         let entry = found.and_then(|slot| self.take_out(slot, cause, now, ledger, departed));
-        (entry, key, arrival)
+        (entry, ended)
     }
 
     /// Takes the entry out of `slot`, and returns it if it is alive.
@@ -396,16 +412,24 @@ impl<K, V> State<K, V> {
         Some(self.hand_over(entry, cause))
     }
 
-    /// Takes out everything and fences all loads. What comes of it is to be dropped: the entries, or
-    /// the notice of them.
-    pub(super) fn clear(&mut self, ledger: &Ledger) -> Cleared<K, V> {
+    /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
+    pub(super) fn clear(
+        &mut self,
+        ledger: &Ledger,
+        notices: &mut Notices<K, V>,
+    ) -> Option<Emptied<K, V>> {
         self.flights.fence_all();
         self.order = Order::new();
         ledger.release(self.total_cost(ledger));
         let entries = self.index.get_mut().take();
         match &self.outbox {
-            Some(outbox) if !entries.is_empty() => (None, Some(outbox.post_all(entries))),
-            _ => (Some(entries), None),
+            None => Some(Emptied::by_use(entries)),
+            Some(outbox) => {
+                if !entries.is_empty() {
+                    notices.add(outbox, outbox.post_all(entries));
+                }
+                None
+            }
         }
     }
 
@@ -426,10 +450,7 @@ impl<K, V> State<K, V> {
     fn part_with(&self, entry: Entry<K, V>, cause: RemovalCause, departed: &mut Departed<K, V>) {
         match &self.outbox {
             None => departed.keep(entry, cause),
-            Some(outbox) => {
-                outbox.post(entry, cause);
-                departed.notify(outbox);
-            }
+            Some(outbox) => departed.notify(outbox, outbox.post(entry, cause)),
         }
     }
 

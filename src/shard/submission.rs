@@ -2,25 +2,31 @@
 
 use std::sync::Arc;
 
+use super::Shard;
+use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::flight::{Arrival, FlightKey, Flights, Seat, Ticket};
-use crate::index::{Entry, Incoming, Index, Slot};
+use crate::flight::{Arrival, Ended, FlightKey, Flights, Seat, Sweeps, Ticket};
+use crate::index::{Entry, Extras, Incoming, Index, Slot};
 use crate::ledger::Ledger;
-use crate::outbox::{Notice, Outbox, Taken};
+use crate::outbox::{Notices, Outbox, Taken};
 use crate::removal::RemovalCause;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
+    /// Rings where an entry has come in that expires before all others.
+    alarm: Option<Alarm>,
     /// The first entry that was evicted.
     evicted: Option<Entry<K, V>>,
     /// Entries that have expired, and others that were evicted.
     others: Vec<Entry<K, V>>,
     /// A key and its value that were kept out.
-    turned_away: Option<(Option<FlightKey<K>>, Option<V>)>,
+    turned_away: Option<(FlightKey<K>, V)>,
+    /// Of a flight that has ended.
+    sweeps: Sweeps<K, V>,
     /// Of what goes to the listener, in a cache that has one. Last, as the listener may do anything.
-    notice: Option<Notice<K, V>>,
+    notices: Notices<K, V>,
 }
 
 impl<K, V> Departed<K, V> {
@@ -34,15 +40,52 @@ impl<K, V> Departed<K, V> {
         }
     }
 
-    /// Notes that an entry is to be delivered.
-    pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>) {
-        Notice::add(&mut self.notice, outbox);
+    /// Keeps an entry whose value nobody asks for.
+    pub(crate) fn keep_taken(&mut self, taken: Taken<K, V>) {
+        match taken {
+            Taken::Entry(entry) => self.others.push(entry),
+            Taken::Withheld(withheld) => withheld.let_go(&mut self.notices),
+        }
+    }
+
+    /// Notes that what is in the box before the number `until` is to be delivered.
+    pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
+        self.notices.add(outbox, until);
+    }
+
+    /// Has the bell rung.
+    pub(crate) fn ring(&mut self, bell: &Arc<Bell>) {
+        self.alarm = Some(Alarm(Arc::clone(bell)));
+    }
+
+    /// Drops everything, and returns what is left to do for the listener.
+    pub(crate) fn into_notices(mut self) -> Notices<K, V> {
+        let notices = std::mem::take(&mut self.notices);
+        // Before they are on their way out, where a `Drop` that panics would leak them.
+        drop(self);
+        notices
     }
 }
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self { evicted: None, others: Vec::new(), turned_away: None, notice: None }
+        Self {
+            alarm: None,
+            evicted: None,
+            others: Vec::new(),
+            turned_away: None,
+            sweeps: Vec::new(),
+            notices: Notices::default(),
+        }
+    }
+}
+
+/// A bell that rings when this is dropped, and wakers of the user's with it.
+struct Alarm(Arc<Bell>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.ring();
     }
 }
 
@@ -54,12 +97,14 @@ pub(crate) enum Origin<K> {
     Flight(Ticket),
 }
 
-/// Whether an entry has any time to live.
+/// Whether an entry is to be kept. One that is not wins over what is there and on its way all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Lives,
-    /// It is not kept, but its value wins over what is there and on its way.
+    /// It has no time to live.
     Dies,
+    /// A sweep has chosen it.
+    Swept,
 }
 
 /// What there is of a submission's key.
@@ -68,6 +113,8 @@ pub(super) enum Found {
     Nothing,
     /// The value is a flight's, and a later write has won.
     Fence,
+    /// The value is a flight's, and sweeps that began meanwhile have to be asked about it.
+    Undecided,
 }
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
@@ -79,6 +126,8 @@ pub(crate) struct Submission<K, V> {
     fate: Fate,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
+    /// The end of the lifetime of the old entry's own that the new one keeps.
+    kept_deadline: Option<Nanos>,
     /// The live entry that was there before.
     replaced: Option<Taken<K, V>>,
     /// The waiters to be told, if the value was a flight's.
@@ -96,7 +145,17 @@ impl<K, V> Submission<K, V> {
     ) -> Self {
         let departed = Departed::default();
         let new = Some(new);
-        Self { hash, origin, new, fate, now, replaced: None, arrival: None, departed }
+        Self {
+            hash,
+            origin,
+            new,
+            fate,
+            now,
+            kept_deadline: None,
+            replaced: None,
+            arrival: None,
+            departed,
+        }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -111,8 +170,10 @@ impl<K, V> Submission<K, V> {
     /// fit.
     #[inline]
     pub(crate) fn cost(&self, ledger: &Ledger) -> Option<Cost> {
-        if self.fate == Fate::Dies {
-            return None;
+        match self.fate {
+            Fate::Lives => {}
+            Fate::Dies if self.kept_deadline.is_some() => {}
+            Fate::Dies | Fate::Swept => return None,
         }
         let extras = self.new.as_ref().and_then(|new| new.extras);
         let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
@@ -133,10 +194,21 @@ impl<K, V> Submission<K, V> {
 
     /// The value that was there before, once everything else is dropped: a value that is on its way to
     /// the caller would be leaked by a `Drop` that panics after it.
-    pub(crate) fn into_replaced(self) -> Option<V> {
+    pub(crate) fn into_replaced(self) -> (Option<V>, Notices<K, V>) {
         let Self { replaced, departed, .. } = self;
-        drop(departed);
-        replaced.map(Taken::into_value)
+        let mut notices = departed.into_notices();
+        let value = replaced.map(|replaced| replaced.into_value(&mut notices));
+        (value, notices)
+    }
+
+    /// Drops everything, and returns what is left to do for the listener.
+    pub(crate) fn into_notices(self) -> Notices<K, V> {
+        let Self { replaced, departed, .. } = self;
+        let mut notices = departed.into_notices();
+        if let Some(replaced) = replaced {
+            replaced.let_go(&mut notices);
+        }
+        notices
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
@@ -149,6 +221,20 @@ impl<K, V> Submission<K, V> {
         match self.origin {
             Origin::Caller(_) => None,
             Origin::Flight(ticket) => Some(flights.seat(self.hash, ticket)),
+        }
+    }
+
+    /// Lets those of the sweeps say whether the entry is kept that began while its load was in flight.
+    /// Calls user code: never under a lock.
+    pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
+        let Origin::Flight(ticket) = self.origin else { return };
+        let (key, sweeps) = shard.take_sweeps(self.hash, ticket);
+        let (Some(key), Some(new)) = (key, &self.new) else { return };
+        let is_chosen = sweeps.iter().any(|is_chosen| is_chosen(&key, &new.value));
+        // The flight gets its key back before it needs it.
+        drop(key);
+        if is_chosen && shard.lose(self.hash, ticket) {
+            self.fate = Fate::Swept;
         }
     }
 
@@ -168,6 +254,9 @@ impl<K, V> Submission<K, V> {
                 let flight = flights.at(seat);
                 if flight.is_fenced() {
                     return Found::Fence;
+                }
+                if flight.has_sweeps() {
+                    return Found::Undecided;
                 }
                 if flight.is_open() && !flight.is_update() && !index.has_deadlines() {
                     // Whoever else publishes the key fences the flight.
@@ -197,6 +286,16 @@ impl<K, V> Submission<K, V> {
         }
     }
 
+    /// Has an update of the entry in `slot` keep the lifetime of its own that this has, unless that is over
+    /// or the update brings another one.
+    pub(super) fn keep_lifetime(&mut self, slot: Slot, index: &Index<K, V>, now: Option<Nanos>) {
+        let is_alive = now.is_none_or(|now| !index.is_expired(slot, now));
+        let extras = self.new.as_ref().and_then(|new| new.extras);
+        let brings_one = extras.is_some_and(|extras| extras.is_own);
+        let keeps = is_alive && index.has_own_lifetime(slot) && !brings_one;
+        self.kept_deadline = keeps.then(|| index.deadlines(slot).fixed);
+    }
+
     /// Takes the key, ending the flight that it comes from.
     #[inline]
     pub(super) fn take_key(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) -> K {
@@ -214,23 +313,46 @@ impl<K, V> Submission<K, V> {
             let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
             extras.deadlines = extras.deadlines.put_off(late);
         }
+        if let Some(deadline) = self.kept_deadline {
+            let extras = new.extras.get_or_insert(Extras::NONE);
+            extras.deadlines.fixed = deadline;
+            extras.is_own = true;
+        }
         new
     }
 
     /// Keeps the value out, and ends the flight that it comes from.
-    pub(super) fn turn_away(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) {
+    pub(super) fn turn_away(
+        &mut self,
+        seat: Option<Seat>,
+        flights: &mut Flights<K, V>,
+        outbox: Option<&Arc<Outbox<K, V>>>,
+    ) {
         let key = match (&mut self.origin, seat) {
-            (_, Some(seat)) => Some(self.end_flight(seat, flights)),
-            (Origin::Caller(key), None) => key.take().map(FlightKey::Owned),
-            (Origin::Flight(_), None) => None,
+            (_, Some(seat)) => self.end_flight(seat, flights),
+            (Origin::Caller(key), None) => {
+                FlightKey::Owned(key.take().expect("it is kept out once"))
+            }
+            (Origin::Flight(_), None) => unreachable!("a flight has a seat"),
         };
-        self.departed.turned_away = Some((key, self.new.take().map(|new| new.value)));
+        let value = self.new.take().expect("it is kept out once").value;
+        match outbox {
+            None => self.departed.turned_away = Some((key, value)),
+            Some(outbox) => {
+                let entry = Entry::new(self.hash, key.into_inner(), value);
+                let until = outbox.post(entry, RemovalCause::Rejected);
+                self.departed.notify(outbox, until);
+            }
+        }
     }
 
     #[inline]
     fn end_flight(&mut self, seat: Seat, flights: &mut Flights<K, V>) -> FlightKey<K> {
-        let (key, arrival) = flights.remove(seat).end();
+        let Ended { key, arrival, sweeps } = flights.remove(seat).end();
         self.arrival = Some(arrival);
+        if !sweeps.is_empty() {
+            self.departed.sweeps = sweeps;
+        }
         key
     }
 

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::submission::Departed;
 use crate::clock::{Nanos, Now};
-use crate::flight::{Arrival, Boarding, FlightKey, Kind, Ticket};
+use crate::flight::{Boarding, Ended, FlightKey, Kind, Ticket};
 use crate::ledger::Ledger;
 use crate::outbox::Taken;
 
@@ -51,7 +51,7 @@ impl<K: Eq, V> Shard<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Taken<K, V>>, FlightKey<K>, Arrival<V>) {
+    ) -> (Option<Taken<K, V>>, Ended<K, V>) {
         let mut state = self.writable();
         let now = now.map(|now| self.settle(now));
         state.remove_by_update(hash, ticket, now, ledger, departed)
@@ -87,9 +87,9 @@ mod tests {
         assert_eq!(written, Some(Written::Done));
         assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
         // The key comes back for another attempt.
-        let (key, arrival) = shard.end_flight(1, ticket);
-        drop(arrival);
-        let Boarding::Lead(ticket) = shard.board_update(1, key) else {
+        let ended = shard.end_flight(1, ticket);
+        drop(ended.arrival);
+        let Boarding::Lead(ticket) = shard.board_update(1, ended.key) else {
             unreachable!("the flight has ended")
         };
         assert!(matches!(shard.start_update(1, ticket, None), Ok(Some(10))));

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
+use super::look::Live;
 use super::{Departed, Shard, State};
-use crate::clock::Nanos;
+use crate::clock::{Nanos, Now};
 use crate::index::Slot;
 use crate::ledger::Ledger;
-use crate::outbox::Taken;
 use crate::removal::RemovalCause;
 
 /// How many slots one watch sees.
@@ -95,11 +95,6 @@ impl<K, V> Shard<K, V> {
         let number = state.watchers.add(first as Slot);
         Some(Watch { shard: self, slots: first..first + WATCHED, number })
     }
-
-    /// Keeps the values of all loads that are in flight out of the cache.
-    pub(crate) fn fence_all(&self) {
-        self.exclusive().flights.fence_all();
-    }
 }
 
 impl<K, V> Watch<'_, K, V> {
@@ -108,15 +103,20 @@ impl<K, V> Watch<'_, K, V> {
         self.slots.clone()
     }
 
+    /// Lets `look` at the live entries in them, as [`Shard::each_live`] does.
+    pub(crate) fn each_live(&self, now: Option<Now<'_>>, look: impl FnMut(Live<'_, K, V>)) {
+        self.shard.each_live(self.slots(), now, look);
+    }
+
     /// Takes out the entries in those of the `chosen` slots that were not written since the watch
-    /// began, unless their time is over.
+    /// began, unless their time is over; returns how many.
     pub(crate) fn take_out(
         self,
         chosen: &[Slot],
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Vec<Taken<K, V>> {
+    ) -> usize {
         {
             let mut state = self.shard.writable();
             let now = now.map(|now| self.shard.settle(now));
@@ -140,11 +140,16 @@ impl<K, V> State<K, V> {
         now: Option<Nanos>,
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> Vec<Taken<K, V>> {
+    ) -> usize {
         let watcher = self.watchers.get(watch);
         let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && self.index.is_in_use(*slot);
         let unchanged: Vec<Slot> = chosen.iter().copied().filter(is_unchanged).collect();
-        let take_out = |slot| self.take_out(slot, RemovalCause::Removed, now, ledger, departed);
-        unchanged.into_iter().filter_map(take_out).collect()
+        let mut taken = 0;
+        for slot in unchanged {
+            let entry = self.take_out(slot, RemovalCause::Removed, now, ledger, departed);
+            taken += usize::from(entry.is_some());
+            entry.into_iter().for_each(|entry| departed.keep_taken(entry));
+        }
+        taken
     }
 }

@@ -195,6 +195,7 @@ impl Shared {
                 shared.work(Callback::UpdatePoll).await;
                 match change {
                     Change::Put => Ok(Update::Put(shared.value())),
+                    Change::PutFor => Ok(Update::PutFor(shared.value(), TTL / 4)),
                     Change::Keep => Ok(Update::Keep),
                     Change::Remove => Ok(Update::Remove),
                     Change::Fails => Err(shared.failure()),
@@ -352,6 +353,7 @@ pub enum Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     Put,
+    PutFor,
     Keep,
     Remove,
     Fails,

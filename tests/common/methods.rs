@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use async_lru::Update;
 
@@ -226,6 +227,9 @@ pub const METHODS: &[(&str, Method)] = &[
         }
     }),
     ("try_update_with, which puts", |memos, shared| update(memos, shared, Change::Put)),
+    ("try_update_with, which puts for a while", |memos, shared| {
+        update(memos, shared, Change::PutFor)
+    }),
     ("try_update_with, which keeps", |memos, shared| update(memos, shared, Change::Keep)),
     ("try_update_with, which removes", |memos, shared| update(memos, shared, Change::Remove)),
     ("try_update_with, failing", |memos, shared| update(memos, shared, Change::Fails)),
@@ -243,6 +247,16 @@ pub const METHODS: &[(&str, Method)] = &[
         with_keys(memos, shared, |cache, key, shared| {
             let insert = cache.insert_with_ttl(key.clone(), shared.value(), TTL / 4);
             drop(within_few_polls(insert));
+        })
+    }),
+    ("set_ttl", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            within_few_polls(cache.set_ttl(key, TTL / 3));
+        })
+    }),
+    ("set_ttl_blocking", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| {
+            cache.set_ttl_blocking(key, Duration::ZERO);
         })
     }),
     ("insert_with_ttl_blocking", |memos, shared| {
@@ -280,6 +294,16 @@ pub const METHODS: &[(&str, Method)] = &[
     ("invalidate_if", |memos, _| {
         with_caches(memos, |cache| {
             within_few_polls(cache.invalidate_if(|_, _| true));
+        })
+    }),
+    ("invalidate_keys_if", |memos, _| {
+        with_caches(memos, |cache| {
+            within_few_polls(cache.invalidate_keys_if(|_| true));
+        })
+    }),
+    ("invalidate_keys_if_blocking", |memos, _| {
+        with_caches(memos, |cache| {
+            cache.invalidate_keys_if_blocking(|_| true);
         })
     }),
     ("invalidate_if_blocking", |memos, _| {

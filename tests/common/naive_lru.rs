@@ -307,11 +307,10 @@ impl NaiveLru {
     /// Puts an entry; returns the value that it replaces.
     fn put(&mut self, key: u8, value: u32) -> Option<u32> {
         let Settings { maxsize, max_weight, ttl, .. } = self.settings;
-        if maxsize == 0 || ttl == Some(0) {
-            return None;
-        }
         let old = self.let_go(key, RemovalCause::Replaced).map(|entry| entry.value);
-        if max_weight.is_some_and(|max| weight(value) > max) {
+        let is_too_heavy = max_weight.is_some_and(|max| weight(value) > max);
+        if maxsize == 0 || ttl == Some(0) || is_too_heavy {
+            self.left.push((key, value, RemovalCause::Rejected));
             return old;
         }
         self.crowding = Some(Crowding::Put(key));
@@ -432,7 +431,9 @@ impl NaiveLru {
         self.flights[flight].outcome = Some(outcome);
         if answer.is_err() {
             self.counts.load_failures += 1;
-        } else if self.flights[flight].standing != Standing::Fenced {
+        } else if self.flights[flight].standing == Standing::Fenced {
+            self.left.push((call.key, call.number, RemovalCause::Rejected));
+        } else {
             self.put(call.key, call.number);
         }
         Some(answer)

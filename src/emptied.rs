@@ -1,0 +1,59 @@
+//! The entries of a shard that was emptied, taken out of what is left of it step by step.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::index::{Entry, Index, Slot};
+use crate::stamp::Stamp;
+
+/// How many slots one step looks at.
+const STEP: usize = 64;
+
+/// What nobody can find any more.
+pub(crate) struct Emptied<K, V> {
+    index: Index<K, V>,
+    /// The first slot that was not looked at yet.
+    next: usize,
+    /// The slots that were, in the order of their last use.
+    by_use: BinaryHeap<Reverse<(Stamp, Slot)>>,
+}
+
+/// What one step has brought.
+pub(crate) enum Next<K, V> {
+    Entry(Entry<K, V>),
+    /// It takes more steps to know which entry is the next.
+    Unknown,
+    End,
+}
+
+impl<K, V> Emptied<K, V> {
+    /// Gives the entries out least recently used first.
+    pub(crate) fn by_use(index: Index<K, V>) -> Self {
+        Self { index, next: 0, by_use: BinaryHeap::new() }
+    }
+
+    /// Takes one step.
+    pub(crate) fn next(&mut self) -> Next<K, V> {
+        if self.next < self.index.slots() {
+            let slots = self.next..self.next + STEP;
+            self.next = slots.end;
+            let by_use = self.index.iter(slots).map(|(slot, stamp, _)| Reverse((stamp, slot)));
+            self.by_use.extend(by_use);
+            return Next::Unknown;
+        }
+        match self.by_use.pop() {
+            Some(Reverse((_, slot))) => Next::Entry(self.index.vacate(slot).expect("it was there")),
+            None => Next::End,
+        }
+    }
+
+    /// Drops some entries in no order; tells whether there are more.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        let slots = self.next..(self.next + STEP).min(self.index.slots());
+        self.next = slots.end;
+        for slot in slots {
+            drop(self.index.vacate(slot as Slot));
+        }
+        self.next < self.index.slots()
+    }
+}
