@@ -636,10 +636,16 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn clear(&self) {
+        /// How many steps are taken before other tasks have the thread.
+        const STEPS: usize = 4;
         let (emptied, notices) = self.store().clear();
+        let mut steps = 0;
         for mut shard in emptied {
             while shard.drop_some() {
-                yield_now().await;
+                steps += 1;
+                if steps % STEPS == 0 {
+                    yield_now().await;
+                }
             }
         }
         notices.settle().await;

@@ -47,13 +47,14 @@ impl<K, V> Emptied<K, V> {
         }
     }
 
-    /// Drops some entries in no order; tells whether there are more.
+    /// Drops some entries in no order; tells whether there were any left to look for.
     pub(crate) fn drop_some(&mut self) -> bool {
         let slots = self.next..(self.next + STEP).min(self.index.slots());
         self.next = slots.end;
+        let is_done = slots.is_empty();
         for slot in slots {
             drop(self.index.vacate(slot as Slot));
         }
-        self.next < self.index.slots()
+        !is_done
     }
 }

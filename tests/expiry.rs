@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, ManualClock, Update};
 use common::now;
 use proptest::prelude::*;
 
@@ -107,6 +107,130 @@ executors! {
         assert_eq!(cache.keys(), [1, 2, 3]);
         clock.advance(nanos(10));
         assert!(cache.keys().is_empty());
+    }
+
+    async fn a_lifetime_of_its_own_takes_the_place_of_that_of_all_entries_longer_or_shorter() {
+        let clock = ManualClock::new();
+        let cache = AsyncLru::<u32, u32>::builder()
+            .ttl(nanos(50))
+            .expiry(|key, _| (*key == 9).then_some(nanos(70)))
+            .shards(1)
+            .clock(clock.clone())
+            .build();
+        cache.insert(1, 0).await;
+        cache.insert(9, 0).await;
+        cache.insert_with_ttl(2, 0, nanos(10)).await;
+        cache.insert_with_ttl(3, 0, nanos(90)).await;
+        // What a call says goes before the rule, and that before the time of all.
+        assert_eq!(cache.insert_with_ttl_blocking(9, 0, nanos(80)), Some(0));
+        cache.insert(10, 0).await;
+        let left = [1, 2, 3, 9, 10].map(|key| cache.time_left(&key));
+        assert_eq!(left, [50, 10, 90, 80, 50].map(|left| Some(nanos(left))));
+        cache.insert(9, 1).await;
+        assert_eq!(cache.time_left(&9), Some(nanos(70)));
+        cache.insert(3, 1).await;
+        assert_eq!(cache.time_left(&3), Some(nanos(50)), "an insertion without one takes it away");
+        cache.insert_with_ttl(4, 0, Duration::MAX).await;
+        assert_eq!(cache.time_left(&4), Some(Duration::MAX));
+        assert_eq!(cache.validate(), 0);
+    }
+
+    /// Against (A48) of `docs/reliability.md`.
+    async fn an_update_keeps_the_lifetime_that_the_entry_has_of_its_own_and_restarts_that_of_all() {
+        for ttl in [None, Some(nanos(100)), Some(nanos(20)), Some(Duration::ZERO)] {
+            let clock = ManualClock::new();
+            let mut builder = AsyncLru::<u32, u32>::builder().clock(clock.clone());
+            if let Some(ttl) = ttl {
+                builder = builder.ttl(ttl);
+            }
+            let cache = builder.build();
+            let count = async |old: Option<u32>| Update::Put(old.unwrap_or(0) + 1);
+            cache.insert_with_ttl(1, 1, nanos(60)).await;
+            cache.insert(2, 1).await;
+            clock.advance(nanos(10));
+            for n in 2..5 {
+                assert_eq!(cache.update_with(1, count).await, Some(n));
+                assert_eq!(cache.time_left(&1), Some(nanos(50)));
+            }
+            let left = cache.update_with(2, count).await;
+            match ttl {
+                Some(Duration::ZERO) => {
+                    assert_eq!((left, cache.time_left(&2)), (Some(1), None), "nothing to start from");
+                }
+                ttl => {
+                    assert_eq!(left, Some(2));
+                    assert_eq!(cache.time_left(&2), Some(ttl.unwrap_or(Duration::MAX)));
+                }
+            }
+            clock.advance(nanos(50));
+            assert_eq!(cache.get(&1), None, "its window is over");
+            assert_eq!(cache.update_with(1, count).await, Some(1), "a new one, with no lifetime of its own");
+            let as_all = ttl.filter(|ttl| !ttl.is_zero());
+            let expected = if ttl == Some(Duration::ZERO) { None } else { Some(as_all.unwrap_or(Duration::MAX)) };
+            assert_eq!(cache.time_left(&1), expected);
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    async fn an_update_may_give_the_entry_another_lifetime_of_its_own() {
+        for ttl in [None, Some(nanos(100))] {
+            let clock = ManualClock::new();
+            let mut builder = AsyncLru::<u32, u32>::builder().clock(clock.clone());
+            if let Some(ttl) = ttl {
+                builder = builder.ttl(ttl);
+            }
+            let cache = builder.build();
+            let put_for = |time: u64| async move |_| Update::PutFor(7, nanos(time));
+            assert_eq!(cache.update_with(1, put_for(30)).await, Some(7));
+            assert_eq!(cache.time_left(&1), Some(nanos(30)));
+            cache.insert(2, 0).await;
+            assert_eq!(cache.update_with(2, put_for(300)).await, Some(7));
+            assert_eq!(cache.time_left(&2), Some(nanos(300)));
+            clock.advance(nanos(20));
+            assert_eq!(cache.update_with(1, put_for(25)).await, Some(7));
+            assert_eq!(cache.update_with(1, async |_| Update::Put(8)).await, Some(8));
+            assert_eq!(cache.time_left(&1), Some(nanos(25)));
+            assert_eq!(cache.update_with(1, put_for(0)).await, Some(7));
+            assert_eq!((cache.get(&1), cache.len()), (None, 1), "over at once");
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    async fn a_lifetime_set_anew_counts_from_the_call_and_is_no_use_and_no_write() {
+        let clock = ManualClock::new();
+        let build = || AsyncLru::<u32, u32>::builder().maxsize(3).shards(1).clock(clock.clone());
+        let plain = build().build();
+        let timed = build().ttl(nanos(50)).build();
+        let idle = build().time_to_idle(nanos(50)).build();
+        for (cache, is_idle) in [(plain, false), (timed, false), (idle, true)] {
+            for key in 1..=3 {
+                cache.insert(key, key).await;
+            }
+            clock.advance(nanos(10));
+            let before = cache.stats();
+            assert!(cache.set_ttl(&1, nanos(200)).await);
+            assert!(cache.set_ttl_blocking(&2, nanos(5)));
+            assert!(!cache.set_ttl(&4, nanos(5)).await);
+            // Of the end of the lifetime and that of the idle time the earlier ends the entry.
+            let left = [if is_idle { 40 } else { 200 }, 5].map(|left| Some(nanos(left)));
+            assert_eq!([1, 2].map(|key| cache.time_left(&key)), left);
+            assert_eq!(cache.keys(), [1, 2, 3], "their order is as it was");
+            let after = cache.stats();
+            assert_eq!((after.hits, after.misses), (before.hits, before.misses));
+            clock.advance(nanos(5));
+            assert_eq!((cache.peek(&1), cache.peek(&2)), (Some(1), None));
+            assert!(!cache.set_ttl(&2, nanos(5)).await, "its time is over");
+            assert!(cache.set_ttl(&1, Duration::MAX).await);
+            let left = if is_idle { nanos(35) } else { Duration::MAX };
+            assert_eq!(cache.time_left(&1), Some(left));
+            // Over at once, and freed.
+            let expirations = cache.stats().expirations;
+            assert!(cache.set_ttl(&3, Duration::ZERO).await);
+            assert_eq!(cache.stats().expirations, expirations + 1);
+            assert_eq!(cache.update_with(1, async |_| Update::Put(9)).await, Some(9));
+            assert_eq!(cache.time_left(&1), Some(if is_idle { nanos(50) } else { Duration::MAX }));
+            assert_eq!(cache.validate(), 0);
+        }
     }
 
     async fn time_counts_from_the_first_entry_with_a_lifetime_in_a_cache_without_a_rule() {
@@ -252,7 +376,11 @@ enum Step {
     Load(u32, u64),
     Get(u32),
     Remove(u32),
+    Put(u32, u64),
+    PutFor(u32, u64),
+    SetTtl(u32, u64),
     Purge,
+    Restart,
     Pass(u64),
 }
 
@@ -265,7 +393,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (key(), time()).prop_map(|(key, time)| Step::Load(key, time)),
         key().prop_map(Step::Get),
         key().prop_map(Step::Remove),
+        (key(), time()).prop_map(|(key, time)| Step::Put(key, time)),
+        (key(), 0..500_u64).prop_map(|(key, time)| Step::PutFor(key, time)),
+        (key(), 0..500_u64).prop_map(|(key, time)| Step::SetTtl(key, time)),
         Just(Step::Purge),
+        Just(Step::Restart),
         time().prop_map(Step::Pass),
     ];
     prop::collection::vec(step, 1..150)
@@ -277,6 +409,8 @@ struct Entry {
     value: u64,
     fixed: u64,
     used: u64,
+    /// Whether a call has given it its lifetime.
+    is_own: bool,
 }
 
 proptest! {
@@ -288,11 +422,14 @@ proptest! {
         idle in prop::option::of(1..400_u64),
     ) {
         let clock = ManualClock::new();
-        let mut builder = own_lifetimes(&clock).maxsize(64).shards(1);
-        if let Some(idle) = idle {
-            builder = builder.time_to_idle(nanos(idle));
-        }
-        let cache = builder.build();
+        let build = || {
+            let builder = own_lifetimes(&clock).maxsize(64).shards(1);
+            match idle {
+                Some(idle) => builder.time_to_idle(nanos(idle)).build(),
+                None => builder.build(),
+            }
+        };
+        let mut cache = build();
         // With room for all keys nothing is evicted; the order is the business of other tests.
         let mut model: Vec<Entry> = Vec::new();
         let mut time = 0_u64;
@@ -303,7 +440,12 @@ proptest! {
             let put = |model: &mut Vec<Entry>, key: u32, value: u64, lifetime: u64| {
                 model.retain(|entry| entry.key != key);
                 let fixed = if lifetime == 0 { u64::MAX } else { time + lifetime };
-                model.push(Entry { key, value, fixed, used: time });
+                model.push(Entry { key, value, fixed, used: time, is_own: false });
+            };
+            let put_for = |model: &mut Vec<Entry>, key: u32, value: u64, lifetime: u64| {
+                model.retain(|entry| entry.key != key);
+                let fixed = time + lifetime;
+                model.push(Entry { key, value, fixed, used: time, is_own: true });
             };
             match step {
                 Step::Insert(key, value) => {
@@ -313,7 +455,35 @@ proptest! {
                 }
                 Step::InsertFor(key, lifetime) => {
                     cache.insert_with_ttl_blocking(key, 0, nanos(lifetime));
-                    put(&mut model, key, 0, lifetime);
+                    put_for(&mut model, key, 0, lifetime);
+                }
+                Step::Put(key, value) => {
+                    let left = now(cache.update_with(key, async |_| Update::Put(value)));
+                    prop_assert_eq!(left, Some(value));
+                    let own = model.iter_mut().find(|e| e.key == key && e.is_own && is_live(e, time));
+                    match own {
+                        Some(entry) => (entry.value, entry.used) = (value, time),
+                        None => put(&mut model, key, value, value),
+                    }
+                }
+                Step::PutFor(key, lifetime) => {
+                    let put = async |_| Update::PutFor(1, nanos(lifetime));
+                    prop_assert_eq!(now(cache.update_with(key, put)), Some(1));
+                    put_for(&mut model, key, 1, lifetime);
+                }
+                Step::SetTtl(key, lifetime) => {
+                    let live = model.iter_mut().find(|e| e.key == key && is_live(e, time));
+                    prop_assert_eq!(cache.set_ttl_blocking(&key, nanos(lifetime)), live.is_some());
+                    if let Some(entry) = live {
+                        (entry.fixed, entry.is_own) = (time + lifetime, true);
+                    }
+                }
+                Step::Restart => {
+                    let saved = cache.snapshot_with_ttl();
+                    let live = model.iter().filter(|e| is_live(e, time)).count();
+                    prop_assert_eq!(saved.len(), live);
+                    cache = build();
+                    prop_assert_eq!(cache.restore_blocking(saved), live);
                 }
                 Step::Load(key, value) => {
                     let live = model.iter_mut().find(|e| e.key == key && is_live(e, time));

@@ -4,14 +4,15 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
-use common::{hand, join_all, poll};
+use async_lru::{AsyncLru, ManualClock, Update};
+use common::{hand, join_all, now, poll};
 use futures_lite::future::{pending, yield_now, zip};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -190,4 +191,113 @@ fn many_entries_are_freed_in_turns_with_others() {
     futures_lite::future::block_on(zip(join_all([others]), janitor));
     assert!(turns.get() > 10, "{} turns", turns.get());
     assert_eq!(cache.validate(), 0);
+}
+
+/// The payload of a panic on purpose.
+struct Bang;
+
+fn silence_panics_on_purpose(heard: &Arc<AtomicU32>) {
+    let (default, heard) = (std::panic::take_hook(), Arc::clone(heard));
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload().is::<Bang>() {
+            heard.fetch_add(1, Ordering::SeqCst);
+        } else {
+            default(info);
+        }
+    }));
+}
+
+/// Both as a listener and as a value's `Drop` it is heard of once, by the panic hook.
+#[test]
+fn a_janitor_goes_on_after_a_panic_of_what_it_frees_or_of_the_listener() {
+    struct Value(bool);
+    impl Clone for Value {
+        fn clone(&self) -> Self {
+            Self(false)
+        }
+    }
+    impl Drop for Value {
+        fn drop(&mut self) {
+            if self.0 {
+                panic_any(Bang);
+            }
+        }
+    }
+    let hook_calls = Arc::new(AtomicU32::new(0));
+    silence_panics_on_purpose(&hook_calls);
+    for has_listener in [false, true] {
+        let clock = ManualClock::new();
+        let mut builder = AsyncLru::<u32, Value>::builder().ttl(TTL).clock(clock.clone());
+        let heard = Arc::new(AtomicU32::new(0));
+        if has_listener {
+            let heard = Arc::clone(&heard);
+            builder = builder.on_remove(move |_, mut value: Value, _| {
+                heard.fetch_add(1, Ordering::SeqCst);
+                if std::mem::take(&mut value.0) {
+                    panic_any(Bang);
+                }
+            });
+        }
+        let cache = builder.build();
+        let mut janitor = hand(cache.janitor(|_| yield_now()));
+        let mut free = || {
+            clock.advance(TTL);
+            for _ in 0..10 {
+                assert!(poll(&mut janitor).is_pending());
+            }
+            assert!(cache.is_empty());
+        };
+        hook_calls.store(0, Ordering::SeqCst);
+        for round in 1..=3 {
+            for key in 0..5 {
+                cache.insert_blocking(key, Value(key == 1));
+            }
+            free();
+            assert_eq!(hook_calls.load(Ordering::SeqCst), round, "each panic once");
+        }
+        assert_eq!(heard.load(Ordering::SeqCst), if has_listener { 15 } else { 0 });
+        assert_eq!((cache.stats().expirations, cache.validate()), (15, 0));
+    }
+}
+
+/// A waker that panics when it is woken.
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic_any(Bang);
+    }
+}
+
+#[test]
+fn a_panic_of_the_waker_of_a_janitor_reaches_the_call_that_wakes_it_with_its_value_in() {
+    silence_panics_on_purpose(&Arc::default());
+    type Call = fn(&AsyncLru<u32, u64>);
+    let load = |cache: &AsyncLru<u32, u64>| {
+        now(cache.get_or_insert_with(1, async || 10));
+    };
+    let calls: [Call; 5] = [
+        load,
+        |cache| drop(cache.insert_blocking(1, 10)),
+        |cache| drop(now(cache.get_or_insert_detached(1, || async { 10 }))),
+        |cache| drop(now(cache.update_with(1, async |_| Update::Put(10)))),
+        |cache| drop(cache.restore_blocking([(1, 10)])),
+    ];
+    for call in calls {
+        let cache = timed(&ManualClock::new());
+        let mut janitor = hand(cache.janitor(|_| pending::<()>()));
+        let waker = Waker::from(Arc::new(PanickingWaker));
+        assert!(janitor.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        // Another one, which is woken all the same.
+        let woken = Arc::new(Woken::default());
+        let other_waker = Waker::from(Arc::clone(&woken));
+        let mut other = hand(cache.janitor(|_| pending::<()>()));
+        assert!(other.as_mut().poll(&mut Context::from_waker(&other_waker)).is_pending());
+        let panicked = catch_unwind(AssertUnwindSafe(|| call(&cache)));
+        assert!(panicked.is_err_and(|payload| payload.is::<Bang>()));
+        assert_eq!(cache.peek(&1), Some(10));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!(cache.validate(), 0, "no load is left behind");
+        call(&cache);
+    }
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -939,6 +940,284 @@ fn a_write_that_has_to_wait_keeps_nothing_from_being_reported_also_if_it_is_leak
             assert_eq!(cache.validate(), 0);
         }
         assert!(has_waited);
+    }
+}
+
+// Listeners that are slower than those who write.
+
+/// The most entries that may wait for a listener while nobody has to wait for it.
+const SHORT: usize = 128;
+
+/// A listener that one thread is held in, at the entry of this key, until the test lets it go.
+struct Held {
+    log: Log,
+    heard_by: Arc<Mutex<Vec<thread::ThreadId>>>,
+    at_work: Arc<Barrier>,
+    go_on: Arc<Barrier>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let barrier = || Arc::new(Barrier::new(2));
+        let (log, heard_by) = (Log::default(), Arc::default());
+        Self { log, heard_by, at_work: barrier(), go_on: barrier() }
+    }
+
+    fn cache(&self, maxsize: usize, key_held: u32) -> AsyncLru<u32, u32> {
+        let (log, heard_by) = (self.log.clone(), Arc::clone(&self.heard_by));
+        let (at_work, go_on) = (Arc::clone(&self.at_work), Arc::clone(&self.go_on));
+        let listener = move |key, value, cause| {
+            log.note((key, value, cause));
+            heard_by.lock().unwrap().push(thread::current().id());
+            if key == key_held {
+                at_work.wait();
+                go_on.wait();
+            }
+        };
+        AsyncLru::builder().maxsize(maxsize).shards(1).on_remove(listener).build()
+    }
+}
+
+/// A waker that notes that it was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn writers_wait_for_a_slow_listener_with_their_entries_in_and_readers_do_not() {
+    let held = Held::new();
+    let cache = held.cache(1, 0);
+    cache.insert_blocking(0, 0);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| cache.insert_blocking(1, 1));
+        held.at_work.wait();
+        // What one takes over from others while its queue is short.
+        for key in 2..=SHORT as u32 + 1 {
+            assert_eq!(now(cache.insert(key, key)), None, "{key}");
+        }
+        let last = SHORT as u32 + 2;
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut insert = hand(cache.insert(last, last));
+        let mut load = hand(cache.get_or_insert_with(last + 1, async || last + 1));
+        let removed = last + 2;
+        let mut kept = hand(cache.remove(&removed));
+        assert!(insert.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(cache.get(&last), Some(last), "published before it waits");
+        assert!(poll(&mut load).is_pending());
+        assert_eq!(now(cache.get_or_insert_with(last + 1, async || 0)), last + 1, "a hit");
+        let handle = cache.clone();
+        let second = scope.spawn(move || handle.insert_blocking(last + 2, last + 2));
+        while !cache.contains_key(&(last + 2)) {
+            thread::yield_now();
+        }
+        assert!(poll(&mut kept).is_pending());
+        assert!(!second.is_finished(), "a call for synchronous code blocks its thread");
+        assert!(!woken.0.load(Ordering::SeqCst));
+        held.go_on.wait();
+        assert_eq!((first.join().unwrap(), second.join().unwrap()), (None, None));
+        assert!(woken.0.load(Ordering::SeqCst));
+        assert_eq!(poll(&mut insert), Poll::Ready(None));
+        assert_eq!(poll(&mut load), Poll::Ready(last + 1));
+        let heard = held.log.take();
+        // Nobody has waited for the one that is not polled any more.
+        assert_eq!(heard, Vec::from_iter((0..=last + 1).map(|key| (key, key, Capacity))));
+        assert_eq!(poll(&mut kept), Poll::Ready(Some(removed)));
+        assert_eq!(held.log.take(), [(removed, removed, Removed)]);
+    });
+    assert_eq!(cache.validate(), 0);
+}
+
+/// Against (A47) of `docs/reliability.md`.
+#[test]
+fn values_alive_stay_near_the_bound_however_many_threads_outrun_the_listener() {
+    static ALIVE: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    struct Value(u32);
+    impl Value {
+        fn new(number: u32) -> Self {
+            let alive = ALIVE.fetch_add(1, Ordering::SeqCst) + 1;
+            MOST.fetch_max(alive, Ordering::SeqCst);
+            Self(number)
+        }
+    }
+    impl Clone for Value {
+        fn clone(&self) -> Self {
+            Self::new(self.0)
+        }
+    }
+    impl Drop for Value {
+        fn drop(&mut self) {
+            ALIVE.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    const THREADS: u32 = 4;
+    const MAXSIZE: usize = 100;
+    let listener = |_, value, _| {
+        thread::yield_now();
+        drop::<Value>(value);
+    };
+    let cache = AsyncLru::<u32, Value>::builder().maxsize(MAXSIZE).shards(1).on_remove(listener);
+    let cache = cache.build();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let cache = &cache;
+            scope.spawn(move || {
+                for turn in 0..3_000 {
+                    let key = turn * THREADS + thread;
+                    match turn % 4 {
+                        0 => drop(block_on(cache.insert(key, Value::new(key)))),
+                        1 => {
+                            drop(block_on(cache.get_or_insert_with(key, async || Value::new(key))))
+                        }
+                        _ => drop(cache.insert_blocking(key, Value::new(key))),
+                    }
+                }
+            });
+        }
+    });
+    let most = MOST.load(Ordering::SeqCst);
+    println!("values alive at most: {most}");
+    // Those in the cache, those that wait, and what each thread has in hand.
+    assert!(most <= MAXSIZE + SHORT + 8 * THREADS as usize, "{most}");
+    assert_eq!(cache.validate(), 0);
+    drop(cache);
+    assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn one_call_delivers_for_others_only_so_long() {
+    let held = Held::new();
+    let cache = held.cache(10_000, 0);
+    for key in 0..5_000 {
+        cache.insert_blocking(key, key);
+    }
+    thread::scope(|scope| {
+        let first = scope.spawn(|| cache.remove_blocking(&0));
+        held.at_work.wait();
+        let others = scope.spawn(|| {
+            for key in 1..5_000 {
+                assert_eq!(cache.remove_blocking(&key), Some(key));
+            }
+        });
+        held.go_on.wait();
+        let id = first.thread().id();
+        assert_eq!(first.join().unwrap(), Some(0));
+        others.join().unwrap();
+        let by_first = held.heard_by.lock().unwrap().iter().filter(|by| **by == id).count();
+        println!("delivered by the first: {by_first}");
+        assert!(by_first <= 2 * SHORT, "{by_first}");
+    });
+    let heard = held.log.take();
+    assert_eq!(heard, Vec::from_iter((0..5_000).map(|key| (key, key, Removed))));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn calls_of_the_listener_wait_for_nobody_however_many_they_are() {
+    let handles = Arc::new(Mutex::new(Vec::<AsyncLru<u32, u32>>::new()));
+    let (log, own_handles) = (Log::default(), Arc::clone(&handles));
+    let note = log.clone();
+    let builder = || {
+        let (note, handles) = (note.clone(), Arc::clone(&own_handles));
+        AsyncLru::<u32, u32>::builder().maxsize(1).shards(1).on_remove(move |key, value, cause| {
+            note.note((key, value, cause));
+            if key == 0 {
+                // Of this cache and of another one.
+                let handles = handles.lock().unwrap().clone();
+                for key in 1..=1_000 {
+                    for cache in &handles {
+                        cache.insert_blocking(key, key);
+                        now(cache.insert(key + 1_000, key));
+                    }
+                }
+            }
+        })
+    };
+    let (one, other) = (builder().build(), builder().build());
+    handles.lock().unwrap().extend([one.clone(), other.clone()]);
+    one.insert_blocking(0, 0);
+    assert_eq!(one.remove_blocking(&0), Some(0));
+    let heard = log.take();
+    assert_eq!(heard.len(), 1 + 2 * 1_999);
+    assert_eq!((one.validate(), other.validate()), (0, 0));
+    handles.lock().unwrap().clear();
+}
+
+/// With a turn of its own each time it is polled.
+#[test]
+fn a_clear_lets_others_have_the_thread_between_its_reports_and_keeps_them_in_order() {
+    const ENTRIES: u32 = 1_000;
+    enum Fate {
+        Polled,
+        Dropped,
+        Kept,
+    }
+    for fate in [Fate::Polled, Fate::Dropped, Fate::Kept] {
+        let log = Log::default();
+        let cache = log.builder().maxsize(2_000).shards(1).build();
+        for key in 0..ENTRIES {
+            cache.insert_blocking(key, key);
+        }
+        let mut expected: Vec<Heard> = (0..ENTRIES).map(|key| (key, key, Cleared)).collect();
+        let mut clear = hand(cache.clear());
+        assert!(poll(&mut clear).is_pending());
+        assert!(cache.is_empty(), "whatever the listener has still before it");
+        let heard = log.0.lock().unwrap().len();
+        assert!(heard < 2 * SHORT, "{heard} at once");
+        match fate {
+            Fate::Polled => {
+                let mut polls = 1;
+                while poll(&mut clear).is_pending() {
+                    polls += 1;
+                }
+                assert!(polls >= 8, "{polls}");
+            }
+            Fate::Dropped => drop(clear),
+            Fate::Kept => {
+                // Whoever is behind it delivers for it.
+                cache.insert_blocking(1, 7);
+                assert_eq!(block_on(cache.remove(&1)), Some(7));
+                expected.push((1, 7, Removed));
+                assert_eq!(log.take(), expected);
+                assert!(poll(&mut clear).is_ready());
+                expected.clear();
+            }
+        }
+        assert_eq!(log.take(), expected);
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_writer_that_waits_for_a_listener_and_is_dropped_or_leaked_leaves_its_report_to_others() {
+    for is_leaked in [false, true] {
+        let held = Held::new();
+        let cache = held.cache(1, 0);
+        cache.insert_blocking(0, 0);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| cache.insert_blocking(1, 1));
+            held.at_work.wait();
+            for key in 2..300 {
+                let mut insert = hand(cache.insert(key, key));
+                assert_eq!(poll(&mut insert).is_pending(), key as usize > SHORT + 1);
+                if is_leaked {
+                    std::mem::forget(insert);
+                }
+            }
+            held.go_on.wait();
+            first.join().unwrap();
+        });
+        cache.insert_blocking(300, 300);
+        let heard = held.log.take();
+        assert_eq!(heard, Vec::from_iter((0..300).map(|key| (key, key, Capacity))));
+        assert_eq!(cache.validate(), 0);
     }
 }
 

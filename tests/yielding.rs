@@ -1,0 +1,134 @@
+//! Calls that go over many entries give their thread back to other tasks now and then.
+
+mod common;
+
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::task::Poll;
+use std::time::Duration;
+
+use async_lru::{AsyncLru, Builder, ManualClock};
+use common::{Hand, hand, poll};
+
+const ENTRIES: u32 = 10_000;
+
+/// The most that a poll may do, in hashes, comparisons, clones and drops of keys and values, and calls
+/// of predicates and listeners. One that does not pause does several times `ENTRIES`.
+const MOST: u32 = 2_500;
+
+thread_local! {
+    static WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+fn work() {
+    WORK.set(WORK.get() + 1);
+}
+
+/// A key or a value whose uses are work.
+#[derive(Debug)]
+struct Item(u32);
+
+impl Clone for Item {
+    fn clone(&self) -> Self {
+        work();
+        Self(self.0)
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        work();
+    }
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        work();
+        self.0 == other.0
+    }
+}
+
+impl Eq for Item {}
+
+impl Hash for Item {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        work();
+        self.0.hash(state);
+    }
+}
+
+type Cache = AsyncLru<Item, Item>;
+
+/// Polls a call to its end; how often that takes, with never too much at once.
+fn polls(mut call: Hand<'_, ()>) -> u32 {
+    for polls in 1.. {
+        WORK.set(0);
+        let polled = poll(&mut call);
+        assert!(WORK.get() <= MOST, "{} at once", WORK.get());
+        if polled == Poll::Ready(()) {
+            return polls;
+        }
+    }
+    unreachable!("it ends")
+}
+
+fn filled(set: impl Fn(Builder<Item, Item>) -> Builder<Item, Item>, clock: &ManualClock) -> Cache {
+    let builder = Cache::builder().maxsize(2 * ENTRIES as usize).clock(clock.clone());
+    let cache = set(builder).build();
+    for number in 0..ENTRIES {
+        cache.insert_blocking(Item(number), Item(number));
+    }
+    cache
+}
+
+#[test]
+fn no_call_on_many_entries_does_too_much_at_once() {
+    const TTL: Duration = Duration::from_secs(60);
+    type Call = for<'a> fn(&'a Cache, &ManualClock) -> Hand<'a, ()>;
+    let calls: [(&str, Call); 7] = [
+        ("clear", |cache, _| hand(cache.clear())),
+        ("purge_expired", |cache, clock| {
+            clock.advance(TTL);
+            hand(async { assert_eq!(cache.purge_expired().await, ENTRIES as usize) })
+        }),
+        ("set_maxsize", |cache, _| hand(async { drop(cache.set_maxsize(10).await) })),
+        ("set_maxsize, of what has expired", |cache, clock| {
+            clock.advance(TTL);
+            hand(async { drop(cache.set_maxsize(10).await) })
+        }),
+        ("invalidate_if", |cache, _| {
+            let is_chosen = |key: &Item, _: &Item| {
+                work();
+                key.0 % 2 == 0
+            };
+            hand(async move { drop(cache.invalidate_if(is_chosen).await) })
+        }),
+        ("invalidate_keys_if", |cache, _| {
+            let is_chosen = |key: &Item| {
+                work();
+                key.0 % 2 == 0
+            };
+            hand(async move { drop(cache.invalidate_keys_if(is_chosen).await) })
+        }),
+        ("restore", |cache, _| {
+            let entries = (0..2 * ENTRIES).map(|number| (Item(number), Item(number)));
+            hand(async { drop(cache.restore(entries).await) })
+        }),
+    ];
+    type Set = fn(Builder<Item, Item>) -> Builder<Item, Item>;
+    let settings: [(&str, Set); 3] = [
+        ("one shard", |builder| builder.ttl(TTL).shards(1)),
+        ("many shards", |builder| builder.ttl(TTL).shards(256)),
+        ("with a listener", |builder| builder.ttl(TTL).shards(4).on_remove(|_, _, _| work())),
+    ];
+    for (setting, set) in settings {
+        for (name, call) in calls {
+            let clock = ManualClock::new();
+            let cache = filled(set, &clock);
+            let polls = polls(call(&cache, &clock));
+            println!("{name}, {setting}: {polls} polls");
+            assert!(polls >= 10, "{name}, {setting}: {polls} polls");
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+}
