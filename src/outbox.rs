@@ -27,11 +27,11 @@ use crate::removal::{Listener, RemovalCause};
 use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
 /// How many entries may wait in a queue before those who add to it wait for it to get shorter.
-const SHORT: usize = 128;
+const SHORT: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 1 } else { 128 };
 
 /// How many entries a caller delivers before it takes none over from others any more, and if it has more
 /// of its own, lets other tasks have the thread.
-const TURN: usize = 64;
+const TURN: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 1 } else { 64 };
 
 thread_local! {
     /// How many calls of listeners this thread is in.

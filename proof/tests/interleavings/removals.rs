@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use async_lru::{Builder, RemovalCause};
-use shuttle::thread::scope;
+use shuttle::future::block_on;
+use shuttle::thread::{self, scope};
 
 use crate::explore::explore;
 use crate::witness::{Cache, Hasher, Mint, Moment, Value, builder, number};
@@ -163,6 +165,39 @@ fn what_is_cleared_or_evicted_while_others_write_is_heard_of_once() {
         seen.extend([1, 2, 3, 4].into_iter().filter_map(|key| number(cache.peek(&key))));
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3, 4]);
+        mint.close(cache);
+    });
+}
+
+/// With a queue that is long from the second entry on.
+#[test]
+fn writers_that_wait_for_the_listener_all_go_on_and_are_heard_of_in_their_order() {
+    explore(|| {
+        let (log, mint) = (Log::default(), Mint::default());
+        let cache = log.builder(1, &Arc::default(), |_, _| thread::yield_now()).build();
+        mint.fill(&cache, [0]);
+        scope(|scope| {
+            for keys in [[1, 2], [3, 4]] {
+                let (cache, mint) = (&cache, &mint);
+                scope.spawn(move || {
+                    for key in keys {
+                        drop(cache.insert_blocking(key, mint.value(key)));
+                    }
+                });
+            }
+            scope.spawn(|| {
+                block_on(cache.get_or_insert_with(5, async || mint.value(5)));
+                drop(block_on(cache.remove(&5)));
+            });
+            // A call that is polled once and dropped leaves what it owes to others.
+            let mut insert = Box::pin(cache.insert(6, mint.value(6)));
+            let _ = insert.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        });
+        let mut seen = log.numbers();
+        assert!(number(cache.peek(&2)).is_some() || log.place(1) < log.place(2));
+        seen.extend((0..7).filter_map(|key| number(cache.peek(&key))));
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
         mint.close(cache);
     });
 }

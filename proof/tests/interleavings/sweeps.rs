@@ -1,5 +1,7 @@
 //! Removing by a predicate while others write.
 
+use std::sync::Arc;
+
 use async_lru::Update;
 use futures_lite::future::yield_now;
 use shuttle::future::block_on;
@@ -30,9 +32,11 @@ fn an_insertion_that_replaces_a_chosen_entry_stays() {
 #[test]
 fn what_is_written_after_the_predicate_was_asked_stays_though_it_would_be_chosen() {
     explore(|| {
-        let (cache, mint, asked) = (builder(2).build(), Mint::default(), Moment::default());
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        let asked = Arc::new(Moment::default());
         mint.fill(&cache, [1, 2]);
         let (late, removed) = scope(|scope| {
+            let is_asked = Arc::clone(&asked);
             let late = scope.spawn(|| {
                 let late = asked.is_reached();
                 // Evicts one of the chosen, or takes a slot that one of them has left.
@@ -40,8 +44,8 @@ fn what_is_written_after_the_predicate_was_asked_stays_though_it_would_be_chosen
                 cache.insert_blocking(1, mint.value(4));
                 late
             });
-            let removed = cache.invalidate_if_blocking(|_, _| {
-                asked.reach();
+            let removed = cache.invalidate_if_blocking(move |_, _| {
+                is_asked.reach();
                 true
             });
             (late.join().unwrap(), removed)
@@ -55,7 +59,27 @@ fn what_is_written_after_the_predicate_was_asked_stays_though_it_would_be_chosen
 }
 
 #[test]
-fn what_was_loaded_before_a_sweep_is_not_seen_after_it() {
+fn what_was_loaded_before_a_sweep_is_not_found_after_it() {
+    explore(|| {
+        let (cache, mint, loads) = (builder(2).build(), Mint::default(), Loads::default());
+        let call = || {
+            let load = || loads.load(mint.value(loads.started()));
+            block_on(cache.get_or_insert_with(1, load)).number
+        };
+        scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(call);
+            }
+            let before = loads.started();
+            cache.invalidate_if_blocking(move |_, value| value.number < before);
+            assert!(number(cache.get(&1)).is_none_or(|seen| seen >= before));
+        });
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn what_was_loaded_before_a_sweep_of_its_key_is_given_to_no_call_after_it() {
     explore(|| {
         let (cache, mint, loads) = (builder(2).build(), Mint::default(), Loads::default());
         let call = || {
@@ -68,10 +92,38 @@ fn what_was_loaded_before_a_sweep_is_not_seen_after_it() {
             }
             let before = loads.started();
             loads.fence();
-            cache.invalidate_if_blocking(|_, value| value.number < before);
+            cache.invalidate_keys_if_blocking(|key| *key == 1);
             assert!(number(cache.get(&1)).is_none_or(|seen| seen >= before));
             assert!(call() >= before);
         });
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn a_load_and_updates_beside_sweeps_that_do_not_choose_them_are_all_kept() {
+    explore(|| {
+        let (cache, mint) = (builder(4).build(), Mint::default());
+        scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    block_on(cache.update_with(1, async |old| {
+                        let old = number(old).unwrap_or(0);
+                        yield_now().await;
+                        Update::Put(mint.value(old + 1))
+                    }))
+                });
+            }
+            scope.spawn(|| {
+                block_on(cache.get_or_insert_with(2, async || {
+                    yield_now().await;
+                    mint.value(20)
+                }))
+            });
+            assert_eq!(cache.invalidate_if_blocking(|key, _| *key == 7), 0);
+            assert_eq!(block_on(cache.invalidate_keys_if(|key| *key == 7)), 0);
+        });
+        assert_eq!([1, 2].map(|key| number(cache.peek(&key))), [Some(2), Some(20)]);
         mint.close(cache);
     });
 }
