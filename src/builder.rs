@@ -215,8 +215,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// A use is what counts for the order of eviction: [`get`](AsyncLru::get), a hit of
     /// `get_or_insert`, and an insertion. At `idle` exactly after the last one the entry is gone. With
-    /// zero nothing is kept. Takes 8 bytes per entry and has every hit read the exact time. Together
-    /// with other rules for expiry, the earliest deadline counts.
+    /// zero nothing is kept. Takes 8 bytes per entry and has every hit read the exact time. Of its end and
+    /// that of the entry's other lifetime the earlier counts.
     ///
     /// # Examples
     ///
@@ -242,8 +242,9 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Sets how long each entry lives, counted from its publication, by what `lifetime` returns for it;
-    /// `None` leaves it to the other rules for expiry. The earliest deadline counts.
+    /// Sets how long each entry lives, counted from its publication, by what `lifetime` returns for it:
+    /// in place of the [`ttl`](Self::ttl), longer or shorter, or with `None` as long as that says. A
+    /// [`time_to_idle`](Self::time_to_idle) counts besides.
     ///
     /// Called once for each publication, outside every lock. An entry of lifetime zero is given to its
     /// callers and not kept. Such entries are freed, unread, by later writes, each of which takes a
@@ -427,11 +428,19 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Listeners of different shards may run at the same time or one within another, so hold no lock of
     /// your own over a call of the cache.
     ///
-    /// A value that was never cached is not reported: one whose load a later write has won over, one of
-    /// lifetime zero or heavier than a bound (what it displaces is, as replaced), or any of a cache that
-    /// keeps nothing. Nor are the entries that are dropped with
-    /// the last handle of the cache, for that may be anywhere, and the listener would run there;
+    /// A value that is handed to the cache and never kept is reported as
+    /// [`Rejected`](RemovalCause::Rejected). The entries that are dropped with the last handle of the cache
+    /// are not reported, for that may be anywhere, and the listener would run there;
     /// [`clear_blocking`](AsyncLru::clear_blocking) before it reports them.
+    ///
+    /// Writers wait for a listener that is slower than they are. While it runs elsewhere, a call leaves
+    /// what it has removed to that thread, as long as no more than 128 entries of a shard wait; then it waits
+    /// until its own are reported, as the last thing that it does, when the cache is as it will be:
+    /// asynchronous calls without blocking their thread, `_blocking` ones by blocking it. Readers, calls
+    /// made within any listener, and whatever is dropped wait for none. Nor does one call report for all
+    /// others: after 64 entries it takes no more over, and others go on. So a listener must not wait for
+    /// a thread that writes to the cache. Whoever keeps a call that waits and does not poll it holds up
+    /// nobody.
     ///
     /// If the listener panics, it is called for all else that is to be reported, and then the first
     /// panic reaches the call within which it ran; unless that is unwinding from another panic.

@@ -49,7 +49,9 @@ pub use self::update::Update;
 /// reaches the caller and leaves the cache valid.
 ///
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
-/// executor, and the futures are `Send` if what they hold is.
+/// executor, and the futures are `Send` if what they hold is. Detached loads, listeners, weighers, rules
+/// for expiry and the predicates of sweeps may run in other tasks and threads than the one that has
+/// brought them, and have to be `Send`, `Sync` or `'static` accordingly.
 ///
 /// # Examples
 ///
@@ -71,6 +73,9 @@ struct Inner<K, V, S> {
     hasher: S,
     store: Store<K, V>,
 }
+
+/// The live value that an insertion has replaced, and what is left to do for the listener.
+type Replaced<K, V> = (Option<V>, Notices<K, V>);
 
 /// Building.
 impl<K, V> AsyncLru<K, V> {
@@ -423,7 +428,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     }
 }
 
-/// Writing, which waits for other writers of the same shard and for nothing else.
+/// Writing, which waits for other writers of the same shard, for a listener that is far behind, and for
+/// nothing else.
 impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// Inserts an entry as the most recently used, and returns the live value that it replaces.
     ///
@@ -436,7 +442,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
-    /// another writer, not, though some of the entries that were to make room may be gone.
+    /// another writer, not, though some of the entries that were to make room may be gone. A call that
+    /// waits for a [listener](Builder::on_remove) has its entry in.
     ///
     /// # Examples
     ///
@@ -493,7 +500,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         key: K,
         value: V,
         own: Option<Duration>,
-    ) -> Result<(Option<V>, Notices<K, V>), Box<Submission<K, V>>> {
+    ) -> Result<Replaced<K, V>, Box<Submission<K, V>>> {
         let Some(mut submission) = self.submission(key, value, own) else {
             return Ok((None, Notices::default()));
         };
@@ -516,14 +523,15 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     }
 }
 
-/// Removing, which waits for other writers of the same shard and for nothing else.
+/// Removing, which waits for other writers of the same shard, for a listener that is far behind, and for
+/// nothing else.
 impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// Removes the entry of `key` and returns its live value; wins over loads of the key in flight.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid; the entry is removed or, if the call had to wait
-    /// for another writer, not.
+    /// The entry is removed at the first poll. Dropping the future later leaves its report to the
+    /// [listener](Builder::on_remove), if there is one, to others.
     ///
     /// # Examples
     ///
@@ -619,11 +627,13 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
 impl<K, V, S> AsyncLru<K, V, S> {
     /// Removes all entries and resets the statistics; wins over all loads in flight.
     ///
-    /// Entries that other tasks insert meanwhile may stay.
+    /// Entries that other tasks insert meanwhile may stay. The cache is empty at once; what was in it is
+    /// dropped, or reported to the [listener](Builder::on_remove), in turns with other tasks.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid, with some shards emptied or none or all.
+    /// The entries are removed at the first poll. Dropping the future later drops or reports the rest of
+    /// them at once.
     ///
     /// # Examples
     ///

@@ -28,8 +28,9 @@
 //! - [`Builder::maxsize`], [`Builder::max_weight`] and [`Builder::max_bytes`] bound the cache, and
 //!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
 //! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
-//!   [`AsyncLru::insert_with_ttl`] says it of one.
-//! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart.
+//!   [`AsyncLru::insert_with_ttl`], [`AsyncLru::set_ttl`] and [`Update::PutFor`] say it of one.
+//! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart, each a
+//!   [`Saved`].
 //! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
 //!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
 //! - [`Builder::on_remove`] tells a listener of every entry that leaves, and by which [`RemovalCause`].
@@ -47,8 +48,9 @@
 //! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
 //!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled
 //!   any more holds up nobody, unless it is the one that loads, and not detached.
-//! - **Writes win**: `insert`, `remove`, `invalidate`, `invalidate_if` and `clear` are never undone by
-//!   a load that started before them.
+//! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that started
+//!   before them, nor are `invalidate_if` and `invalidate_keys_if` for what they choose; loads and updates
+//!   of other keys they leave alone.
 //! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
 //! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
 //!
@@ -71,7 +73,8 @@
 //! `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry, by the timer wheel
 //! of `wheel` where deadlines are in no order) and `flight` (loads in progress), none of which knows the
 //! lock of a shard. `pins` let hits read a quiet shard without it.
-//! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`).
+//! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`); what a
+//! `clear` has left is `emptied` step by step.
 
 #![forbid(unsafe_code)]
 

@@ -278,10 +278,10 @@ fn a_panic_of_the_waker_of_a_janitor_reaches_the_call_that_wakes_it_with_its_val
     };
     let calls: [Call; 5] = [
         load,
-        |cache| drop(cache.insert_blocking(1, 10)),
-        |cache| drop(now(cache.get_or_insert_detached(1, || async { 10 }))),
-        |cache| drop(now(cache.update_with(1, async |_| Update::Put(10)))),
-        |cache| drop(cache.restore_blocking([(1, 10)])),
+        |cache| assert_ne!(cache.insert_blocking(1, 10), Some(11)),
+        |cache| assert_eq!(now(cache.get_or_insert_detached(1, || async { 10 })), 10),
+        |cache| assert_eq!(now(cache.update_with(1, async |_| Update::Put(10))), Some(10)),
+        |cache| assert!(cache.restore_blocking([(1, 10)]) <= 1),
     ];
     for call in calls {
         let cache = timed(&ManualClock::new());
