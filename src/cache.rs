@@ -198,7 +198,10 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// If `load` panics; calls that wait for it go on as if this one had been dropped. If `load` asks
     /// the cache for the very key that it loads, directly or through loads of other keys within the
-    /// same task, since it would wait for itself.
+    /// same task, since it would wait for itself. The task is told by its waker: a `load` that asks
+    /// through something that polls with wakers of its own, such as `FuturesUnordered` or `block_on`, is
+    /// not found out and waits for ever. Other tasks that an executor within the load polls may wait for
+    /// it.
     ///
     /// # Examples
     ///

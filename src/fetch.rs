@@ -60,7 +60,7 @@ where
     let answer = {
         let mut load = pin!(leader.start(load));
         poll_fn(|cx| {
-            let _polling = Polling::enter(leader.flight());
+            let _polling = Polling::enter(leader.flight(), cx);
             load.as_mut().poll(cx)
         })
         .await
@@ -288,7 +288,6 @@ impl<'a, K, V> Leader<'a, K, V> {
     fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         self.store.count(Event::Load);
         self.stage = Stage::Loading;
-        let _polling = Polling::enter(self.flight());
         load()
     }
 

@@ -60,7 +60,8 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Panics
     ///
     /// If `load` panics; calls that wait for its keys go on as if this one had been dropped. If `load`
-    /// asks the cache for a key that it loads, since it would wait for itself.
+    /// asks the cache for a key that it loads, since it would wait for itself; told as for
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Examples
     ///

@@ -69,7 +69,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Panics
     ///
     /// If `update` panics, which changes nothing. If it updates the very key that it is called for, or
-    /// loads that when it is not cached, since it would wait for itself.
+    /// loads that when it is not cached, since it would wait for itself; told as for
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Examples
     ///

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use hashbrown::HashTable;
 
@@ -137,12 +137,9 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
             self.leaders.iter().map(|(place, _)| asked.keys[*place].key.clone()).collect();
         let mut attempt = Attempt::begin(self.store);
         let answer = {
-            let mut load = pin!({
-                let _polling = self.enter();
-                load(missing)
-            });
+            let mut load = pin!(load(missing));
             poll_fn(|cx| {
-                let _polling = self.enter();
+                let _polling = self.enter(cx);
                 load.as_mut().poll(cx)
             })
             .await
@@ -167,10 +164,10 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         Some((place, self.leaders[number].1.take()?))
     }
 
-    /// Marks all flights as being loaded by this thread.
-    fn enter(&self) -> Vec<Polling> {
+    /// Marks all flights as being loaded by the task of `cx`.
+    fn enter(&self, cx: &Context<'_>) -> Vec<Polling> {
         let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
-        leaders.map(|leader| Polling::enter(leader.flight())).collect()
+        leaders.map(|leader| Polling::enter(leader.flight(), cx)).collect()
     }
 }
 

@@ -85,7 +85,7 @@ impl<'a, K, V> Passage<'a, K, V> {
             let polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
                 if let Some((helm, progress)) = self.landing.take_helm() {
-                    self.steer(helm, progress);
+                    self.steer(helm, progress, cx);
                     return wait.as_mut().poll(cx);
                 }
             }
@@ -95,7 +95,7 @@ impl<'a, K, V> Passage<'a, K, V> {
     }
 
     /// Moves the load on as far as it gets.
-    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>)
+    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>, cx: &Context<'_>)
     where
         K: Eq,
         V: Clone,
@@ -106,8 +106,9 @@ impl<'a, K, V> Passage<'a, K, V> {
             Progress::Loaded(outcome, appraisal) => (outcome, appraisal),
             Progress::Loading(mut load) => {
                 let polled = {
-                    let _polling = Polling::enter(self.flight());
-                    load.as_mut().poll(&mut Context::from_waker(&helm.waker()))
+                    let waker = helm.waker();
+                    let _polling = Polling::enter_with(self.flight(), &waker, cx);
+                    load.as_mut().poll(&mut Context::from_waker(&waker))
                 };
                 let Poll::Ready(outcome) = polled else {
                     leader.stage = Stage::Ended;

@@ -33,12 +33,9 @@ where
     let (mut leader, old) = Box::pin(lead(store, hash, key)).await;
     let kept = old.clone();
     let answer = {
-        let mut update = pin!({
-            let _polling = Polling::enter(leader.flight());
-            update(old)
-        });
+        let mut update = pin!(update(old));
         poll_fn(|cx| {
-            let _polling = Polling::enter(leader.flight());
+            let _polling = Polling::enter(leader.flight(), cx);
             update.as_mut().poll(cx)
         })
         .await
