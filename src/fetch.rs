@@ -5,6 +5,7 @@
 
 mod bulk;
 mod detached;
+mod joins;
 mod update;
 
 use std::future::{Future, poll_fn};

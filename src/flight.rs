@@ -27,7 +27,7 @@ pub(crate) use self::polling::{FlightName, Polling};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Tells the flights of one shard apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
 /// Whom a flight still concerns besides its leader.

@@ -306,6 +306,30 @@ fn a_hit_allocates_nothing() {
     assert_eq!(allocations(read), 0);
 }
 
+/// Bytes that remain on a thread of its own after it has polled the load of a batch for so many keys.
+fn left_by_a_poll_of_a_batch(keys: u32) -> usize {
+    let cache = AsyncLru::<u32, u32>::builder().maxsize(10_000).build();
+    let load = async |_| -> Vec<(u32, u32)> { pending().await };
+    let mut batch = Box::pin(cache.get_or_insert_many(0..keys, load));
+    assert!(poll(&mut batch).is_pending());
+    std::thread::scope(|scope| {
+        let polls = scope.spawn(|| {
+            let before = live();
+            assert!(poll(&mut batch).is_pending());
+            live().wrapping_sub(before)
+        });
+        polls.join().unwrap()
+    })
+}
+
+#[test]
+fn a_poll_of_the_load_of_a_batch_takes_the_same_memory_for_any_number_of_keys() {
+    let few = left_by_a_poll_of_a_batch(1);
+    for keys in [100, 1_000] {
+        assert_eq!(left_by_a_poll_of_a_batch(keys), few, "{keys} keys");
+    }
+}
+
 #[test]
 fn a_miss_that_nobody_waits_for_allocates_nothing() {
     let cache = AsyncLru::<u64, u64>::builder().maxsize(0).build();

@@ -137,6 +137,27 @@ fn a_load_whose_executor_runs_a_part_of_it_is_told_if_that_comes_back() {
     }
 }
 
+/// A batch polls the loads that it moves on with wakers of its own.
+#[test]
+fn a_detached_load_that_a_batch_within_a_load_moves_on_is_told_if_it_comes_back() {
+    for lead in Way::ALL {
+        let cache = Cache::new(1_000);
+        let of_load = cache.clone();
+        let mut elsewhere = Way::Detached.ask(&cache, 2, || {
+            Box::pin(async move {
+                yield_now().await;
+                of_load.get_or_insert_with(1, async || unreachable!("it joins")).await
+            })
+        });
+        assert!(poll(&mut elsewhere).is_pending());
+        let call = lead.ask(&cache, 1, {
+            let of_load = cache.clone();
+            move || Way::Batch.ask(&of_load, 2, || unreachable!("it joins"))
+        });
+        assert_recursion_is_told(&cache, call, &lead);
+    }
+}
+
 /// A task that says when it is polled.
 fn watched(mut task: Task, is_polled: &Arc<AtomicBool>) -> Task {
     let is_polled = Arc::clone(is_polled);

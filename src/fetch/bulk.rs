@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::joins::Joins;
 use super::{Leader, Settled, Step, Waiter, start};
 use crate::counters::Event;
-use crate::flight::{Kind, Polling};
+use crate::flight::{FlightName, Kind, Polling};
 use crate::protocol::{Borrowed, Infallible};
 use crate::store::Store;
 
@@ -135,11 +136,12 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         }
         let missing =
             self.leaders.iter().map(|(place, _)| asked.keys[*place].key.clone()).collect();
+        let flights = self.flights();
         let mut attempt = Attempt::begin(self.store);
         let answer = {
             let mut load = pin!(load(missing));
             poll_fn(|cx| {
-                let _polling = self.enter(cx);
+                let _polling = Polling::enter_batch(&flights, cx);
                 load.as_mut().poll(cx)
             })
             .await
@@ -164,10 +166,12 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         Some((place, self.leaders[number].1.take()?))
     }
 
-    /// Marks all flights as being loaded by the task of `cx`.
-    fn enter(&self, cx: &Context<'_>) -> Vec<Polling> {
+    /// The names of the flights, in the order in which [`Polling::enter_batch`] needs them.
+    fn flights(&self) -> Arc<[FlightName]> {
         let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
-        leaders.map(|leader| Polling::enter(leader.flight(), cx)).collect()
+        let mut flights: Vec<_> = leaders.map(Leader::flight).collect();
+        flights.sort_unstable();
+        flights.into()
     }
 }
 
@@ -201,20 +205,17 @@ where
     K: Hash + Eq,
     V: Clone,
 {
-    let settle =
-        |(place, waiter): (usize, Waiter<'a, K, V>)| (place, Box::pin(waiter.settle(&Infallible)));
-    let mut settling: Vec<_> = waiters.into_iter().map(settle).collect();
+    if waiters.is_empty() {
+        return Vec::new();
+    }
+    let settle = |(place, waiter): (usize, Waiter<'a, K, V>)| (place, waiter.settle(&Infallible));
+    let mut settling = Joins::new(waiters.into_iter().map(settle));
     let mut left = Vec::new();
     poll_fn(|cx| {
-        settling.retain_mut(|(place, waiter)| {
-            match waiter.as_mut().poll(cx) {
-                Poll::Ready(Settled::Answer(value)) => asked.answer(*place, value),
-                Poll::Ready(Settled::GoOn(call)) => left.push((*place, call)),
-                Poll::Pending => return true,
-            }
-            false
-        });
-        if settling.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        settling.poll(cx, |place, settled| match settled {
+            Settled::Answer(value) => asked.answer(place, value),
+            Settled::GoOn(call) => left.push((place, call)),
+        })
     })
     .await;
     left.sort_by_key(|(place, _)| *place);

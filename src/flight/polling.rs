@@ -1,12 +1,13 @@
 //! Which loads a thread is polling, and whether a call within them would wait for itself.
 //!
-//! That a call is polled somewhere within a load does not make it a part of that: an executor that runs
-//! within the load polls other tasks there, and they may wait for the load as any task may. A call
+//! That a call is polled somewhere within a load does not make it a part of that: an executor that
+//! runs within the load polls other tasks there, and they may wait for the load as any task may. A call
 //! belongs to the load if it is polled with the load's waker, or with that of a load which does. So
 //! every load is noted with two wakers: that of the task which polls it, and its own.
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::Ticket;
@@ -31,27 +32,37 @@ impl WakerId {
     }
 }
 
-/// A load that is being polled.
+/// Something that is being polled.
 #[derive(Clone, Copy)]
 struct Frame {
-    flight: FlightName,
-    /// The waker of the task that polls the load.
+    loads: Loads,
+    /// The waker of the task that polls it.
     outer: WakerId,
-    /// The waker that the load is polled with; the same, unless the load is detached.
+    /// The waker that it is polled with; the same, unless it has one of its own.
     inner: WakerId,
 }
 
 impl Frame {
-    const NONE: Self = Self { flight: (0, Ticket(0)), outer: WakerId::NONE, inner: WakerId::NONE };
+    const NONE: Self = Self { loads: Loads::None, outer: WakerId::NONE, inner: WakerId::NONE };
 }
 
-/// How many loads within one another are kept track of without an allocation.
+/// The flights of what is being polled.
+#[derive(Clone, Copy)]
+enum Loads {
+    /// It is no load, and merely has a waker of its own.
+    None,
+    One(FlightName),
+    /// Those that have the batch's place in [`BATCHES`].
+    Batch,
+}
+
+/// How many frames within one another are kept track of without an allocation.
 const SHALLOW: usize = 8;
 
-/// The loads that are being polled on a thread right now, outermost first.
+/// What is being polled on a thread right now, outermost first.
 ///
-/// Most loads are polled within no other, so the first few have a place in the thread-local itself,
-/// which needs no destructor and is there at any time.
+/// Most loads are polled within no other, so the first few frames have a place in the thread-local
+/// itself, which needs no destructor and is there at any time.
 struct PollingStack {
     depth: Cell<usize>,
     shallow: [Cell<Frame>; SHALLOW],
@@ -61,11 +72,13 @@ thread_local! {
     static POLLING: PollingStack = const {
         PollingStack { depth: Cell::new(0), shallow: [const { Cell::new(Frame::NONE) }; SHALLOW] }
     };
-    /// The loads beyond the first few.
+    /// What is beyond the first few.
     static DEEP_POLLING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    /// The flights of the batches among all these, in order of their names.
+    static BATCHES: RefCell<Vec<Arc<[FlightName]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Marks a load as being polled, for as long as the mark lives.
+/// Marks something as being polled, for as long as the mark lives.
 pub(crate) struct Polling;
 
 impl Polling {
@@ -78,7 +91,23 @@ impl Polling {
     /// Marks the load of `flight`, which the task of `cx` polls with `waker`.
     #[inline]
     pub(crate) fn enter_with(flight: FlightName, waker: &Waker, cx: &Context<'_>) -> Self {
-        let frame = Frame { flight, outer: WakerId::of(cx.waker()), inner: WakerId::of(waker) };
+        Self::push(Loads::One(flight), waker, cx)
+    }
+
+    /// Marks the load of `flights`, which are in order, that the task of `cx` polls with its own waker.
+    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> Self {
+        with_batches(|batches| batches.push(Arc::clone(flights)));
+        Self::push(Loads::Batch, cx.waker(), cx)
+    }
+
+    /// Marks a part of a call that the task of `cx` polls with `waker`.
+    pub(crate) fn enter_part(waker: &Waker, cx: &Context<'_>) -> Self {
+        Self::push(Loads::None, waker, cx)
+    }
+
+    #[inline]
+    fn push(loads: Loads, waker: &Waker, cx: &Context<'_>) -> Self {
+        let frame = Frame { loads, outer: WakerId::of(cx.waker()), inner: WakerId::of(waker) };
         POLLING.with(|polling| {
             let depth = polling.depth.get();
             match polling.shallow.get(depth) {
@@ -97,32 +126,54 @@ impl Drop for Polling {
         POLLING.with(|polling| {
             let depth = polling.depth.get() - 1;
             polling.depth.set(depth);
-            if depth >= SHALLOW {
-                with_deep_polling(|deep| deep.truncate(depth - SHALLOW));
+            let mut loads = Loads::None;
+            match polling.shallow.get(depth) {
+                Some(place) => loads = place.get().loads,
+                None => with_deep_polling(|deep| {
+                    loads = deep.pop().map_or(Loads::None, |frame| frame.loads);
+                }),
+            }
+            if let Loads::Batch = loads {
+                with_batches(|batches| drop(batches.pop()));
             }
         });
     }
 }
 
-/// Does `what` to the loads beyond the first few. A dying thread may have lost them, and with them
+/// Does `what` to the frames beyond the first few. A dying thread may have lost them, and with them
 /// merely the check.
 #[cold]
 fn with_deep_polling(what: impl FnOnce(&mut Vec<Frame>)) {
     let _ = DEEP_POLLING.try_with(|deep| what(&mut deep.borrow_mut()));
 }
 
+/// Does `what` to the flights of the batches, under the same reserve.
+#[cold]
+fn with_batches(what: impl FnOnce(&mut Vec<Arc<[FlightName]>>)) {
+    let _ = BATCHES.try_with(|batches| what(&mut batches.borrow_mut()));
+}
+
 /// Panics if a call that is polled with `waker` belongs to the load of `flight`, for which it would
 /// then wait within that very load.
 pub(super) fn assert_not_within(flight: FlightName, waker: &Waker) {
     let mut waker = WakerId::of(waker);
-    // From the innermost load outwards. One with another waker is of another task, within which this one
-    // is polled.
+    let mut batches_passed = 0;
+    // From the innermost frame outwards. One with another waker is of another task, within which this
+    // one is polled.
     let mut is_of = |frame: Frame| {
+        let batch = batches_passed;
+        if let Loads::Batch = frame.loads {
+            batches_passed += 1;
+        }
         if frame.inner != waker {
             return false;
         }
         waker = frame.outer;
-        frame.flight == flight
+        match frame.loads {
+            Loads::None => false,
+            Loads::One(own) => own == flight,
+            Loads::Batch => is_in_batch(batch, flight),
+        }
     };
     let is_within = POLLING.with(|polling| {
         let depth = polling.depth.get();
@@ -140,4 +191,14 @@ pub(super) fn assert_not_within(flight: FlightName, waker: &Waker) {
         "recursive load: a loader asked the cache for the key that it is loading itself, \
          directly or through the loads of other keys, and would wait for itself for ever"
     );
+}
+
+/// Whether `flight` is of the batch of this number, counted from the innermost.
+fn is_in_batch(number: usize, flight: FlightName) -> bool {
+    let mut is_in_it = false;
+    with_batches(|batches| {
+        let flights = batches.iter().rev().nth(number);
+        is_in_it = flights.is_some_and(|flights| flights.binary_search(&flight).is_ok());
+    });
+    is_in_it
 }
