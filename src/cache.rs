@@ -415,11 +415,11 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         key: impl KeySource<K>,
         load: F,
         protocol: P,
-    ) -> impl Future<Output = P::Answer>
+    ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol<V>,
+        P: Protocol,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = P::Answer>,
+        Fut: Future<Output = P::Answer<V>>,
     {
         let Inner { hasher, store } = &*self.inner;
         fetch(store, hasher, key, load, protocol)
@@ -450,8 +450,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///     assert_eq!(cache.insert(1, 11).await, Some(10));
     /// });
     /// ```
-    pub async fn insert(&self, key: K, value: V) -> Option<V> {
-        self.put(key, value, None).await
+    pub fn insert(&self, key: K, value: V) -> impl Future<Output = Option<V>> {
+        self.put(key, value, None)
     }
 
     /// [`insert`](Self::insert) for synchronous code.
@@ -474,10 +474,12 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Inserts an entry that lives no longer than its `own` lifetime.
     async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        match self.put_now(key, value, own) {
-            Ok(replaced) => replaced,
-            Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
-        }
+        // What is matched on stays in the future for as long as its arms wait, so they do not.
+        let waiting = match self.put_now(key, value, own) {
+            Ok(replaced) => return replaced,
+            Err(waiting) => waiting,
+        };
+        self.store().submit_later(waiting).await.into_replaced()
     }
 
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
@@ -504,6 +506,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     fn submission(&self, key: K, value: V, own: Option<Duration>) -> Option<Submission<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
+        if own.is_some() {
+            store.lifetimes().use_time();
+        }
         if !store.keeps_entries() {
             store.shard(hash).fence(hash, &key);
             return None;

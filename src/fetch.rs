@@ -2,6 +2,10 @@
 //!
 //! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
 //! it, so here everything else is dropped first.
+//!
+//! The ways are functions that return an `async` block, for an `async fn` would keep room for its
+//! arguments twice: as they came, and as its body has them. Nor does an arm of a `match` on a value
+//! wait, since that would keep room for the value.
 
 mod bulk;
 mod detached;
@@ -26,55 +30,57 @@ use crate::shard::{Origin, Submission};
 use crate::store::Store;
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
-pub(crate) async fn fetch<P, K, V, S, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch<P, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    mut protocol: P,
-) -> P::Answer
+    protocol: P,
+) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol<V>,
+    P: Protocol,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce() -> Fut,
-    Fut: Future<Output = P::Answer>,
+    Fut: Future<Output = P::Answer<V>>,
 {
-    let mut leader = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
-        Step::Found(value) => {
-            drop(load);
-            protocol.answered(Source::Cache);
-            return P::found(value);
-        }
-        Step::Lead(leader) => leader,
-        // In a box, so that the futures of all calls need no room for what waiters remember.
-        Step::Wait(waiter) => match Box::pin(waiter.wait(&protocol)).await {
-            Waited::Lead(leader) => leader,
-            Waited::Answer(answer) => {
-                drop(load);
-                protocol.answered(Source::Flight);
-                return answer;
+    async move {
+        let mut leader = 'leads: {
+            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
+                Step::Found(value) => {
+                    drop(load);
+                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                }
+                Step::Lead(leader) => break 'leads leader,
+                // In a box, so that the futures of all calls need no room for what waiters remember.
+                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+            };
+            match waits.await {
+                Waited::Lead(leader) => leader,
+                Waited::Answer(answer) => {
+                    drop(load);
+                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                }
             }
-        },
-    };
-    let answer = {
-        let mut load = pin!(leader.start(load));
-        poll_fn(|cx| {
-            let _polling = Polling::enter(leader.flight(), cx);
-            load.as_mut().poll(cx)
-        })
-        .await
-    };
-    match P::value(&answer) {
-        Some(value) if store.keeps_entries() => {
-            leader.publish(value.clone(), || Outcome::Value(value.clone())).await;
+        };
+        let answer = {
+            let mut load = pin!(leader.start(load));
+            poll_fn(|cx| {
+                let _polling = Polling::enter(leader.flight(), cx);
+                load.as_mut().poll(cx)
+            })
+            .await
+        };
+        let answer = P::result(answer);
+        match &answer {
+            Ok(value) => leader.deliver(value).await,
+            Err(error) => leader.fail(|| protocol.failure(error)),
         }
-        Some(value) => leader.end(|| Outcome::Value(value.clone())),
-        None => leader.fail(|| protocol.failure(&answer)),
+        drop(leader);
+        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
     }
-    drop(leader);
-    answer
 }
 
 /// How a call goes on.
@@ -185,16 +191,16 @@ struct Waiter<'a, K, V> {
 }
 
 /// What came of waiting for one flight.
-enum Settled<'a, K, V, A> {
-    Answer(A),
+enum Settled<'a, K, V, E> {
+    Answer(Result<V, E>),
     /// The flight had no answer, and the call is to go on.
     GoOn(Call<'a, K, V>),
 }
 
 /// What came of waiting.
-enum Waited<'a, K, V, A> {
+enum Waited<'a, K, V, E> {
     Lead(Leader<'a, K, V>),
-    Answer(A),
+    Answer(Result<V, E>),
 }
 
 impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
@@ -202,15 +208,12 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     ///
     /// After a flight that was abandoned all its waiters go on at once. The first to be polled leads
     /// and the others join it, so one that is not polled any more holds up nobody.
-    async fn wait<P>(mut self, protocol: &P) -> Waited<'a, K, V, P::Answer>
-    where
-        P: Protocol<V>,
-    {
+    async fn wait<P: Protocol>(mut self, protocol: &P) -> Waited<'a, K, V, P::Error> {
         loop {
             self = match self.settle(protocol).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
                 Settled::GoOn(call) => match call.go_on() {
-                    Step::Found(value) => return Waited::Answer(P::found(value)),
+                    Step::Found(value) => return Waited::Answer(Ok(value)),
                     Step::Lead(leader) => return Waited::Lead(leader),
                     Step::Wait(waiter) => waiter,
                 },
@@ -219,10 +222,7 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     }
 
     /// Waits for the flight.
-    async fn settle<P>(self, protocol: &P) -> Settled<'a, K, V, P::Answer>
-    where
-        P: Protocol<V>,
-    {
+    async fn settle<P: Protocol>(self, protocol: &P) -> Settled<'a, K, V, P::Error> {
         let answer = answer(protocol, self.passage.outcome().await);
         let Self { call, passage } = self;
         drop(passage);
@@ -237,14 +237,13 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
 }
 
 /// The answer of a call that waited for a flight with this outcome, if that gives one.
-fn answer<P, V>(protocol: &P, outcome: &Outcome<V>) -> Option<P::Answer>
-where
-    P: Protocol<V>,
-    V: Clone,
-{
+fn answer<P: Protocol, V: Clone>(
+    protocol: &P,
+    outcome: &Outcome<V>,
+) -> Option<Result<V, P::Error>> {
     match outcome {
-        Outcome::Value(value) => Some(P::found(value.clone())),
-        Outcome::Failure(failure) => protocol.shared(&**failure),
+        Outcome::Value(value) => Some(Ok(value.clone())),
+        Outcome::Failure(failure) => protocol.shared(&**failure).map(Err),
         Outcome::Abandoned => None,
     }
 }
@@ -292,32 +291,23 @@ impl<'a, K, V> Leader<'a, K, V> {
         load()
     }
 
-    /// Ends the flight with a value, which is cached if the cache keeps any.
+    /// Ends the flight with a value, which is cached if the cache keeps any and no later write has won.
     async fn deliver(&mut self, value: &V)
     where
         K: Eq,
         V: Clone,
     {
         let outcome = || Outcome::Value(value.clone());
-        if self.store.keeps_entries() {
-            self.publish(value.clone(), outcome).await;
-        } else {
+        if !self.store.keeps_entries() {
             self.end(outcome);
-        }
-    }
-
-    /// Caches the value of the flight, unless a later write has won, and ends the flight.
-    async fn publish(&mut self, value: V, outcome: impl Fn() -> Outcome<V>)
-    where
-        K: Eq,
-    {
-        if let Err(waiting) = self.publish_now(value, &outcome) {
+        } else if let Err(waiting) = self.publish_now(value.clone(), outcome) {
             let mut submission = self.store.submit_later(waiting).await;
-            self.land(&mut submission, &outcome);
+            self.land(&mut submission, outcome);
         }
     }
 
-    /// Does the same if no other writer is at work.
+    /// Caches the value of the flight, unless a later write has won, and ends the flight; if no other
+    /// writer is at work.
     fn publish_now(
         &mut self,
         value: V,

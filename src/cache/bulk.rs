@@ -1,7 +1,6 @@
 //! Many keys at once.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
@@ -9,6 +8,7 @@ use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
 use crate::fetch::fetch_many;
+use crate::protocol::{Infallible, OwnError};
 
 /// Reading many keys, which never waits.
 impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
@@ -80,24 +80,15 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     pub fn get_or_insert_many<F, Fut, A>(
         &self,
         keys: impl IntoIterator<Item = K>,
-        mut load: F,
+        load: F,
     ) -> impl Future<Output = HashMap<K, V>>
     where
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = A>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let load = move |missing| {
-            let load = load(missing);
-            async move { Ok::<_, Infallible>(load.await) }
-        };
-        let answers = self.try_get_or_insert_many(keys, load);
-        async move {
-            match answers.await {
-                Ok(answers) => answers,
-                Err(never) => match never {},
-            }
-        }
+        let Inner { hasher, store } = &*self.inner;
+        fetch_many(store, hasher, keys, load, Infallible)
     }
 
     /// Like [`get_or_insert_many`](Self::get_or_insert_many) for a load that can fail.
@@ -139,6 +130,6 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         A: IntoIterator<Item = (K, V)>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch_many(store, hasher, keys, load)
+        fetch_many(store, hasher, keys, load, OwnError::new())
     }
 }

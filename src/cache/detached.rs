@@ -177,9 +177,9 @@ impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {
         key: impl KeySource<K>,
         load: F,
         protocol: P,
-    ) -> impl Future<Output = P::Answer>
+    ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol<V>,
+        P: Protocol,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Outcome<V>> + Send + 'static,
     {

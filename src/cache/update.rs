@@ -1,11 +1,11 @@
 //! Changing a value by what it is.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
 use super::{AsyncLru, Inner};
 use crate::fetch::update as fetch_update;
+use crate::protocol::{Infallible, OwnError};
 
 /// What an update does with the entry of its key; see [`AsyncLru::update_with`].
 ///
@@ -90,17 +90,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce(Option<V>) -> Fut,
         Fut: Future<Output = Update<V>>,
     {
-        let update = |value| {
-            let update = update(value);
-            async move { Ok::<_, Infallible>(update.await) }
-        };
-        let left = self.try_update_with(key, update);
-        async move {
-            match left.await {
-                Ok(left) => left,
-                Err(never) => match never {},
-            }
-        }
+        let Inner { hasher, store } = &*self.inner;
+        fetch_update(store, hasher, key, update, Infallible)
     }
 
     /// Like [`update_with`](Self::update_with) for an update that can fail, which changes nothing then.
@@ -144,6 +135,6 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         Fut: Future<Output = Result<Update<V>, E>>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch_update(store, hasher, key, update)
+        fetch_update(store, hasher, key, update, OwnError::new())
     }
 }

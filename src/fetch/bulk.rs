@@ -16,46 +16,51 @@ use super::joins::Joins;
 use super::{Leader, Settled, Step, Waiter, start};
 use crate::counters::Event;
 use crate::flight::{FlightName, Kind, Polling};
-use crate::protocol::{Borrowed, Infallible};
+use crate::protocol::{Borrowed, Infallible, Protocol};
 use crate::store::Store;
 
 /// Answers a call for many keys; those that the load left out are not in the answer.
-pub(crate) async fn fetch_many<K, V, S, F, Fut, A, E>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch_many<P, K, V, S, F, Fut, A>(
     store: &Store<K, V>,
     hasher: &S,
     keys: impl IntoIterator<Item = K>,
     mut load: F,
-) -> Result<HashMap<K, V>, E>
+    protocol: P,
+) -> impl Future<Output = P::Answer<HashMap<K, V>>>
 where
+    P: Protocol,
     K: Hash + Eq + Clone,
     V: Clone,
     S: BuildHasher,
     F: FnMut(Vec<K>) -> Fut,
-    Fut: Future<Output = Result<A, E>>,
+    Fut: Future<Output = P::Answer<A>>,
     A: IntoIterator<Item = (K, V)>,
 {
-    let mut asked = Asked::new(hasher, keys);
-    let mut steps = asked.board(store);
-    while !steps.is_empty() {
-        let mut batch = Batch { store, leaders: Vec::new() };
-        let mut waiters = Vec::new();
-        for (place, step) in steps {
-            match step {
-                Step::Found(value) => asked.answer(place, value),
-                Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
-                Step::Wait(waiter) => waiters.push((place, waiter)),
+    async move {
+        let mut asked = Asked::new(hasher, keys);
+        let mut steps = asked.board(store);
+        while !steps.is_empty() {
+            let mut batch = Batch { store, leaders: Vec::new() };
+            let mut waiters = Vec::new();
+            for (place, step) in steps {
+                match step {
+                    Step::Found(value) => asked.answer(place, value),
+                    Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
+                    Step::Wait(waiter) => waiters.push((place, waiter)),
+                }
             }
+            if let Err(error) = batch.load(&mut asked, hasher, &mut load, &protocol).await {
+                drop((batch, waiters, asked, load));
+                return P::answer(Err(error));
+            }
+            // What the load left out is for others to load.
+            drop(batch);
+            steps = settle(waiters, &mut asked).await;
         }
-        if let Err(error) = batch.load(&mut asked, hasher, &mut load).await {
-            drop((batch, waiters, asked, load));
-            return Err(error);
-        }
-        // What the load left out is for others to load.
-        drop(batch);
-        steps = settle(waiters, &mut asked).await;
+        drop(load);
+        P::answer(Ok(asked.into_answers()))
     }
-    drop(load);
-    Ok(asked.into_answers())
 }
 
 /// The keys of a call, each once and in the order in which they came, and their values.
@@ -119,16 +124,18 @@ struct Batch<'a, K, V> {
 
 impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
     /// Loads the keys of the flights, if there are any, and publishes what comes of it.
-    async fn load<F, Fut, A, E>(
+    async fn load<P, F, Fut, A>(
         &mut self,
         asked: &mut Asked<K, V>,
         hasher: &impl BuildHasher,
         load: &mut F,
-    ) -> Result<(), E>
+        _protocol: &P,
+    ) -> Result<(), P::Error>
     where
+        P: Protocol,
         K: Clone,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<A, E>>,
+        Fut: Future<Output = P::Answer<A>>,
         A: IntoIterator<Item = (K, V)>,
     {
         if self.leaders.is_empty() {
@@ -147,13 +154,20 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
             .await
         };
         // Before anything is published, so that a panic of the iterator is one of the load.
-        let pairs: Vec<(K, V)> = answer?.into_iter().collect();
+        let pairs: Vec<(K, V)> = P::result(answer)?.into_iter().collect();
         attempt.has_succeeded = true;
-        for (key, value) in pairs {
-            let place = asked.find(hasher.hash_one(&key), &key);
-            if let Some((place, mut leader)) = place.and_then(|place| self.take(place)) {
-                leader.deliver(&value).await;
-                drop((leader, key));
+        let mut pairs = pairs.into_iter();
+        // Each stays where it is until it is published, which takes no room in the future.
+        while let Some((key, value)) = pairs.as_slice().first() {
+            let place = asked.find(hasher.hash_one(key), key);
+            let Some((place, mut leader)) = place.and_then(|place| self.take(place)) else {
+                drop(pairs.next());
+                continue;
+            };
+            leader.deliver(value).await;
+            drop(leader);
+            if let Some((key, value)) = pairs.next() {
+                drop(key);
                 asked.answer(place, value);
             }
         }
@@ -213,7 +227,7 @@ where
     let mut left = Vec::new();
     poll_fn(|cx| {
         settling.poll(cx, |place, settled| match settled {
-            Settled::Answer(value) => asked.answer(place, value),
+            Settled::Answer(Ok(value)) => asked.answer(place, value),
             Settled::GoOn(call) => left.push((place, call)),
         })
     })

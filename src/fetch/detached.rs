@@ -10,43 +10,52 @@ use super::{Leader, Stage, Step, Waited, answer, start};
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::flight::{FlightName, Helm, Kind, Landing, Outcome, Polling, Progress, Ticket};
-use crate::protocol::{KeySource, Protocol};
+use crate::protocol::{KeySource, Protocol, Source};
 use crate::store::Store;
 
 /// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
 /// that goes on without the call.
-pub(crate) async fn fetch_detached<P, K, V, S, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch_detached<P, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
     protocol: P,
-) -> P::Answer
+) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol<V>,
+    P: Protocol,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce() -> Fut,
     Fut: Future<Output = Outcome<V>> + Send + 'static,
 {
-    let waited = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
-        Step::Found(value) => Waited::Answer(P::found(value)),
-        Step::Lead(leader) => Waited::Lead(leader),
-        Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)).await,
-    };
-    let leader = match waited {
-        Waited::Lead(leader) => leader,
-        Waited::Answer(answer) => {
-            drop(load);
-            return answer;
-        }
-    };
-    let passage = leader.detach(load);
-    let answer = answer(&protocol, Box::pin(passage.outcome()).await);
-    drop(passage);
-    // Its closure is spent, so it cannot go on as others do.
-    answer.expect("the load of this call panicked while another call polled it")
+    async move {
+        let leader = 'leads: {
+            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
+                Step::Found(value) => {
+                    drop(load);
+                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                }
+                Step::Lead(leader) => break 'leads leader,
+                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+            };
+            match waits.await {
+                Waited::Lead(leader) => leader,
+                Waited::Answer(answer) => {
+                    drop(load);
+                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                }
+            }
+        };
+        let passage = leader.detach(load);
+        let answer = answer(&protocol, Box::pin(passage.outcome()).await);
+        drop(passage);
+        // Its closure is spent, so it cannot go on as others do.
+        let answer = answer.expect("the load of this call panicked while another call polled it");
+        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
+    }
 }
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
