@@ -50,7 +50,8 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// `load` is called once more with its key.
     ///
     /// In the statistics each key counts as a call, and a call of `load` as one load, however many keys
-    /// it has. Writes win over the load of a batch, key by key, as over that of one key.
+    /// it has, which has failed unless all that it brought was published. Writes win over the load of a
+    /// batch, key by key, as over that of one key.
     ///
     /// # Cancel safety
     ///

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::joins::Joins;
-use super::{Leader, Settled, Step, Waiter, start};
+use super::{Leader, Settled, Stage, Step, Waiter, start};
 use crate::counters::Event;
 use crate::flight::{FlightName, Kind, Polling};
 use crate::protocol::{Borrowed, Infallible, Protocol};
@@ -155,7 +155,6 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         };
         // Before anything is published, so that a panic of the iterator is one of the load.
         let pairs: Vec<(K, V)> = P::result(answer)?.into_iter().collect();
-        attempt.has_succeeded = true;
         let mut pairs = pairs.into_iter();
         // Each stays where it is until it is published, which takes no room in the future.
         while let Some((key, value)) = pairs.as_slice().first() {
@@ -164,6 +163,9 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
                 drop(pairs.next());
                 continue;
             };
+            if pairs.len() == 1 {
+                attempt.rest_with(&mut leader);
+            }
             leader.deliver(value).await;
             drop(leader);
             if let Some((key, value)) = pairs.next() {
@@ -171,6 +173,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
                 asked.answer(place, value);
             }
         }
+        attempt.has_succeeded = true;
         Ok(())
     }
 
@@ -189,7 +192,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
     }
 }
 
-/// A load of many keys, which counts as one. It has failed unless it is said to have succeeded.
+/// A load of many keys, which counts as one. It has failed unless all that it brought was published.
 struct Attempt<'a, K, V> {
     store: &'a Store<K, V>,
     has_succeeded: bool,
@@ -199,6 +202,13 @@ impl<'a, K, V> Attempt<'a, K, V> {
     fn begin(store: &'a Store<K, V>) -> Self {
         store.count(Event::Load);
         Self { store, has_succeeded: false }
+    }
+
+    /// Leaves it to the leader of the last key, who alone knows how far the publication came if something
+    /// panics.
+    fn rest_with(&mut self, last: &mut Leader<'_, K, V>) {
+        last.stage = Stage::Loading;
+        self.has_succeeded = true;
     }
 }
 
