@@ -883,6 +883,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::clock::ManualClock;
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -915,6 +916,54 @@ mod tests {
         assert_eq!(poll(insert), Poll::Ready(None));
         assert_eq!(poll(load), Poll::Ready(40));
         assert_eq!(cache.keys(), [3, 4]);
+    }
+
+    /// Uses a cache in every way that could need to know the time.
+    fn use_all(cache: &AsyncLru<u32, u32>) {
+        cache.insert_blocking(1, 10);
+        let _ = (cache.get(&1), cache.peek(&1), cache.time_left(&1), cache.keys());
+        assert!(poll(pin!(cache.get_or_insert_with(2, async || 20))).is_ready());
+        assert!(poll(pin!(cache.get_or_insert_detached(3, || async { 30 }))).is_ready());
+        assert!(poll(pin!(cache.get_or_insert_many([4], async |_| [(4, 40)]))).is_ready());
+        assert!(poll(pin!(cache.update_with(1, async |_| Update::Put(11)))).is_ready());
+        cache.restore_blocking(cache.snapshot_with_ttl());
+        cache.invalidate_if_blocking(|key, _| *key == 3);
+        cache.set_maxsize_blocking(2);
+        cache.remove_blocking(&2);
+        cache.purge_expired_blocking();
+        let _ = (cache.info(), cache.stats(), format!("{cache:?}"));
+        cache.clear_blocking();
+    }
+
+    #[test]
+    fn the_system_is_asked_for_the_time_only_by_a_cache_that_uses_its_clock() {
+        let builder = AsyncLru::<u32, u32>::builder;
+        let minute = Duration::from_secs(60);
+        let without_time = builder().build();
+        use_all(&without_time);
+        let asked = |cache: &AsyncLru<u32, u32>| cache.store().lifetimes().have_asked_the_system();
+        assert!(!asked(&without_time));
+        let rules = || {
+            [
+                builder().ttl(minute),
+                builder().time_to_idle(minute),
+                builder().expiry(move |_, _| Some(minute)),
+            ]
+        };
+        for timed in rules() {
+            let cache = timed.clock(ManualClock::new()).build();
+            use_all(&cache);
+            cache.insert_with_ttl_blocking(1, 10, minute);
+            assert!(!asked(&cache));
+        }
+        for timed in rules() {
+            let cache = timed.build();
+            assert!(!asked(&cache), "it has not been used yet");
+            cache.get(&1);
+            assert!(asked(&cache));
+        }
+        without_time.insert_with_ttl_blocking(1, 10, minute);
+        assert!(asked(&without_time));
     }
 
     #[test]
