@@ -49,7 +49,10 @@ pub use self::update::Update;
 /// reaches the caller and leaves the cache valid.
 ///
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
-/// executor, and the futures are `Send` if what they hold is.
+/// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
+/// [`get_or_insert_detached`](Self::get_or_insert_detached), which any thread may poll and which are
+/// `Send + 'static`, for errors that callers share, and for the functions that the [`Builder`] is given,
+/// listeners among them, which are `Send + Sync + 'static`.
 ///
 /// # Examples
 ///
@@ -188,6 +191,10 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// The load runs inside this call's future. A call that is kept alive but not polled any more keeps
     /// those that wait for it waiting; so an arm of a `select!` or `or` that has lost should be dropped
     /// and not kept.
+    ///
+    /// A call that hits is ready at once and never yields. A loop of nothing but hits thus keeps its
+    /// thread, and a timeout around it does not fire; `tokio::task::consume_budget` or a yield within the
+    /// loop helps.
     ///
     /// # Cancel safety
     ///
