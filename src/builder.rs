@@ -51,9 +51,25 @@ const MAX_SHARDS: usize = 1024;
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder<K, V, S = RandomState, X = ArgsAsKey> {
     settings: Settings<K, V>,
-    hasher: S,
+    hasher: KeyHasher<S>,
     extractor: X,
     types: PhantomData<fn() -> (K, V)>,
+}
+
+/// The hasher of keys. The default one is made when the cache is, for it takes random numbers from the
+/// system, and a platform without them may have another hasher.
+enum KeyHasher<S> {
+    Default(fn() -> S),
+    Given(S),
+}
+
+impl<S> KeyHasher<S> {
+    fn into_inner(self) -> S {
+        match self {
+            Self::Default(make) => make(),
+            Self::Given(hasher) => hasher,
+        }
+    }
 }
 
 /// What is set by values of the same types in every builder.
@@ -80,7 +96,7 @@ impl<K, V> Builder<K, V> {
             coalescing: Coalescing::On,
             listener: None,
         };
-        let hasher = RandomState::new();
+        let hasher = KeyHasher::Default(RandomState::new);
         Self { settings, hasher, extractor: ArgsAsKey, types: PhantomData }
     }
 }
@@ -326,6 +342,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Sets the hasher of keys; by default one that is seeded anew for each cache, which an attacker
     /// who chooses keys cannot foresee.
     ///
+    /// The default one takes its seeds from the system by way of the crate `getrandom`, which on
+    /// `wasm32-unknown-unknown` has to be told from where: see the crate's section on
+    /// [platforms](crate#platforms).
+    ///
     /// # Examples
     ///
     /// ```
@@ -337,7 +357,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.get(&1), Some(10));
     /// ```
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, V, S2, X> {
-        self.with(|_, extractor| (hasher, extractor))
+        self.with(|_, extractor| (KeyHasher::Given(hasher), extractor))
     }
 
     /// Counts what keys and values own on the heap in the estimate of the memory taken.
@@ -476,7 +496,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Sets the clock that tells when entries expire; the operating system's by default.
+    /// Sets the clock that tells when entries expire; the operating system's by default, which is not
+    /// asked before an entry may expire.
+    ///
+    /// On `wasm32-unknown-unknown` that one panics, so that a cache which uses time needs another there.
     ///
     /// # Examples
     ///
@@ -541,14 +564,18 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     }
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
-    fn with<S2, X2>(self, change: impl FnOnce(S, X) -> (S2, X2)) -> Builder<K, V, S2, X2> {
+    fn with<S2, X2>(
+        self,
+        change: impl FnOnce(KeyHasher<S>, X) -> (KeyHasher<S2>, X2),
+    ) -> Builder<K, V, S2, X2> {
         let Self { settings, hasher, extractor, types } = self;
         let (hasher, extractor) = change(hasher, extractor);
         Builder { settings, hasher, extractor, types }
     }
 
     fn into_parts(self) -> (AsyncLru<K, V, S>, X) {
-        (AsyncLru::from_parts(self.settings.into_store(), self.hasher), self.extractor)
+        let hasher = self.hasher.into_inner();
+        (AsyncLru::from_parts(self.settings.into_store(), hasher), self.extractor)
     }
 }
 
@@ -605,4 +632,18 @@ fn default_shards(maxsize: usize) -> usize {
     let wanted = (8 * cores).next_power_of_two().clamp(16, MAX_SHARDS);
     let most = (maxsize / SHARD_ENTRIES).next_power_of_two();
     wanted.min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_builder_takes_no_random_numbers_before_it_builds() {
+        let builder = Builder::<u32, u32>::new().maxsize(10);
+        assert!(matches!(builder.hasher, KeyHasher::Default(_)));
+        let builder = builder.hasher(std::hash::RandomState::new());
+        assert!(matches!(builder.hasher, KeyHasher::Given(_)));
+        assert_eq!(builder.build().info().maxsize, 10);
+    }
 }

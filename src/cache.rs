@@ -49,9 +49,11 @@ pub use self::update::Update;
 /// reaches the caller and leaves the cache valid.
 ///
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
-/// executor, and the futures are `Send` if what they hold is. Detached loads, listeners, weighers, rules
-/// for expiry and the predicates of sweeps may run in other tasks and threads than the one that has
-/// brought them, and have to be `Send`, `Sync` or `'static` accordingly.
+/// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
+/// [`get_or_insert_detached`](Self::get_or_insert_detached), which any thread may poll and which are
+/// `Send + 'static`, for errors that callers share, and for the functions that the [`Builder`] is given,
+/// listeners among them, and the predicates of [`invalidate_if`](Self::invalidate_if), which are
+/// `Send + Sync + 'static`.
 ///
 /// # Examples
 ///
@@ -194,6 +196,10 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// those that wait for it waiting; so an arm of a `select!` or `or` that has lost should be dropped
     /// and not kept.
     ///
+    /// A call that hits is ready at once and never yields. A loop of nothing but hits thus keeps its
+    /// thread, and a timeout around it does not fire; `tokio::task::consume_budget` or a yield within the
+    /// loop helps.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. If it was loading, its load is dropped
@@ -203,7 +209,10 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// If `load` panics; calls that wait for it go on as if this one had been dropped. If `load` asks
     /// the cache for the very key that it loads, directly or through loads of other keys within the
-    /// same task, since it would wait for itself.
+    /// same task, since it would wait for itself. The task is told by its waker: a `load` that asks
+    /// through something that polls with wakers of its own, such as `FuturesUnordered` or `block_on`, is
+    /// not found out and waits for ever. Other tasks that an executor within the load polls may wait for
+    /// it.
     ///
     /// # Examples
     ///
@@ -417,11 +426,11 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         key: impl KeySource<K>,
         load: F,
         protocol: P,
-    ) -> impl Future<Output = P::Answer>
+    ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol<V>,
+        P: Protocol,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = P::Answer>,
+        Fut: Future<Output = P::Answer<V>>,
     {
         let Inner { hasher, store } = &*self.inner;
         fetch(store, hasher, key, load, protocol)
@@ -454,8 +463,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///     assert_eq!(cache.insert(1, 11).await, Some(10));
     /// });
     /// ```
-    pub async fn insert(&self, key: K, value: V) -> Option<V> {
-        self.put(key, value, None).await
+    pub fn insert(&self, key: K, value: V) -> impl Future<Output = Option<V>> {
+        self.put(key, value, None)
     }
 
     /// [`insert`](Self::insert) for synchronous code.
@@ -478,12 +487,15 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Inserts an entry that may have a lifetime of its `own`.
     async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let (replaced, notices) = match self.put_now(key, value, own) {
-            Ok(put) => put,
-            Err(waiting) => self.store().submit_later(waiting).await.into_replaced(),
+        // What is matched on stays in the future for as long as its arms wait, so they do not.
+        let (replaced, notices) = 'put: {
+            let waiting = match self.put_now(key, value, own) {
+                Ok(put) => break 'put put,
+                Err(waiting) => waiting,
+            };
+            self.store().submit_later(waiting).await.into_replaced()
         };
-        notices.settle().await;
-        replaced
+        if notices.is_empty() { replaced } else { Box::pin(notices.settle_with(replaced)).await }
     }
 
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
@@ -514,6 +526,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     fn submission(&self, key: K, value: V, own: Option<Duration>) -> Option<Submission<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
+        if own.is_some() {
+            store.lifetimes().use_time();
+        }
         if !store.takes_values() {
             store.shard(hash).fence(hash, &key);
             return None;
@@ -548,8 +563,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let (value, notices) = self.store().remove(self.hash(key), key).into_value();
-        notices.settle().await;
-        value
+        if notices.is_empty() { value } else { Box::pin(notices.settle_with(value)).await }
     }
 
     /// [`remove`](Self::remove) for synchronous code.
@@ -646,16 +660,18 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// });
     /// ```
     pub async fn clear(&self) {
-        /// How many steps are taken before other tasks have the thread.
-        const STEPS: usize = 4;
-        let (emptied, notices) = self.store().clear();
-        let mut steps = 0;
-        for mut shard in emptied {
-            while shard.drop_some() {
-                steps += 1;
-                if steps % STEPS == 0 {
-                    yield_now().await;
-                }
+        /// How many entries are dropped before other tasks have the thread.
+        const AT_ONCE: usize = 1024;
+        let (mut emptied, notices) = self.store().clear();
+        let mut dropped = 0;
+        while let Some(shard) = emptied.last_mut() {
+            dropped += shard.drop_some();
+            if shard.is_empty() {
+                emptied.pop();
+            }
+            if dropped > AT_ONCE {
+                dropped = 0;
+                yield_now().await;
             }
         }
         notices.settle().await;
@@ -918,6 +934,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::clock::ManualClock;
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -950,6 +967,54 @@ mod tests {
         assert_eq!(poll(insert), Poll::Ready(None));
         assert_eq!(poll(load), Poll::Ready(40));
         assert_eq!(cache.keys(), [3, 4]);
+    }
+
+    /// Uses a cache in every way that could need to know the time.
+    fn use_all(cache: &AsyncLru<u32, u32>) {
+        cache.insert_blocking(1, 10);
+        let _ = (cache.get(&1), cache.peek(&1), cache.time_left(&1), cache.keys());
+        assert!(poll(pin!(cache.get_or_insert_with(2, async || 20))).is_ready());
+        assert!(poll(pin!(cache.get_or_insert_detached(3, || async { 30 }))).is_ready());
+        assert!(poll(pin!(cache.get_or_insert_many([4], async |_| [(4, 40)]))).is_ready());
+        assert!(poll(pin!(cache.update_with(1, async |_| Update::Put(11)))).is_ready());
+        cache.restore_blocking(cache.snapshot_with_ttl());
+        cache.invalidate_if_blocking(|key, _| *key == 3);
+        cache.set_maxsize_blocking(2);
+        cache.remove_blocking(&2);
+        cache.purge_expired_blocking();
+        let _ = (cache.info(), cache.stats(), format!("{cache:?}"));
+        cache.clear_blocking();
+    }
+
+    #[test]
+    fn the_system_is_asked_for_the_time_only_by_a_cache_that_uses_its_clock() {
+        let builder = AsyncLru::<u32, u32>::builder;
+        let minute = Duration::from_secs(60);
+        let without_time = builder().build();
+        use_all(&without_time);
+        let asked = |cache: &AsyncLru<u32, u32>| cache.store().lifetimes().have_asked_the_system();
+        assert!(!asked(&without_time));
+        let rules = || {
+            [
+                builder().ttl(minute),
+                builder().time_to_idle(minute),
+                builder().expiry(move |_, _| Some(minute)),
+            ]
+        };
+        for timed in rules() {
+            let cache = timed.clock(ManualClock::new()).build();
+            use_all(&cache);
+            cache.insert_with_ttl_blocking(1, 10, minute);
+            assert!(!asked(&cache));
+        }
+        for timed in rules() {
+            let cache = timed.build();
+            assert!(!asked(&cache), "it has not been used yet");
+            cache.get(&1);
+            assert!(asked(&cache));
+        }
+        without_time.insert_with_ttl_blocking(1, 10, minute);
+        assert!(asked(&without_time));
     }
 
     #[test]

@@ -47,14 +47,18 @@ impl<K, V> Emptied<K, V> {
         }
     }
 
-    /// Drops some entries in no order; tells whether there were any left to look for.
-    pub(crate) fn drop_some(&mut self) -> bool {
+    /// Drops some entries in no order; returns how many.
+    pub(crate) fn drop_some(&mut self) -> usize {
+        let before = self.index.len();
         let slots = self.next..(self.next + STEP).min(self.index.slots());
         self.next = slots.end;
-        let is_done = slots.is_empty();
         for slot in slots {
             drop(self.index.vacate(slot as Slot));
         }
-        !is_done
+        before - self.index.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.index.is_empty()
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! Whatever is on its way to the caller would be leaked by a `Drop` of the user's that panics after
 //! it, so here everything else is dropped first.
+//!
+//! The ways are functions that return an `async` block, for an `async fn` would keep room for its
+//! arguments twice: as they came, and as its body has them. Nor does an arm of a `match` on a value
+//! wait, since that would keep room for the value.
 
 mod bulk;
 mod detached;
+mod joins;
 mod update;
 
 use std::future::{Future, poll_fn};
@@ -27,53 +32,58 @@ use crate::shard::{Missing, Origin, Submission};
 use crate::store::Store;
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
-pub(crate) async fn fetch<P, K, V, S, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch<P, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    mut protocol: P,
-) -> P::Answer
+    protocol: P,
+) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol<V>,
+    P: Protocol,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce() -> Fut,
-    Fut: Future<Output = P::Answer>,
+    Fut: Future<Output = P::Answer<V>>,
 {
-    let mut leader = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
-        Step::Found(value) => {
-            drop(load);
-            protocol.answered(Source::Cache);
-            return P::found(value);
-        }
-        Step::Lead(leader) => leader,
-        // In a box, so that the futures of all calls need no room for what waiters remember.
-        Step::Wait(waiter) => match Box::pin(waiter.wait(&protocol)).await {
-            Waited::Lead(leader) => leader,
-            Waited::Answer(answer) => {
-                drop(load);
-                protocol.answered(Source::Flight);
-                return answer;
+    async move {
+        let mut leader = 'leads: {
+            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
+                Step::Found(value) => {
+                    drop(load);
+                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                }
+                Step::Lead(leader) => break 'leads leader,
+                // In a box, so that the futures of all calls need no room for what waiters remember.
+                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+            };
+            match waits.await {
+                Waited::Lead(leader) => leader,
+                Waited::Answer(answer) => {
+                    drop(load);
+                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                }
             }
-        },
-    };
-    let answer = {
-        let mut load = pin!(leader.start(load));
-        poll_fn(|cx| {
-            let _polling = Polling::enter(leader.flight());
-            load.as_mut().poll(cx)
-        })
-        .await
-    };
-    let notices = match P::value(&answer) {
-        Some(value) => leader.deliver(value, None).await,
-        None => leader.fail(|| protocol.failure(&answer)),
-    };
-    drop(leader);
-    notices.settle().await;
-    answer
+        };
+        let answer = {
+            let mut load = pin!(leader.start(load));
+            poll_fn(|cx| {
+                let _polling = Polling::enter(leader.flight(), cx);
+                load.as_mut().poll(cx)
+            })
+            .await
+        };
+        let answer = P::result(answer);
+        let notices = match &answer {
+            Ok(value) => leader.deliver(value, None).await,
+            Err(error) => leader.fail(|| protocol.failure(error)),
+        };
+        drop(leader);
+        notices.settle().await;
+        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
+    }
 }
 
 /// How a call goes on.
@@ -194,16 +204,16 @@ struct Waiter<'a, K, V> {
 }
 
 /// What came of waiting for one flight.
-enum Settled<'a, K, V, A> {
-    Answer(A),
+enum Settled<'a, K, V, E> {
+    Answer(Result<V, E>),
     /// The flight had no answer, and the call is to go on.
     GoOn(Call<'a, K, V>),
 }
 
 /// What came of waiting.
-enum Waited<'a, K, V, A> {
+enum Waited<'a, K, V, E> {
     Lead(Leader<'a, K, V>),
-    Answer(A),
+    Answer(Result<V, E>),
 }
 
 impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
@@ -211,15 +221,12 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     ///
     /// After a flight that was abandoned all its waiters go on at once. The first to be polled leads
     /// and the others join it, so one that is not polled any more holds up nobody.
-    async fn wait<P>(mut self, protocol: &P) -> Waited<'a, K, V, P::Answer>
-    where
-        P: Protocol<V>,
-    {
+    async fn wait<P: Protocol>(mut self, protocol: &P) -> Waited<'a, K, V, P::Error> {
         loop {
             self = match self.settle(protocol).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
                 Settled::GoOn(call) => match call.go_on() {
-                    Step::Found(value) => return Waited::Answer(P::found(value)),
+                    Step::Found(value) => return Waited::Answer(Ok(value)),
                     Step::Lead(leader) => return Waited::Lead(leader),
                     Step::Wait(waiter) => waiter,
                 },
@@ -228,35 +235,31 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     }
 
     /// Waits for the flight.
-    async fn settle<P>(self, protocol: &P) -> Settled<'a, K, V, P::Answer>
-    where
-        P: Protocol<V>,
-    {
+    async fn settle<P: Protocol>(self, protocol: &P) -> Settled<'a, K, V, P::Error> {
         let (outcome, notices) = self.passage.outcome().await;
+        // Before the answer is taken, so that the future needs no room for it.
+        notices.settle().await;
         let answer = answer(protocol, outcome);
         let Self { call, passage } = self;
         drop(passage);
         match answer {
             Some(answer) => {
                 drop(call);
-                notices.settle().await;
                 Settled::Answer(answer)
             }
-            // It waits for the listener when it has an answer.
             None => Settled::GoOn(call),
         }
     }
 }
 
 /// The answer of a call that waited for a flight with this outcome, if that gives one.
-fn answer<P, V>(protocol: &P, outcome: &Outcome<V>) -> Option<P::Answer>
-where
-    P: Protocol<V>,
-    V: Clone,
-{
+fn answer<P: Protocol, V: Clone>(
+    protocol: &P,
+    outcome: &Outcome<V>,
+) -> Option<Result<V, P::Error>> {
     match outcome {
-        Outcome::Value(value) => Some(P::found(value.clone())),
-        Outcome::Failure(failure) => protocol.shared(&**failure),
+        Outcome::Value(value) => Some(Ok(value.clone())),
+        Outcome::Failure(failure) => protocol.shared(&**failure).map(Err),
         Outcome::Abandoned => None,
     }
 }
@@ -301,8 +304,19 @@ impl<'a, K, V> Leader<'a, K, V> {
     fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         self.store.count(Event::Load);
         self.stage = Stage::Loading;
-        let _polling = Polling::enter(self.flight());
         load()
+    }
+
+    /// Ends the flight with a value, as [`deliver`](Self::deliver) does, and waits for the listener. In one
+    /// future, as what its caller holds over several waits has a place of its own in that of the caller.
+    async fn deliver_and_settle(mut self, value: &V, own: Option<Duration>)
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let notices = self.deliver(value, own).await;
+        drop(self);
+        notices.settle().await;
     }
 
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
@@ -312,18 +326,41 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
         V: Clone,
     {
+        // What is matched on stays in the future for as long as its arms wait, so they do not.
+        let waits = match self.deliver_now(value, own) {
+            Ok(notices) => return notices,
+            // In a box, so that the futures of all calls need no room for what few of them wait with.
+            Err(waiting) => Box::pin(self.deliver_later(value, waiting)),
+        };
+        waits.await
+    }
+
+    /// Does the same if no other writer is at work.
+    fn deliver_now(
+        &mut self,
+        value: &V,
+        own: Option<Duration>,
+    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
+    where
+        K: Eq,
+        V: Clone,
+    {
         let outcome = || Outcome::Value(value.clone());
-        if !self.store.takes_values() {
-            return self.end(outcome);
+        if self.store.takes_values() {
+            self.publish_now(value.clone(), own, outcome)
+        } else {
+            Ok(self.end(outcome))
         }
-        match self.publish_now(value.clone(), own, outcome) {
-            Ok(notices) => notices,
-            Err(waiting) => {
-                let mut submission = self.store.submit_later(waiting).await;
-                self.land(&mut submission, outcome);
-                self.part(submission.into_notices())
-            }
-        }
+    }
+
+    async fn deliver_later(&mut self, value: &V, waiting: Box<Submission<K, V>>) -> Notices<K, V>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let mut submission = self.store.submit_later(waiting).await;
+        self.land(&mut submission, || Outcome::Value(value.clone()));
+        self.part(submission.into_notices())
     }
 
     /// Caches the value of the flight, unless a later write has won, and ends the flight, if no other

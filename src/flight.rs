@@ -6,9 +6,9 @@
 //! [`Arrival`] guard, whatever becomes of the leader.
 
 mod detached;
+mod polling;
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
@@ -20,11 +20,13 @@ use slab::Slab;
 
 use self::detached::Detached;
 pub(crate) use self::detached::{Helm, Progress};
+use self::polling::assert_not_within;
+pub(crate) use self::polling::{FlightName, Polling};
 use crate::bell::wake_all;
-use crate::sync::{Mutex, MutexGuard, OnceLock, thread_local};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Tells the flights of one shard apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
 /// Whom a flight still concerns besides its leader.
@@ -514,7 +516,7 @@ impl<'a, V> Future for Wait<'a, V> {
             self.place = None;
             return Poll::Ready(outcome);
         }
-        assert_not_within(self.flight);
+        assert_not_within(self.flight, cx.waker());
         // Cloning runs the executor's code, so not under the lock.
         let mut fresh = self.place.is_none().then(|| cx.waker().clone());
         loop {
@@ -580,83 +582,4 @@ impl<V> Drop for Arrival<V> {
             landing.waiters().close();
         }
     }
-}
-
-/// A flight, named for the whole process: the address of its shard and its ticket.
-pub(crate) type FlightName = (usize, Ticket);
-
-/// How many flights within one another are kept track of without an allocation.
-const SHALLOW: usize = 8;
-
-/// The flights whose loads are being polled on a thread right now, outermost first.
-///
-/// Most loads are polled within no other, so the first few have a place in the thread-local itself,
-/// which needs no destructor and is there at any time.
-struct PollingStack {
-    depth: Cell<usize>,
-    shallow: [Cell<FlightName>; SHALLOW],
-}
-
-thread_local! {
-    static POLLING: PollingStack = const {
-        PollingStack {
-            depth: Cell::new(0),
-            shallow: [const { Cell::new((0, Ticket(0))) }; SHALLOW],
-        }
-    };
-    /// The flights beyond the first few.
-    static DEEP_POLLING: RefCell<Vec<FlightName>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Marks a flight as one whose load is being polled, for as long as the mark lives.
-pub(crate) struct Polling;
-
-impl Polling {
-    #[inline]
-    pub(crate) fn enter(flight: FlightName) -> Self {
-        POLLING.with(|polling| {
-            let depth = polling.depth.get();
-            match polling.shallow.get(depth) {
-                Some(place) => place.set(flight),
-                None => with_deep_polling(|deep| deep.push(flight)),
-            }
-            polling.depth.set(depth + 1);
-        });
-        Self
-    }
-}
-
-impl Drop for Polling {
-    #[inline]
-    fn drop(&mut self) {
-        POLLING.with(|polling| {
-            let depth = polling.depth.get() - 1;
-            polling.depth.set(depth);
-            if depth >= SHALLOW {
-                with_deep_polling(|deep| deep.truncate(depth - SHALLOW));
-            }
-        });
-    }
-}
-
-/// Does `what` to the flights beyond the first few. A dying thread may have lost them, and with them
-/// merely the check.
-#[cold]
-fn with_deep_polling(what: impl FnOnce(&mut Vec<FlightName>)) {
-    let _ = DEEP_POLLING.try_with(|deep| what(&mut deep.borrow_mut()));
-}
-
-/// Panics if the caller runs inside the load of `flight`, which would then wait for itself.
-fn assert_not_within(flight: FlightName) {
-    let within_shallow = POLLING.with(|polling| {
-        let depth = polling.depth.get().min(SHALLOW);
-        polling.shallow[..depth].iter().any(|place| place.get() == flight)
-    });
-    let mut within_deep = false;
-    with_deep_polling(|deep| within_deep = deep.contains(&flight));
-    assert!(
-        !within_shallow && !within_deep,
-        "recursive load: a loader asked the cache for the key that it is loading itself, \
-         directly or through the loads of other keys, and would wait for itself for ever"
-    );
 }

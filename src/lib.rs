@@ -54,6 +54,17 @@
 //! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
 //! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
 //!
+//! # Platforms
+//!
+//! Whatever has the standard library. On `wasm32-unknown-unknown` that has neither a clock nor random
+//! numbers, so there
+//!
+//! - a cache whose entries expire needs a [`Clock`] of its own ([`Builder::clock`]); one whose entries do
+//!   not never asks for the time;
+//! - the crate `getrandom`, from which the default hasher takes its seeds (`ahash` depends on it), does
+//!   not compile before a backend has been chosen as its documentation says: in a browser its feature
+//!   `wasm_js`. With its backend `unsupported` a cache needs a hasher of its own ([`Builder::hasher`]).
+//!
 //! # How it works
 //!
 //! A hit takes a shard's lock shared and stores one number, the entry's *stamp*. Stamps order all uses,

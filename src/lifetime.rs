@@ -1,5 +1,6 @@
 //! How long entries live: the rules, and the clock by which they are kept.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -59,8 +60,9 @@ pub(crate) struct Lifetimes<K, V> {
     /// The largest part by which a lifetime is shortened.
     jitter: f64,
     clock: Option<Box<dyn Clock>>,
-    /// The default clock, inline: a hit must not pay for a virtual call.
-    system: SystemClock,
+    /// The default clock, inline: a hit must not pay for a virtual call. Made when it is first asked, for
+    /// there are platforms on which it panics.
+    system: OnceLock<SystemClock>,
     /// Whether any entry may expire; otherwise nobody asks for the time.
     is_used: AtomicBool,
 }
@@ -73,7 +75,7 @@ impl<K, V> Lifetimes<K, V> {
             of_entry: None,
             jitter: 0.0,
             clock: None,
-            system: SystemClock::new(),
+            system: OnceLock::new(),
             is_used: AtomicBool::new(false),
         }
     }
@@ -144,9 +146,20 @@ impl<K, V> Lifetimes<K, V> {
 
     fn exactly_now(&self) -> Nanos {
         nanos(match &self.clock {
-            None => self.system.now(),
+            None => self.system().now(),
             Some(clock) => clock.now(),
         })
+    }
+
+    #[inline]
+    fn system(&self) -> &SystemClock {
+        self.system.get_or_init(SystemClock::new)
+    }
+
+    /// Whether the operating system has been asked for the time.
+    #[cfg(test)]
+    pub(crate) fn have_asked_the_system(&self) -> bool {
+        self.system.get().is_some()
     }
 
     /// Tells the time for a look at an entry, at less cost, if time is used. Calls user code: never
@@ -163,8 +176,9 @@ impl<K, V> Lifetimes<K, V> {
         if self.clock.is_some() {
             return Some(Now::Exactly(self.exactly_now()));
         }
-        Some(match self.system.at_most() {
-            Some(latest) => Now::AtMost(latest, &self.system),
+        let system = self.system();
+        Some(match system.at_most() {
+            Some(latest) => Now::AtMost(latest, system),
             None => Now::Exactly(self.exactly_now()),
         })
     }

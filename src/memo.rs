@@ -1,6 +1,7 @@
 //! Functions whose answers are cached: the successor of the Python original's decorator.
 
 use std::fmt;
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -134,6 +135,20 @@ struct Wrapped<F, X> {
     extractor: X,
 }
 
+/// The arguments of a call, which its closure takes out of the call's own future: as a part of the
+/// closure that future would hold them a second time.
+struct Untaken<Args>(Option<Args>);
+
+impl<Args> Untaken<Args> {
+    fn look(&self) -> &Args {
+        self.0.as_ref().expect("the key is told before the function is called")
+    }
+
+    fn take(&mut self) -> Args {
+        self.0.take().expect("the function is called once")
+    }
+}
+
 impl<K, V, F, X, S> Memo<K, V, F, X, S> {
     pub(crate) fn new(cache: AsyncLru<K, V, S>, function: F, extractor: X) -> Self {
         Self { cache, wrapped: Arc::new(Wrapped { function, extractor }) }
@@ -218,13 +233,17 @@ impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
     /// let double = async_lru::AsyncLru::<u32, u32>::builder().wrap(async |n: u32| n * 2);
     /// assert_eq!(futures_lite::future::block_on(double.call(4)), 8);
     /// ```
-    pub async fn call<Args>(&self, args: Args) -> V
+    pub fn call<Args>(&self, args: Args) -> impl Future<Output = V>
     where
         X: KeyExtractor<Args, Key = K>,
         F: AsyncFn(Args) -> V,
     {
-        let key = self.wrapped.extractor.extract(&args);
-        self.cache.get_or_insert_with(key, || (self.wrapped.function)(args)).await
+        let mut args = Untaken(Some(args));
+        async move {
+            let key = self.wrapped.extractor.extract(args.look());
+            let call = || (self.wrapped.function)(args.take());
+            self.cache.get_or_insert_with(key, call).await
+        }
     }
 
     /// Like [`call`](Self::call) for a function that can fail: only its `Ok` answers are cached.
@@ -253,13 +272,17 @@ impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
     ///     assert_eq!(parse.stats().current_size, 1);
     /// });
     /// ```
-    pub async fn try_call<Args, E>(&self, args: Args) -> Result<V, E>
+    pub fn try_call<Args, E>(&self, args: Args) -> impl Future<Output = Result<V, E>>
     where
         X: KeyExtractor<Args, Key = K>,
         F: AsyncFn(Args) -> Result<V, E>,
     {
-        let key = self.wrapped.extractor.extract(&args);
-        self.cache.try_get_or_insert_with(key, || (self.wrapped.function)(args)).await
+        let mut args = Untaken(Some(args));
+        async move {
+            let key = self.wrapped.extractor.extract(args.look());
+            let call = || (self.wrapped.function)(args.take());
+            self.cache.try_get_or_insert_with(key, call).await
+        }
     }
 
     /// Forgets the answer for `args`; says whether there was one, cached or being computed.

@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -425,12 +426,26 @@ impl<K, V> Notices<K, V> {
         more.first.into_iter().chain(more.others).for_each(|notice| self.push(notice));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Waits for the listener.
-    pub(crate) async fn settle(self) {
-        if self.first.is_some() {
-            // In a box, so that the futures of all calls need no room for what few of them wait with.
-            Box::pin(self.settle_each()).await;
+    pub(crate) fn settle(self) -> impl Future<Output = ()> {
+        // In a box, so that the futures of all calls need no room for what few of them wait with.
+        let waits = (!self.is_empty()).then(|| Box::pin(self.settle_each()));
+        async {
+            if let Some(waits) = waits {
+                waits.await;
+            }
         }
+    }
+
+    /// Waits for the listener, and returns what is given; for a box, so that who waits with a value needs no
+    /// room for it in the future of its call.
+    pub(crate) async fn settle_with<T>(self, given: T) -> T {
+        self.settle().await;
+        given
     }
 
     async fn settle_each(self) {

@@ -46,53 +46,67 @@ where
     }
 }
 
-/// What a loader answers, and what of it is cached and shared with waiters.
-pub(crate) trait Protocol<V> {
-    type Answer;
-    /// The answer of a call that found `value`.
-    fn found(value: V) -> Self::Answer;
-    /// The value to be cached.
-    fn value(answer: &Self::Answer) -> Option<&V>;
-    /// What waiters get of an answer without a value.
-    fn failure(&self, answer: &Self::Answer) -> Outcome<V>;
-    /// The answer of a waiter, unless it has to run its own closure.
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer>;
-    /// The call has got its answer without running its own closure. Most callers do not ask.
-    fn answered(&mut self, _by: Source) {}
+/// In what form a call answers, and its closure does: with a value, or with an error if there can be
+/// one; what else it tells, and who gets the error.
+///
+/// A future that turned one form into another would hold the future within it twice.
+pub(crate) trait Protocol {
+    type Error;
+    /// An answer whose value is a `T`.
+    type Answer<T>;
+    /// What the caller is told of a value.
+    type Told<V>;
+
+    fn result<T>(answer: Self::Answer<T>) -> Result<T, Self::Error>;
+    fn answer<T>(result: Result<T, Self::Error>) -> Self::Answer<T>;
+    fn tell<V>(value: V, source: Source) -> Self::Told<V>;
+    /// What waiters get of an error.
+    fn failure<V>(&self, error: &Self::Error) -> Outcome<V>;
+    /// The error of a waiter, unless it has to run its own closure.
+    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Error>;
 }
 
-/// Where an answer comes from that is no answer of the call's own loader.
+/// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Cache,
+    /// The call's own closure.
+    Closure,
     /// Another call's load that this one waited for, be it that it found its value in the cache.
     Flight,
 }
 
-/// Loaders that always give a value.
+/// Closures that always give a value.
 pub(crate) struct Infallible;
 
-impl<V> Protocol<V> for Infallible {
-    type Answer = V;
+impl Protocol for Infallible {
+    type Error = std::convert::Infallible;
+    type Answer<T> = T;
+    type Told<V> = V;
 
-    fn found(value: V) -> V {
+    fn result<T>(answer: T) -> Result<T, Self::Error> {
+        Ok(answer)
+    }
+
+    fn answer<T>(result: Result<T, Self::Error>) -> T {
+        let Ok(answer) = result;
+        answer
+    }
+
+    fn tell<V>(value: V, _: Source) -> V {
         value
     }
 
-    fn value(answer: &V) -> Option<&V> {
-        Some(answer)
+    fn failure<V>(&self, error: &Self::Error) -> Outcome<V> {
+        match *error {}
     }
 
-    fn failure(&self, _: &V) -> Outcome<V> {
-        Outcome::Abandoned
-    }
-
-    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<V> {
+    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<Self::Error> {
         None
     }
 }
 
-/// Loaders whose error is for their own caller.
+/// Closures whose error is for their own caller.
 pub(crate) struct OwnError<E>(PhantomData<fn() -> E>);
 
 impl<E> OwnError<E> {
@@ -101,27 +115,33 @@ impl<E> OwnError<E> {
     }
 }
 
-impl<V, E> Protocol<V> for OwnError<E> {
-    type Answer = Result<V, E>;
+impl<E> Protocol for OwnError<E> {
+    type Error = E;
+    type Answer<T> = Result<T, E>;
+    type Told<V> = V;
 
-    fn found(value: V) -> Self::Answer {
-        Ok(value)
+    fn result<T>(answer: Result<T, E>) -> Result<T, E> {
+        answer
     }
 
-    fn value(answer: &Self::Answer) -> Option<&V> {
-        answer.as_ref().ok()
+    fn answer<T>(result: Result<T, E>) -> Result<T, E> {
+        result
     }
 
-    fn failure(&self, _: &Self::Answer) -> Outcome<V> {
+    fn tell<V>(value: V, _: Source) -> V {
+        value
+    }
+
+    fn failure<V>(&self, _: &E) -> Outcome<V> {
         Outcome::Abandoned
     }
 
-    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
+    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<E> {
         None
     }
 }
 
-/// Loaders whose error is for all callers of the flight.
+/// Closures whose error is for all callers of the flight.
 ///
 /// Holds what it needs `E: 'static` for as functions, so that its impl of [`Protocol`] has no such bound:
 /// the compiler, which forgets the lifetimes within a future when it asks whether that is `Send`, could
@@ -141,25 +161,28 @@ impl<E: Clone + Send + Sync + 'static> SharedError<E> {
     }
 }
 
-impl<V, E> Protocol<V> for SharedError<E> {
-    type Answer = Result<V, E>;
+impl<E> Protocol for SharedError<E> {
+    type Error = E;
+    type Answer<T> = Result<T, E>;
+    type Told<V> = V;
 
-    fn found(value: V) -> Self::Answer {
-        Ok(value)
+    fn result<T>(answer: Result<T, E>) -> Result<T, E> {
+        answer
     }
 
-    fn value(answer: &Self::Answer) -> Option<&V> {
-        answer.as_ref().ok()
+    fn answer<T>(result: Result<T, E>) -> Result<T, E> {
+        result
     }
 
-    fn failure(&self, answer: &Self::Answer) -> Outcome<V> {
-        match answer {
-            Ok(_) => Outcome::Abandoned,
-            Err(error) => Outcome::Failure((self.pack)(error)),
-        }
+    fn tell<V>(value: V, _: Source) -> V {
+        value
     }
 
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
-        (self.unpack)(failure).map(Err)
+    fn failure<V>(&self, error: &E) -> Outcome<V> {
+        Outcome::Failure((self.pack)(error))
+    }
+
+    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<E> {
+        (self.unpack)(failure)
     }
 }

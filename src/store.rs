@@ -136,6 +136,15 @@ impl<K, V> Store<K, V> {
         self.scales.appraise(key, value, self.lifetimes.of_entry(key, value))
     }
 
+    /// The duties to wait for a listener that is far behind in any shard.
+    pub(crate) fn all_backlogs(&self) -> Notices<K, V> {
+        let mut notices = Notices::default();
+        if self.has_listener {
+            self.shards.iter().for_each(|shard| notices.append(shard.backlog()));
+        }
+        notices
+    }
+
     /// Returns the live value of `key` and counts that as a use; otherwise what was there instead.
     #[inline]
     pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, Missing>

@@ -4,14 +4,16 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock};
-use common::{Gate, hand, join_all, now, poll};
+use common::{Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, pending, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -402,4 +404,160 @@ fn a_load_that_asks_for_a_key_of_its_own_batch_panics_with_a_message() {
         // The marks are gone with the load.
         assert_eq!(now(cache.get_or_insert_with(0, async || 5)), 5);
     }
+}
+
+/// The waker of a task; its clones are counted.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Flag {
+    /// Polls with this waker.
+    fn poll<T>(self: &Arc<Self>, call: &mut Hand<'_, T>) -> Poll<T> {
+        let waker = Waker::from(Arc::clone(self));
+        call.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    fn clones(self: &Arc<Self>) -> usize {
+        Arc::strong_count(self) - 1
+    }
+
+    fn was_woken(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// Polls a batch that joins so many loads, which end one by one, after each with another waker; returns
+/// how many clones of all these it keeps.
+fn clones_of_wakers(loads: u32) -> usize {
+    let cache = Cache::new(10_000);
+    let gates: Vec<_> = (0..loads).map(|_| Gate::new()).collect();
+    let lead = |key: u32| {
+        let gate = &gates[key as usize];
+        let mut leader = hand(cache.get_or_insert_with(key, async move || {
+            gate.wait().await;
+            key * 10
+        }));
+        assert!(poll(&mut leader).is_pending());
+        leader
+    };
+    let leaders: Vec<_> = (0..loads).map(lead).collect();
+    let never = async |_| -> Vec<_> { unreachable!("it joins all loads") };
+    let mut batch = hand(cache.get_or_insert_many(0..loads, never));
+    let task = Arc::new(Flag::default());
+    // It gives the thread back on its way to so many keys.
+    while task.poll(&mut batch).is_pending() && task.was_woken() {}
+    let mut clones = 0;
+    for (mut leader, gate) in leaders.into_iter().zip(&gates) {
+        let task = Arc::new(Flag::default());
+        assert!(task.poll(&mut batch).is_pending());
+        clones += task.clones();
+        gate.open();
+        assert!(poll(&mut leader).is_ready());
+        assert!(task.was_woken());
+    }
+    assert_eq!(block_on(batch), all(0..loads));
+    clones
+}
+
+#[test]
+fn a_batch_that_joins_many_loads_polls_only_those_that_have_ended() {
+    for loads in [200, 800] {
+        let clones = clones_of_wakers(loads);
+        assert!(clones <= 2 * loads as usize, "{clones} clones of wakers for {loads} loads");
+    }
+}
+
+#[test]
+fn a_batch_wakes_the_task_that_polled_it_last_and_once_however_many_loads_end() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let load = |key: u32| {
+        let gate = &gate;
+        cache.get_or_insert_with(key, async move || {
+            gate.wait().await;
+            key * 10
+        })
+    };
+    let mut leaders = [hand(load(1)), hand(load(2)), hand(load(3))];
+    assert!(leaders.iter_mut().all(|leader| poll(leader).is_pending()));
+    let never = async |_| -> Vec<_> { unreachable!("it joins all loads") };
+    let mut batch = hand(cache.get_or_insert_many(1..=3, never));
+    let (earlier, task) = (Arc::new(Flag::default()), Arc::new(Flag::default()));
+    assert!(earlier.poll(&mut batch).is_pending() && task.poll(&mut batch).is_pending());
+    gate.open();
+    assert!(poll(&mut leaders[0]).is_ready());
+    assert!(task.was_woken() && !earlier.was_woken());
+    assert!(poll(&mut leaders[1]).is_ready() && !task.was_woken(), "it has not been polled yet");
+    assert!(task.poll(&mut batch).is_pending());
+    assert!(poll(&mut leaders[2]).is_ready() && task.was_woken());
+    assert_eq!(task.poll(&mut batch), Poll::Ready(all(1..=3)));
+    drop(batch);
+    assert_eq!((earlier.clones(), task.clones(), cache.validate()), (0, 0, 0));
+}
+
+#[test]
+fn a_batch_that_is_dropped_or_leaked_while_it_waits_wakes_nobody_any_more() {
+    for is_leaked in [false, true] {
+        let cache = Cache::new(10);
+        let gate = Gate::new();
+        let mut leader = hand(cache.get_or_insert_with(1, async || {
+            gate.wait().await;
+            10
+        }));
+        assert!(poll(&mut leader).is_pending());
+        let mut batch = hand(cache.get_or_insert_many([1], load));
+        let task = Arc::new(Flag::default());
+        assert!(task.poll(&mut batch).is_pending());
+        if is_leaked {
+            std::mem::forget(batch);
+        } else {
+            drop(batch);
+            assert_eq!(task.clones(), 0);
+        }
+        gate.open();
+        assert_eq!(poll(&mut leader), Poll::Ready(10));
+        assert_eq!((task.was_woken(), cache.validate()), (is_leaked, 0));
+    }
+}
+
+#[test]
+fn a_batch_that_is_polled_when_it_is_woken_moves_detached_loads_on() {
+    const LOADS: u32 = 5;
+    const YIELDS: usize = 3;
+    let cache = Cache::new(10);
+    let polls = Arc::new(AtomicUsize::new(0));
+    for key in 0..LOADS {
+        let polls = Arc::clone(&polls);
+        let mut started = hand(cache.get_or_insert_detached(key, move || {
+            let mut load = Box::pin(async move {
+                for _ in 0..YIELDS {
+                    yield_now().await;
+                }
+                key * 10
+            });
+            poll_fn(move |cx| {
+                polls.fetch_add(1, Ordering::Relaxed);
+                load.as_mut().poll(cx)
+            })
+        }));
+        assert!(poll(&mut started).is_pending());
+        // Kept, in a way, and not polled any more.
+        std::mem::forget(started);
+    }
+    let mut batch = hand(cache.get_or_insert_many(0..LOADS, once(load)));
+    let task = Arc::new(Flag(AtomicBool::new(true)));
+    let mut found = Poll::Pending;
+    while found.is_pending() {
+        assert!(task.was_woken());
+        found = task.poll(&mut batch);
+    }
+    assert_eq!(found, Poll::Ready(all(0..LOADS)));
+    assert_eq!(polls.load(Ordering::Relaxed), LOADS as usize * (YIELDS + 1));
+    assert_eq!(cache.validate(), 0);
 }

@@ -196,11 +196,16 @@ fn many_entries_are_freed_in_turns_with_others() {
 /// The payload of a panic on purpose.
 struct Bang;
 
-fn silence_panics_on_purpose(heard: &Arc<AtomicU32>) {
-    let (default, heard) = (std::panic::take_hook(), Arc::clone(heard));
+thread_local! {
+    /// Panics on purpose of this thread that have reached the panic hook.
+    static HEARD: Cell<u32> = const { Cell::new(0) };
+}
+
+fn silence_panics_on_purpose() {
+    let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if info.payload().is::<Bang>() {
-            heard.fetch_add(1, Ordering::SeqCst);
+            HEARD.set(HEARD.get() + 1);
         } else {
             default(info);
         }
@@ -223,8 +228,7 @@ fn a_janitor_goes_on_after_a_panic_of_what_it_frees_or_of_the_listener() {
             }
         }
     }
-    let hook_calls = Arc::new(AtomicU32::new(0));
-    silence_panics_on_purpose(&hook_calls);
+    silence_panics_on_purpose();
     for has_listener in [false, true] {
         let clock = ManualClock::new();
         let mut builder = AsyncLru::<u32, Value>::builder().ttl(TTL).clock(clock.clone());
@@ -247,13 +251,13 @@ fn a_janitor_goes_on_after_a_panic_of_what_it_frees_or_of_the_listener() {
             }
             assert!(cache.is_empty());
         };
-        hook_calls.store(0, Ordering::SeqCst);
+        HEARD.set(0);
         for round in 1..=3 {
             for key in 0..5 {
                 cache.insert_blocking(key, Value(key == 1));
             }
             free();
-            assert_eq!(hook_calls.load(Ordering::SeqCst), round, "each panic once");
+            assert_eq!(HEARD.get(), round, "each panic once");
         }
         assert_eq!(heard.load(Ordering::SeqCst), if has_listener { 15 } else { 0 });
         assert_eq!((cache.stats().expirations, cache.validate()), (15, 0));
@@ -271,7 +275,7 @@ impl Wake for PanickingWaker {
 
 #[test]
 fn a_panic_of_the_waker_of_a_janitor_reaches_the_call_that_wakes_it_with_its_value_in() {
-    silence_panics_on_purpose(&Arc::default());
+    silence_panics_on_purpose();
     type Call = fn(&AsyncLru<u32, u64>);
     let load = |cache: &AsyncLru<u32, u64>| {
         now(cache.get_or_insert_with(1, async || 10));

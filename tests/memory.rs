@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::future::pending;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A cache with what was live before it.
@@ -304,6 +305,37 @@ fn a_hit_allocates_nothing() {
     let owned = key.clone();
     let read = || assert_eq!(now(cache.get_or_insert_with(owned, async || unreachable!())), 10);
     assert_eq!(allocations(read), 0);
+}
+
+/// Bytes that remain on a thread of its own after it has polled the load of a batch for so many keys.
+fn left_by_a_poll_of_a_batch(keys: u32) -> usize {
+    let cache = AsyncLru::<u32, u32>::builder().maxsize(10_000).build();
+    let has_started = AtomicBool::new(false);
+    let load = async |_| -> Vec<(u32, u32)> {
+        has_started.store(true, Ordering::Relaxed);
+        pending().await
+    };
+    let mut batch = Box::pin(cache.get_or_insert_many(0..keys, load));
+    // It gives the thread back on its way to so many keys.
+    while !has_started.load(Ordering::Relaxed) {
+        assert!(poll(&mut batch).is_pending());
+    }
+    std::thread::scope(|scope| {
+        let polls = scope.spawn(|| {
+            let before = live();
+            assert!(poll(&mut batch).is_pending());
+            live().wrapping_sub(before)
+        });
+        polls.join().unwrap()
+    })
+}
+
+#[test]
+fn a_poll_of_the_load_of_a_batch_takes_the_same_memory_for_any_number_of_keys() {
+    let few = left_by_a_poll_of_a_batch(1);
+    for keys in [100, 1_000] {
+        assert_eq!(left_by_a_poll_of_a_batch(keys), few, "{keys} keys");
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What the statistics count, and that they add up.
 
 mod common;
+#[path = "common/forms.rs"]
+mod forms;
 
 use async_lru::{AsyncLru, CacheStats, ManualClock};
-use common::{Gate, hand, join_all, poll};
+use common::{Gate, Hand, hand, join_all, poll};
+use forms::Form;
 use futures_lite::future::{block_on, yield_now, zip};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -347,6 +350,131 @@ executors! {
         }
         assert_eq!(cache.stats().hit_rate(), 0.625);
     }
+}
+
+/// What the rules of [`strict`] panic about.
+const UNHEARD_OF: u64 = 13;
+
+/// Caches whose rules panic when they are asked about a value.
+fn strict() -> [AsyncLru<u64, u64>; 3] {
+    fn look(value: &u64) {
+        assert_ne!(*value, UNHEARD_OF, "on purpose");
+    }
+    let builder = AsyncLru::<u64, u64>::builder;
+    let weigh = |_: &u64, value: &u64| {
+        look(value);
+        1
+    };
+    let measure = |_: &u64, value: &u64| {
+        look(value);
+        8
+    };
+    let expire = |_: &u64, value: &u64| {
+        look(value);
+        None
+    };
+    [
+        builder().weigher(weigh).build(),
+        builder().measure_with(measure).build(),
+        builder().expiry(expire).clock(ManualClock::new()).build(),
+    ]
+}
+
+/// Loads that bring `value` for key 1, in every form.
+fn in_all_forms(cache: &AsyncLru<u64, u64>, value: u64) -> Vec<Hand<'_, ()>> {
+    let load = move || async move { Ok::<_, Down>(value) };
+    let sure = move || async move { value };
+    let many = move |_| async move { [(1, value)] };
+    let try_many = move |_| async move { Ok::<_, Down>([(1, value)]) };
+    let forms = Form::ALL.into_iter().map(|form| unanswered(form.call(cache, 1, load)));
+    let others = [
+        unanswered(cache.get_or_insert_traced(1, sure)),
+        unanswered(cache.try_get_or_insert_traced(1, load)),
+        unanswered(cache.get_or_insert_detached(1, sure)),
+        unanswered(cache.try_get_or_insert_detached(1, load)),
+        unanswered(cache.get_or_insert_many([1], many)),
+        unanswered(cache.try_get_or_insert_many([1], try_many)),
+    ];
+    forms.chain(others).collect()
+}
+
+/// A call whose answer does not matter.
+fn unanswered<'a, T>(call: impl Future<Output = T> + 'a) -> Hand<'a, ()> {
+    hand(async { drop(call.await) })
+}
+
+/// Runs a call that is to panic.
+fn assert_panics(mut call: Hand<'_, ()>) {
+    catch_unwind(AssertUnwindSafe(|| poll(&mut call))).unwrap_err();
+}
+
+#[test]
+fn a_load_whose_value_cannot_be_published_has_failed_once_in_every_form() {
+    for cache in strict() {
+        for call in in_all_forms(&cache, UNHEARD_OF) {
+            cache.reset_stats();
+            assert_panics(call);
+            let stats = cache.stats();
+            assert_eq!((stats.misses, stats.loads, stats.load_failures), (1, 1, 1), "{cache:?}");
+            assert_eq!((stats.current_size, cache.validate()), (0, 0));
+        }
+        for mut call in in_all_forms(&cache, 7) {
+            cache.clear_blocking();
+            assert!(poll(&mut call).is_ready());
+            assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 0));
+        }
+    }
+}
+
+#[test]
+fn a_batch_has_failed_once_unless_all_that_it_brought_was_published() {
+    for cache in strict() {
+        for unheard_of in 0..3 {
+            let value = |key| if key == unheard_of { UNHEARD_OF } else { key };
+            let load = async |missing: Vec<u64>| missing.into_iter().map(|key| (key, value(key)));
+            cache.clear_blocking();
+            assert_panics(unanswered(cache.get_or_insert_many(0..3, load)));
+            let stats = cache.stats();
+            assert_eq!((stats.loads, stats.load_failures), (1, 1));
+            assert_eq!((stats.current_size as u64, cache.validate()), (unheard_of, 0));
+        }
+    }
+    // What panics after the publication undoes none of it.
+    for evicted in 0..3 {
+        let cache = AsyncLru::<u64, u64>::builder()
+            .maxsize(3)
+            .on_remove(move |key, _, _| assert_ne!(key, evicted, "on purpose"))
+            .build();
+        for key in 0..3 {
+            cache.insert_blocking(key, key);
+        }
+        let load = async |missing: Vec<u64>| missing.into_iter().map(|key| (key, key));
+        assert_panics(unanswered(cache.get_or_insert_many(10..13, load)));
+        let stats = cache.stats();
+        let published = cache.keys().iter().filter(|key| **key >= 10).count();
+        assert_eq!((stats.loads, published as u64), (1, evicted + 1));
+        assert_eq!(stats.load_failures, u64::from(published < 3));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_batch_that_is_dropped_while_it_waits_to_publish_has_failed_once() {
+    let cache = AsyncLru::<u64, u64>::new(2);
+    for key in 0..2 {
+        cache.insert_blocking(key, key);
+    }
+    let load = async |missing: Vec<u64>| missing.into_iter().map(|key| (key, key));
+    let search = cache.hold_searches();
+    for keys in [10..11, 10..13] {
+        cache.reset_stats();
+        let mut batch = hand(cache.get_or_insert_many(keys, load));
+        assert!(poll(&mut batch).is_pending());
+        drop(batch);
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+    }
+    drop(search);
+    assert_eq!((cache.len(), cache.validate()), (2, 0));
 }
 
 // Resets.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_lru::{AsyncLru, Builder, ManualClock};
 use common::{Hand, hand, poll};
+use futures_lite::future::yield_now;
 
 const ENTRIES: u32 = 10_000;
 
@@ -86,7 +87,7 @@ fn no_call_on_many_entries_does_too_much_at_once() {
     const TTL: Duration = Duration::from_secs(60);
     const HALF: usize = ENTRIES as usize / 2;
     type Call = for<'a> fn(&'a Cache, &ManualClock) -> Hand<'a, ()>;
-    let calls: [(&str, Call); 7] = [
+    let calls: [(&str, Call); 8] = [
         ("clear", |cache, _| hand(cache.clear())),
         ("purge_expired", |cache, clock| {
             clock.advance(TTL);
@@ -112,6 +113,22 @@ fn no_call_on_many_entries_does_too_much_at_once() {
                 key.0 % 2 == 0
             };
             hand(async move { assert_eq!(cache.invalidate_keys_if(is_chosen).await, HALF) })
+        }),
+        ("get_or_insert_many", |cache, _| {
+            let keys = (ENTRIES / 2..3 * ENTRIES / 2).map(Item);
+            let load = async |missing: Vec<Item>| {
+                assert_eq!(missing.len(), HALF);
+                // What the closure itself does, and drops, is its own affair.
+                let keys = missing.iter().map(|key| key.0).collect::<Vec<_>>();
+                std::mem::forget(missing);
+                yield_now().await;
+                keys.into_iter().map(|number| (Item(number), Item(number)))
+            };
+            hand(async move {
+                let found = cache.get_or_insert_many(keys, load).await;
+                assert_eq!(found.len(), ENTRIES as usize);
+                std::mem::forget(found);
+            })
         }),
         ("restore", |cache, _| {
             let entries = (0..2 * ENTRIES).map(|number| (Item(number), Item(number)));

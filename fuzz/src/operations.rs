@@ -265,7 +265,9 @@ impl Model {
             }
         }
         let restored = coming.len();
-        coming.into_iter().rev().for_each(|entry| drop(self.place(entry)));
+        for entry in coming.into_iter().rev() {
+            self.place(entry);
+        }
         restored
     }
 

@@ -1,7 +1,6 @@
 //! Many keys at once.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
@@ -9,6 +8,7 @@ use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
 use crate::fetch::fetch_many;
+use crate::protocol::{Infallible, OwnError};
 
 /// Reading many keys, which never waits.
 impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
@@ -50,7 +50,8 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// `load` is called once more with its key.
     ///
     /// In the statistics each key counts as a call, and a call of `load` as one load, however many keys
-    /// it has. Writes win over the load of a batch, key by key, as over that of one key.
+    /// it has, which has failed unless all that it brought was published. Writes win over the load of a
+    /// batch, key by key, as over that of one key.
     ///
     /// # Cancel safety
     ///
@@ -60,7 +61,8 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Panics
     ///
     /// If `load` panics; calls that wait for its keys go on as if this one had been dropped. If `load`
-    /// asks the cache for a key that it loads, since it would wait for itself.
+    /// asks the cache for a key that it loads, since it would wait for itself; told as for
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Examples
     ///
@@ -79,24 +81,15 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     pub fn get_or_insert_many<F, Fut, A>(
         &self,
         keys: impl IntoIterator<Item = K>,
-        mut load: F,
+        load: F,
     ) -> impl Future<Output = HashMap<K, V>>
     where
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = A>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let load = move |missing| {
-            let load = load(missing);
-            async move { Ok::<_, Infallible>(load.await) }
-        };
-        let answers = self.try_get_or_insert_many(keys, load);
-        async move {
-            match answers.await {
-                Ok(answers) => answers,
-                Err(never) => match never {},
-            }
-        }
+        let Inner { hasher, store } = &*self.inner;
+        fetch_many(store, hasher, keys, load, Infallible)
     }
 
     /// Like [`get_or_insert_many`](Self::get_or_insert_many) for a load that can fail.
@@ -138,6 +131,6 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         A: IntoIterator<Item = (K, V)>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch_many(store, hasher, keys, load)
+        fetch_many(store, hasher, keys, load, OwnError::new())
     }
 }

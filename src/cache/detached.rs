@@ -35,7 +35,7 @@ impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// If the load panics: in the call that polled it, and in the one whose `load` it was. The others
     /// go on as if it had been dropped. If the load asks the cache for the very key that it loads,
-    /// since it would wait for itself.
+    /// since it would wait for itself; told as for [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Examples
     ///
@@ -177,9 +177,9 @@ impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {
         key: impl KeySource<K>,
         load: F,
         protocol: P,
-    ) -> impl Future<Output = P::Answer>
+    ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol<V>,
+        P: Protocol,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Outcome<V>> + Send + 'static,
     {

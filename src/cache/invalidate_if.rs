@@ -1,5 +1,6 @@
 //! Removing the entries that a predicate chooses.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use futures_lite::future::yield_now;
@@ -47,16 +48,19 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     ///     assert_eq!(rows.keys(), [2, 3]);
     /// });
     /// ```
-    pub async fn invalidate_if(
+    #[expect(clippy::manual_async_fn, reason = "it would keep its argument twice")]
+    pub fn invalidate_if(
         &self,
         is_chosen: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
-    ) -> usize {
-        let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
-        while let Some(notices) = sweep.step() {
-            notices.settle().await;
-            yield_now().await;
+    ) -> impl Future<Output = usize> {
+        async move {
+            let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
+            while let Some(notices) = sweep.step() {
+                notices.settle().await;
+                yield_now().await;
+            }
+            sweep.removed()
         }
-        sweep.removed()
     }
 
     /// [`invalidate_if`](Self::invalidate_if) for synchronous code.
@@ -123,13 +127,19 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
     ///     assert_eq!(sessions.keys(), [("bob", 3)]);
     /// });
     /// ```
-    pub async fn invalidate_keys_if(&self, is_chosen: impl FnMut(&K) -> bool) -> usize {
-        let mut sweep = Sweep::by_key(self.store(), is_chosen);
-        while let Some(notices) = sweep.step() {
-            notices.settle().await;
-            yield_now().await;
+    #[expect(clippy::manual_async_fn, reason = "it would keep its argument twice")]
+    pub fn invalidate_keys_if(
+        &self,
+        mut is_chosen: impl FnMut(&K) -> bool,
+    ) -> impl Future<Output = usize> {
+        async move {
+            let mut sweep = Sweep::by_key(self.store(), &mut is_chosen);
+            while let Some(notices) = sweep.step() {
+                notices.settle().await;
+                yield_now().await;
+            }
+            sweep.removed()
         }
-        sweep.removed()
     }
 
     /// [`invalidate_keys_if`](Self::invalidate_keys_if) for synchronous code.

@@ -1,12 +1,14 @@
 //! Freeing what has expired without anybody's call.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
-use futures_lite::future::{or, yield_now};
+use futures_lite::future::yield_now;
 
 use super::{AsyncLru, Inner};
 use crate::bell::Bell;
@@ -65,45 +67,57 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 }
 
-async fn clean<K, V, S, Sleep, Fut>(cache: Weak<Inner<K, V, S>>, bell: Arc<Bell>, mut sleep: Sleep)
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+fn clean<K, V, S, Sleep, Fut>(
+    cache: Weak<Inner<K, V, S>>,
+    bell: Arc<Bell>,
+    mut sleep: Sleep,
+) -> impl Future<Output = ()>
 where
     Sleep: FnMut(Duration) -> Fut,
     Fut: Future,
 {
-    loop {
-        let (mut shard, mut freed_at_once) = (0, 0);
-        // The cache may go while others have their turn.
-        while let Some(cache) = cache.upgrade() {
-            let Some(now) = cache.store.lifetimes().now() else { break };
-            // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for its answer.
-            // What there was to free is freed, and the next entries are freed as if nothing had happened.
-            let purge = AssertUnwindSafe(|| cache.store.purge(shard, now));
-            let purged = panic::catch_unwind(purge);
-            drop(cache);
-            match purged {
-                Ok(None) => break,
-                Ok(Some(PurgeStep { purged, freed, notices })) => {
-                    let _ = AssertUnwindSafe(notices.settle()).catch_unwind().await;
-                    if purged == Purged::All {
-                        shard += 1;
+    async move {
+        loop {
+            let (mut shard, mut freed_at_once) = (0, 0);
+            // The cache may go while others have their turn.
+            while let Some(cache) = cache.upgrade() {
+                let Some(now) = cache.store.lifetimes().now() else { break };
+                // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for its answer.
+                // What there was to free is freed, and the next entries are freed as if nothing had happened.
+                let purge = AssertUnwindSafe(|| cache.store.purge(shard, now));
+                let purged = panic::catch_unwind(purge);
+                drop(cache);
+                match purged {
+                    Ok(None) => break,
+                    Ok(Some(PurgeStep { purged, freed, notices })) => {
+                        let _ = AssertUnwindSafe(notices.settle()).catch_unwind().await;
+                        if purged == Purged::All {
+                            shard += 1;
+                        }
+                        freed_at_once += freed;
+                        if purged == Purged::Some || freed_at_once > MANY {
+                            freed_at_once = 0;
+                            yield_now().await;
+                        }
                     }
-                    freed_at_once += freed;
-                    if purged == Purged::Some || freed_at_once > MANY {
-                        freed_at_once = 0;
-                        yield_now().await;
-                    }
+                    Err(_) => yield_now().await,
                 }
-                Err(_) => yield_now().await,
             }
-        }
-        let ear = bell.ear();
-        let Some(idle) = cache.upgrade().map(|cache| cache.store.time_to_expiry()) else { return };
-        match idle {
-            Some(idle) => {
-                let sleep = sleep(idle.min(LONGEST));
-                or(ear, async { drop(sleep.await) }).await;
-            }
-            None => ear.await,
+            let mut ear = bell.ear();
+            let Some(idle) = cache.upgrade().map(|cache| cache.store.time_to_expiry()) else {
+                return;
+            };
+            let Some(idle) = idle else {
+                ear.await;
+                continue;
+            };
+            let mut sleep = pin!(sleep(idle.min(LONGEST)));
+            poll_fn(|cx| match Pin::new(&mut ear).poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => sleep.as_mut().poll(cx).map(drop),
+            })
+            .await;
         }
     }
 }

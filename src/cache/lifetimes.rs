@@ -1,5 +1,6 @@
 //! Entries with a lifetime of their own.
 
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
@@ -36,9 +37,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///     assert_eq!((cache.get(&1), cache.get(&2)), (Some("lasting"), None));
     /// });
     /// ```
-    pub async fn insert_with_ttl(&self, key: K, value: V, ttl: Duration) -> Option<V> {
-        self.store().lifetimes().use_time();
-        self.put(key, value, Some(ttl)).await
+    pub fn insert_with_ttl(
+        &self,
+        key: K,
+        value: V,
+        ttl: Duration,
+    ) -> impl Future<Output = Option<V>> {
+        self.put(key, value, Some(ttl))
     }
 
     /// [`insert_with_ttl`](Self::insert_with_ttl) for synchronous code.
@@ -57,7 +62,6 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), Some(10));
     /// ```
     pub fn insert_with_ttl_blocking(&self, key: K, value: V, ttl: Duration) -> Option<V> {
-        self.store().lifetimes().use_time();
         self.put_blocking(key, value, Some(ttl))
     }
 }

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 
 use super::AsyncLru;
 use crate::flight::Outcome;
-use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, Source};
+use crate::protocol::{Borrowed, Infallible, OwnError, Owned, Protocol, Source};
 
 /// A value, and where it came from; what [`AsyncLru::get_or_insert_traced`] returns.
 ///
@@ -53,42 +53,37 @@ pub enum LookupOutcome {
     Joined,
 }
 
-impl<V> Lookup<V> {
-    fn new(value: V, outcome: LookupOutcome) -> Self {
-        Self { value, outcome }
-    }
-}
+/// A protocol that tells where a value came from.
+struct Traced<P>(P);
 
-/// A protocol that tells where the answer came from.
-struct Traced<'a, P> {
-    protocol: P,
-    outcome: &'a mut LookupOutcome,
-}
+impl<P: Protocol> Protocol for Traced<P> {
+    type Error = P::Error;
+    type Answer<T> = P::Answer<T>;
+    type Told<V> = Lookup<V>;
 
-impl<V, P: Protocol<V>> Protocol<V> for Traced<'_, P> {
-    type Answer = P::Answer;
-
-    fn found(value: V) -> Self::Answer {
-        P::found(value)
+    fn result<T>(answer: P::Answer<T>) -> Result<T, P::Error> {
+        P::result(answer)
     }
 
-    fn value(answer: &Self::Answer) -> Option<&V> {
-        P::value(answer)
+    fn answer<T>(result: Result<T, P::Error>) -> P::Answer<T> {
+        P::answer(result)
     }
 
-    fn failure(&self, answer: &Self::Answer) -> Outcome<V> {
-        self.protocol.failure(answer)
-    }
-
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Answer> {
-        self.protocol.shared(failure)
-    }
-
-    fn answered(&mut self, by: Source) {
-        *self.outcome = match by {
+    fn tell<V>(value: V, source: Source) -> Lookup<V> {
+        let outcome = match source {
             Source::Cache => LookupOutcome::Hit,
+            Source::Closure => LookupOutcome::Loaded,
             Source::Flight => LookupOutcome::Joined,
         };
+        Lookup { value, outcome }
+    }
+
+    fn failure<V>(&self, error: &P::Error) -> Outcome<V> {
+        self.0.failure(error)
+    }
+
+    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<P::Error> {
+        self.0.shared(failure)
     }
 }
 
@@ -132,7 +127,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch_traced(Owned(key), load, Infallible, Lookup::new)
+        self.fetch(Owned(key), load, Traced(Infallible))
     }
 
     /// Like [`get_or_insert_traced`](Self::get_or_insert_traced), with a key that is cloned only on a
@@ -165,7 +160,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch_traced(Borrowed(key), load, Infallible, Lookup::new)
+        self.fetch(Borrowed(key), load, Traced(Infallible))
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), and tells where the value came
@@ -205,7 +200,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch_traced(Owned(key), load, OwnError::new(), lookup_if_ok)
+        self.fetch(Owned(key), load, Traced(OwnError::new()))
     }
 
     /// Like [`try_get_or_insert_traced`](Self::try_get_or_insert_traced), with a key that is cloned
@@ -244,28 +239,6 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch_traced(Borrowed(key), load, OwnError::new(), lookup_if_ok)
+        self.fetch(Borrowed(key), load, Traced(OwnError::new()))
     }
-
-    async fn fetch_traced<P, F, Fut, R>(
-        &self,
-        key: impl KeySource<K>,
-        load: F,
-        protocol: P,
-        traced: fn(P::Answer, LookupOutcome) -> R,
-    ) -> R
-    where
-        P: Protocol<V>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = P::Answer>,
-    {
-        let mut outcome = LookupOutcome::Loaded;
-        let protocol = Traced { protocol, outcome: &mut outcome };
-        let answer = self.fetch(key, load, protocol).await;
-        traced(answer, outcome)
-    }
-}
-
-fn lookup_if_ok<V, E>(answer: Result<V, E>, outcome: LookupOutcome) -> Result<Lookup<V>, E> {
-    answer.map(|value| Lookup::new(value, outcome))
 }

@@ -125,11 +125,12 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
         // What has expired takes no room away.
         self.purge_expired().await;
-        let mut choice = Choice::new(self.store(), &self.inner.hasher, saved);
+        // In boxes, so that the future needs no room for them.
+        let mut choice = Box::new(Choice::new(self.store(), &self.inner.hasher, saved));
         while choice.step() {
             yield_now().await;
         }
-        let mut restore = choice.restore();
+        let mut restore = Box::new(choice.restore());
         while let Some(notices) = restore.step() {
             notices.settle().await;
             yield_now().await;

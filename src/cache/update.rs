@@ -1,12 +1,12 @@
 //! Changing a value by what it is.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use super::{AsyncLru, Inner};
 use crate::fetch::update as fetch_update;
+use crate::protocol::{Infallible, OwnError};
 
 /// What an update does with the entry of its key; see [`AsyncLru::update_with`].
 ///
@@ -78,7 +78,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Panics
     ///
     /// If `update` panics, which changes nothing. If it updates the very key that it is called for, or
-    /// loads that when it is not cached, since it would wait for itself.
+    /// loads that when it is not cached, since it would wait for itself; told as for
+    /// [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Examples
     ///
@@ -98,17 +99,8 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce(Option<V>) -> Fut,
         Fut: Future<Output = Update<V>>,
     {
-        let update = |value| {
-            let update = update(value);
-            async move { Ok::<_, Infallible>(update.await) }
-        };
-        let left = self.try_update_with(key, update);
-        async move {
-            match left.await {
-                Ok(left) => left,
-                Err(never) => match never {},
-            }
-        }
+        let Inner { hasher, store } = &*self.inner;
+        fetch_update(store, hasher, key, update, Infallible)
     }
 
     /// Like [`update_with`](Self::update_with) for an update that can fail, which changes nothing then.
@@ -152,6 +144,6 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         Fut: Future<Output = Result<Update<V>, E>>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch_update(store, hasher, key, update)
+        fetch_update(store, hasher, key, update, OwnError::new())
     }
 }

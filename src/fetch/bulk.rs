@@ -8,53 +8,78 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 
+use futures_lite::future::yield_now;
 use hashbrown::HashTable;
 
-use super::{Leader, Settled, Step, Waiter, start};
+use super::joins::Joins;
+use super::{Leader, Settled, Stage, Step, Waiter, start};
 use crate::counters::Event;
-use crate::flight::{Kind, Polling};
-use crate::protocol::{Borrowed, Infallible};
+use crate::flight::{FlightName, Kind, Polling};
+use crate::protocol::{Borrowed, Infallible, Protocol};
 use crate::store::Store;
 
+/// How many keys a call deals with before other tasks have the thread.
+const AT_ONCE: usize = 256;
+
 /// Answers a call for many keys; those that the load left out are not in the answer.
-pub(crate) async fn fetch_many<K, V, S, F, Fut, A, E>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch_many<P, K, V, S, F, Fut, A>(
     store: &Store<K, V>,
     hasher: &S,
     keys: impl IntoIterator<Item = K>,
     mut load: F,
-) -> Result<HashMap<K, V>, E>
+    protocol: P,
+) -> impl Future<Output = P::Answer<HashMap<K, V>>>
 where
+    P: Protocol,
     K: Hash + Eq + Clone,
     V: Clone,
     S: BuildHasher,
     F: FnMut(Vec<K>) -> Fut,
-    Fut: Future<Output = Result<A, E>>,
+    Fut: Future<Output = P::Answer<A>>,
     A: IntoIterator<Item = (K, V)>,
 {
-    let mut asked = Asked::new(hasher, keys);
-    let mut steps = asked.board(store);
-    while !steps.is_empty() {
-        let mut batch = Batch { store, leaders: Vec::new() };
-        let mut waiters = Vec::new();
-        for (place, step) in steps {
-            match step {
-                Step::Found(value) => asked.answer(place, value),
-                Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
-                Step::Wait(waiter) => waiters.push((place, waiter)),
+    async move {
+        let mut asked = Asked::new();
+        for key in keys {
+            asked.add(hasher, key);
+            if asked.keys.len() % AT_ONCE == 0 {
+                yield_now().await;
             }
         }
-        if let Err(error) = batch.load(&mut asked, hasher, &mut load).await {
-            drop((batch, waiters, asked, load));
-            return Err(error);
+        let mut steps = Vec::new();
+        for place in 0..asked.keys.len() {
+            steps.push((place, asked.board(place, store)));
+            if steps.len() % AT_ONCE == 0 {
+                yield_now().await;
+            }
         }
-        // What the load left out is for others to load.
-        drop(batch);
-        steps = settle(waiters, &mut asked).await;
+        while !steps.is_empty() {
+            let mut batch = Batch { store, leaders: Vec::new() };
+            let mut waiters = Vec::new();
+            for (place, step) in steps {
+                match step {
+                    Step::Found(value) => asked.answer(place, value),
+                    Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
+                    Step::Wait(waiter) => waiters.push((place, waiter)),
+                }
+            }
+            if let Err(error) = batch.load(&mut asked, hasher, &mut load, &protocol).await {
+                drop((batch, waiters, asked, load));
+                store.all_backlogs().settle().await;
+                return P::answer(Err(error));
+            }
+            // What the load left out is for others to load.
+            drop(batch);
+            steps = settle(waiters, &mut asked).await;
+        }
+        drop(load);
+        store.all_backlogs().settle().await;
+        // In a box, so that the future needs no room for it.
+        P::answer(Ok(Box::pin(asked.into_answers()).await))
     }
-    drop(load);
-    Ok(asked.into_answers())
 }
 
 /// The keys of a call, each once and in the order in which they came, and their values.
@@ -70,17 +95,18 @@ struct Key<K, V> {
 }
 
 impl<K: Hash + Eq, V> Asked<K, V> {
-    fn new(hasher: &impl BuildHasher, keys: impl IntoIterator<Item = K>) -> Self {
-        let mut asked = Self { keys: Vec::new(), places: HashTable::new() };
-        for key in keys {
-            let hash = hasher.hash_one(&key);
-            if asked.find(hash, &key).is_none() {
-                let place = asked.keys.len();
-                asked.keys.push(Key { hash, key, value: None });
-                asked.places.insert_unique(hash, place, |&place| asked.keys[place].hash);
-            }
+    fn new() -> Self {
+        Self { keys: Vec::new(), places: HashTable::new() }
+    }
+
+    /// Adds a key, unless it is there already.
+    fn add(&mut self, hasher: &impl BuildHasher, key: K) {
+        let hash = hasher.hash_one(&key);
+        if self.find(hash, &key).is_none() {
+            let place = self.keys.len();
+            self.keys.push(Key { hash, key, value: None });
+            self.places.insert_unique(hash, place, |&place| self.keys[place].hash);
         }
-        asked
     }
 
     fn find(&self, hash: u64, key: &K) -> Option<usize> {
@@ -91,21 +117,26 @@ impl<K: Hash + Eq, V> Asked<K, V> {
         self.keys[place].value = Some(value);
     }
 
-    /// Takes all keys as far as they get without waiting.
-    fn board<'a>(&self, store: &'a Store<K, V>) -> Vec<(usize, Step<'a, K, V>)>
+    /// Takes the key at `place` as far as it gets without waiting.
+    fn board<'a>(&self, place: usize, store: &'a Store<K, V>) -> Step<'a, K, V>
     where
         K: Clone,
         V: Clone,
     {
-        let board =
-            |Key { hash, key, .. }: &Key<K, V>| start(store, *hash, Borrowed(key), Kind::Led);
-        self.keys.iter().map(board).enumerate().collect()
+        let Key { hash, key, .. } = &self.keys[place];
+        start(store, *hash, Borrowed(key), Kind::Led)
     }
 
-    fn into_answers(self) -> HashMap<K, V> {
-        let answers =
-            self.keys.into_iter().filter_map(|Key { key, value, .. }| Some((key, value?)));
-        answers.collect()
+    async fn into_answers(self) -> HashMap<K, V> {
+        let mut answers = HashMap::with_capacity(self.keys.len());
+        let mut keys = self.keys.into_iter();
+        let answer = |Key { key, value, .. }: Key<K, V>| Some((key, value?));
+        while keys.len() > AT_ONCE {
+            answers.extend(keys.by_ref().take(AT_ONCE).filter_map(answer));
+            yield_now().await;
+        }
+        answers.extend(keys.filter_map(answer));
+        answers
     }
 }
 
@@ -118,47 +149,65 @@ struct Batch<'a, K, V> {
 
 impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
     /// Loads the keys of the flights, if there are any, and publishes what comes of it.
-    async fn load<F, Fut, A, E>(
+    async fn load<P, F, Fut, A>(
         &mut self,
         asked: &mut Asked<K, V>,
         hasher: &impl BuildHasher,
         load: &mut F,
-    ) -> Result<(), E>
+        _protocol: &P,
+    ) -> Result<(), P::Error>
     where
+        P: Protocol,
         K: Clone,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = Result<A, E>>,
+        Fut: Future<Output = P::Answer<A>>,
         A: IntoIterator<Item = (K, V)>,
     {
         if self.leaders.is_empty() {
             return Ok(());
         }
-        let missing =
-            self.leaders.iter().map(|(place, _)| asked.keys[*place].key.clone()).collect();
+        let mut missing = Vec::with_capacity(self.leaders.len());
+        while let Some((place, _)) = self.leaders.get(missing.len()) {
+            missing.push(asked.keys[*place].key.clone());
+            if missing.len() % AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+        let flights = self.flights();
         let mut attempt = Attempt::begin(self.store);
         let answer = {
-            let mut load = pin!({
-                let _polling = self.enter();
-                load(missing)
-            });
+            let mut load = pin!(load(missing));
             poll_fn(|cx| {
-                let _polling = self.enter();
+                let _polling = Polling::enter_batch(&flights, cx);
                 load.as_mut().poll(cx)
             })
             .await
         };
         // Before anything is published, so that a panic of the iterator is one of the load.
-        let pairs: Vec<(K, V)> = answer?.into_iter().collect();
-        attempt.has_succeeded = true;
-        for (key, value) in pairs {
-            let place = asked.find(hasher.hash_one(&key), &key);
-            if let Some((place, mut leader)) = place.and_then(|place| self.take(place)) {
-                let notices = leader.deliver(&value, None).await;
-                drop((leader, key));
+        let pairs: Vec<(K, V)> = P::result(answer)?.into_iter().collect();
+        let mut pairs = pairs.into_iter();
+        // Each stays where it is until it is published, which takes no room in the future.
+        while let Some((key, value)) = pairs.as_slice().first() {
+            let place = asked.find(hasher.hash_one(key), key);
+            let Some((place, mut leader)) = place.and_then(|place| self.take(place)) else {
+                drop(pairs.next());
+                continue;
+            };
+            if pairs.len() == 1 {
+                attempt.rest_with(&mut leader);
+            }
+            // Left to whoever delivers: this call waits for the listener when it has published all.
+            drop(leader.deliver(value, None).await);
+            drop(leader);
+            if let Some((key, value)) = pairs.next() {
+                drop(key);
                 asked.answer(place, value);
-                notices.settle().await;
+            }
+            if pairs.len() % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
             }
         }
+        attempt.has_succeeded = true;
         Ok(())
     }
 
@@ -168,14 +217,16 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         Some((place, self.leaders[number].1.take()?))
     }
 
-    /// Marks all flights as being loaded by this thread.
-    fn enter(&self) -> Vec<Polling> {
+    /// The names of the flights, in the order in which [`Polling::enter_batch`] needs them.
+    fn flights(&self) -> Arc<[FlightName]> {
         let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
-        leaders.map(|leader| Polling::enter(leader.flight())).collect()
+        let mut flights: Vec<_> = leaders.map(Leader::flight).collect();
+        flights.sort_unstable();
+        flights.into()
     }
 }
 
-/// A load of many keys, which counts as one. It has failed unless it is said to have succeeded.
+/// A load of many keys, which counts as one. It has failed unless all that it brought was published.
 struct Attempt<'a, K, V> {
     store: &'a Store<K, V>,
     has_succeeded: bool,
@@ -185,6 +236,13 @@ impl<'a, K, V> Attempt<'a, K, V> {
     fn begin(store: &'a Store<K, V>) -> Self {
         store.count(Event::Load);
         Self { store, has_succeeded: false }
+    }
+
+    /// Leaves it to the leader of the last key, who alone knows how far the publication came if something
+    /// panics.
+    fn rest_with(&mut self, last: &mut Leader<'_, K, V>) {
+        last.stage = Stage::Loading;
+        self.has_succeeded = true;
     }
 }
 
@@ -205,20 +263,17 @@ where
     K: Hash + Eq,
     V: Clone,
 {
-    let settle =
-        |(place, waiter): (usize, Waiter<'a, K, V>)| (place, Box::pin(waiter.settle(&Infallible)));
-    let mut settling: Vec<_> = waiters.into_iter().map(settle).collect();
+    if waiters.is_empty() {
+        return Vec::new();
+    }
+    let settle = |(place, waiter): (usize, Waiter<'a, K, V>)| (place, waiter.settle(&Infallible));
+    let mut settling = Joins::new(waiters.into_iter().map(settle));
     let mut left = Vec::new();
     poll_fn(|cx| {
-        settling.retain_mut(|(place, waiter)| {
-            match waiter.as_mut().poll(cx) {
-                Poll::Ready(Settled::Answer(value)) => asked.answer(*place, value),
-                Poll::Ready(Settled::GoOn(call)) => left.push((*place, call)),
-                Poll::Pending => return true,
-            }
-            false
-        });
-        if settling.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        settling.poll(cx, |place, settled| match settled {
+            Settled::Answer(Ok(value)) => asked.answer(place, value),
+            Settled::GoOn(call) => left.push((place, call)),
+        })
     })
     .await;
     left.sort_by_key(|(place, _)| *place);

@@ -11,45 +11,55 @@ use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::flight::{FlightName, Helm, Kind, Landing, Outcome, Polling, Progress, Ticket};
 use crate::outbox::Notices;
-use crate::protocol::{KeySource, Protocol};
+use crate::protocol::{KeySource, Protocol, Source};
 use crate::store::Store;
 
 /// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
 /// that goes on without the call.
-pub(crate) async fn fetch_detached<P, K, V, S, F, Fut>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch_detached<P, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
     protocol: P,
-) -> P::Answer
+) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol<V>,
+    P: Protocol,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce() -> Fut,
     Fut: Future<Output = Outcome<V>> + Send + 'static,
 {
-    let waited = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
-        Step::Found(value) => Waited::Answer(P::found(value)),
-        Step::Lead(leader) => Waited::Lead(leader),
-        Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)).await,
-    };
-    let leader = match waited {
-        Waited::Lead(leader) => leader,
-        Waited::Answer(answer) => {
-            drop(load);
-            return answer;
-        }
-    };
-    let passage = leader.detach(load);
-    let (outcome, notices) = Box::pin(passage.outcome()).await;
-    let answer = answer(&protocol, outcome);
-    drop(passage);
-    notices.settle().await;
-    // Its closure is spent, so it cannot go on as others do.
-    answer.expect("the load of this call panicked while another call polled it")
+    async move {
+        let leader = 'leads: {
+            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
+                Step::Found(value) => {
+                    drop(load);
+                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                }
+                Step::Lead(leader) => break 'leads leader,
+                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+            };
+            match waits.await {
+                Waited::Lead(leader) => leader,
+                Waited::Answer(answer) => {
+                    drop(load);
+                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                }
+            }
+        };
+        let passage = leader.detach(load);
+        let (outcome, notices) = Box::pin(passage.outcome()).await;
+        // Before the answer is taken, so that the future needs no room for it.
+        notices.settle().await;
+        let answer = answer(&protocol, outcome);
+        drop(passage);
+        // Its closure is spent, so it cannot go on as others do.
+        let answer = answer.expect("the load of this call panicked while another call polled it");
+        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
+    }
 }
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
@@ -90,7 +100,7 @@ impl<'a, K, V> Passage<'a, K, V> {
             let polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
                 if let Some((helm, progress)) = self.landing.take_helm() {
-                    self.steer(helm, progress, &mut notices);
+                    self.steer(helm, progress, cx, &mut notices);
                     return wait.as_mut().poll(cx);
                 }
             }
@@ -102,8 +112,13 @@ impl<'a, K, V> Passage<'a, K, V> {
 
     /// Moves the load on as far as it gets; adds what is left to do for the listener to `notices`, which
     /// a `Drop` that panics here would otherwise leak.
-    fn steer(&self, helm: Helm<'_, V>, progress: Progress<V>, notices: &mut Notices<K, V>)
-    where
+    fn steer(
+        &self,
+        helm: Helm<'_, V>,
+        progress: Progress<V>,
+        cx: &Context<'_>,
+        notices: &mut Notices<K, V>,
+    ) where
         K: Eq,
         V: Clone,
     {
@@ -113,8 +128,9 @@ impl<'a, K, V> Passage<'a, K, V> {
             Progress::Loaded(outcome, appraisal) => (outcome, appraisal),
             Progress::Loading(mut load) => {
                 let polled = {
-                    let _polling = Polling::enter(self.flight());
-                    load.as_mut().poll(&mut Context::from_waker(&helm.waker()))
+                    let waker = helm.waker();
+                    let _polling = Polling::enter_with(self.flight(), &waker, cx);
+                    load.as_mut().poll(&mut Context::from_waker(&waker))
                 };
                 let Poll::Ready(outcome) = polled else {
                     leader.stage = Stage::Ended;

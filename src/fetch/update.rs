@@ -13,72 +13,77 @@ use super::{Leader, Stage};
 use crate::cache::Update;
 use crate::flight::{Boarding, Ended, FlightKey, Polling};
 use crate::outbox::Notices;
+use crate::protocol::Protocol;
 use crate::shard::{Departed, Fenced};
 use crate::store::Store;
 
 /// Changes the value of `key` as `update` says, and returns what it has left.
-pub(crate) async fn update<K, V, S, F, Fut, E>(
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn update<P, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: K,
     update: F,
-) -> Result<Option<V>, E>
+    _protocol: P,
+) -> impl Future<Output = P::Answer<Option<V>>>
 where
+    P: Protocol,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce(Option<V>) -> Fut,
-    Fut: Future<Output = Result<Update<V>, E>>,
+    Fut: Future<Output = P::Answer<Update<V>>>,
 {
-    let hash = hasher.hash_one(&key);
-    let (mut leader, old) = Box::pin(lead(store, hash, key)).await;
-    let kept = old.clone();
-    let answer = {
-        let mut update = pin!({
-            let _polling = Polling::enter(leader.flight());
-            update(old)
-        });
-        poll_fn(|cx| {
-            let _polling = Polling::enter(leader.flight());
-            update.as_mut().poll(cx)
-        })
-        .await
-    };
-    let mut notices = Notices::default();
-    let left = match answer {
-        Ok(Update::Keep) => Ok(kept),
-        Ok(Update::Put(value)) => {
-            notices = leader.deliver(&value, None).await;
-            drop(kept);
-            Ok(Some(value))
-        }
-        Ok(Update::PutFor(value, ttl)) => {
-            notices = leader.deliver(&value, Some(ttl)).await;
-            drop(kept);
-            Ok(Some(value))
-        }
-        Ok(Update::Remove) => {
-            notices = leader.remove();
-            drop(kept);
-            Ok(None)
-        }
-        Err(error) => {
-            drop(kept);
-            Err(error)
-        }
-    };
-    drop(leader);
-    notices.settle().await;
-    left
+    async move {
+        let hash = hasher.hash_one(&key);
+        let Start { mut leader, old, kept } = Box::pin(lead(store, hash, key)).await;
+        let answer = {
+            let mut update = pin!(update(old));
+            poll_fn(|cx| {
+                let _polling = Polling::enter(leader.flight(), cx);
+                update.as_mut().poll(cx)
+            })
+            .await
+        };
+        // What is matched on stays in the future for as long as its arms wait, so they do not.
+        let (value, own) = 'put: {
+            let notices = match P::result(answer) {
+                Ok(Update::Put(value)) => break 'put (value, None),
+                Ok(Update::PutFor(value, ttl)) => break 'put (value, Some(ttl)),
+                Ok(Update::Keep) => {
+                    drop(leader);
+                    return P::answer(Ok(kept));
+                }
+                Ok(Update::Remove) => {
+                    let notices = leader.remove();
+                    drop((kept, leader));
+                    notices
+                }
+                Err(error) => {
+                    drop((kept, leader));
+                    return P::answer(Err(error));
+                }
+            };
+            notices.settle().await;
+            return P::answer(Ok(None));
+        };
+        leader.deliver_and_settle(&value, own).await;
+        drop(kept);
+        P::answer(Ok(Some(value)))
+    }
 }
 
-/// Leads the flight of `key` once there is none that has to be waited for, and returns what the update
-/// starts from.
-async fn lead<K: Eq, V: Clone>(
-    store: &Store<K, V>,
-    hash: u64,
-    key: K,
-) -> (Leader<'_, K, V>, Option<V>) {
+/// What an update starts with.
+struct Start<'a, K, V> {
+    leader: Leader<'a, K, V>,
+    /// The value that it is given.
+    old: Option<V>,
+    /// The same, for its answer if it leaves that.
+    kept: Option<V>,
+}
+
+/// Leads the flight of `key` once there is none that has to be waited for.
+async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<'_, K, V> {
     let shard = store.shard(hash);
     let (mut key, mut appraised_key) = FlightKey::new(key, store.appraises());
     loop {
@@ -93,7 +98,7 @@ async fn lead<K: Eq, V: Clone>(
             Boarding::Lead(ticket) => {
                 let leader = Leader::new(store, hash, ticket, appraised_key);
                 match shard.start_update(hash, ticket, now) {
-                    Ok(old) => return (leader, old),
+                    Ok(old) => return Start { leader, kept: old.clone(), old },
                     Err(Fenced) => (key, appraised_key) = leader.step_back(),
                 }
             }

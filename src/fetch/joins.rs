@@ -1,0 +1,147 @@
+//! Waiting for many futures side by side, of which each poll polls those that have woken.
+//!
+//! Each has a waker of its own, which lists it as due and wakes the task once. Polled with the task's
+//! waker, all of them would have to be polled whenever one has woken: the square of their number.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::flight::Polling;
+use crate::sync::{Mutex, MutexGuard};
+
+/// Futures that a task waits for, each with a place that its output belongs to.
+pub(super) struct Joins<F> {
+    /// `None` once they have ended.
+    joined: Vec<Option<Joined<F>>>,
+    /// How many have not ended.
+    left: usize,
+    due: Arc<Due>,
+}
+
+struct Joined<F> {
+    place: usize,
+    future: Pin<Box<F>>,
+    waker: Waker,
+}
+
+impl<F: Future> Joins<F> {
+    pub(super) fn new(futures: impl IntoIterator<Item = (usize, F)>) -> Self {
+        let due = Arc::<Due>::default();
+        let joined = |(number, (place, future))| {
+            let waker = Waker::from(Arc::new(Child { number, due: Arc::clone(&due) }));
+            Some(Joined { place, future: Box::pin(future), waker })
+        };
+        let joined: Vec<_> = futures.into_iter().enumerate().map(joined).collect();
+        let left = joined.len();
+        due.list_all(left);
+        Self { joined, left, due }
+    }
+
+    /// Polls those that are due, and passes what they give to `ended`; ready once all have ended.
+    pub(super) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        mut ended: impl FnMut(usize, F::Output),
+    ) -> Poll<()> {
+        for number in self.due.take(cx.waker().clone()) {
+            // One that has ended may still be woken.
+            let Some(joined) = &mut self.joined[number] else { continue };
+            let polled = {
+                let _polling = Polling::enter_part(&joined.waker, cx);
+                joined.future.as_mut().poll(&mut Context::from_waker(&joined.waker))
+            };
+            if let Poll::Ready(output) = polled {
+                let place = joined.place;
+                self.joined[number] = None;
+                self.left -= 1;
+                ended(place, output);
+            }
+        }
+        if self.left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<F> Drop for Joins<F> {
+    fn drop(&mut self) {
+        self.due.forget_task();
+    }
+}
+
+/// The futures that have woken since they were polled.
+#[derive(Default)]
+struct Due(Mutex<DueState>);
+
+#[derive(Default)]
+struct DueState {
+    /// Each once.
+    numbers: Vec<usize>,
+    /// By number.
+    is_listed: Vec<bool>,
+    /// Woken once, by the first future that becomes due after the task was polled.
+    task: Option<Waker>,
+}
+
+impl Due {
+    /// Wakers are cloned, woken and dropped while this is not locked: they are the executor's code.
+    fn lock(&self) -> MutexGuard<'_, DueState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists all of so many futures.
+    fn list_all(&self, futures: usize) {
+        let mut state = self.lock();
+        state.numbers = (0..futures).collect();
+        state.is_listed = vec![true; futures];
+    }
+
+    /// Takes the list, and notes which task to wake when there is one again.
+    fn take(&self, task: Waker) -> Vec<usize> {
+        let (numbers, _stale) = {
+            let mut state = self.lock();
+            let numbers = mem::take(&mut state.numbers);
+            for number in &numbers {
+                state.is_listed[*number] = false;
+            }
+            (numbers, state.task.replace(task))
+        };
+        numbers
+    }
+
+    /// Lists a future, and wakes the task if that does not know yet.
+    fn list(&self, number: usize) {
+        let task = {
+            let mut state = self.lock();
+            if !mem::replace(&mut state.is_listed[number], true) {
+                state.numbers.push(number);
+            }
+            state.task.take()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// Wakes nobody any more.
+    fn forget_task(&self) {
+        let _task = self.lock().task.take();
+    }
+}
+
+/// What the waker of a future holds.
+struct Child {
+    number: usize,
+    due: Arc<Due>,
+}
+
+impl Wake for Child {
+    fn wake(self: Arc<Self>) {
+        self.due.list(self.number);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.due.list(self.number);
+    }
+}
