@@ -6,6 +6,7 @@ mod restore;
 mod state;
 mod submission;
 mod update;
+mod victims;
 mod watch;
 
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
 use crate::index::{Index, Slot};
-use crate::ledger::{Ledger, Room};
+use crate::ledger::{Bound, Ledger, Room};
 use crate::outbox::Outbox;
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
@@ -357,7 +358,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Publishes an entry, in `room` or what the ledger still has, else in place of the least recently
-    /// used entries; `None` if somebody else searches those and `patience` is short.
+    /// used entries that help; `None` if somebody else searches those and `patience` is short.
     ///
     /// The submission keeps its key and value until the entry is in.
     #[inline]
@@ -372,22 +373,26 @@ impl<K, V> Shard<K, V> {
         K: Eq,
     {
         let mut races = 0;
+        let mut short = Bound::Entries;
         loop {
             {
                 let mut state = self.writable();
                 let now = submission.now().map(|now| self.settle(now));
                 if races >= MAX_RACES {
-                    state.search();
+                    state.search(short);
                 }
                 match state.write(submission, now, ledger, room) {
                     Written::Unfinished => races = 0,
-                    Written::NeedsVictim => races += 1,
+                    Written::NeedsVictim(bound) => {
+                        races += 1;
+                        short = bound;
+                    }
                     written => return Some(written),
                 }
             }
             if races == 0 {
                 yield_now();
-            } else if self.search(patience).is_none() {
+            } else if self.search(short, patience).is_none() {
                 if room.is_empty() {
                     return None;
                 }
@@ -397,10 +402,12 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry, and adds what it held to the room, if that `is_needed`
-    /// by the time that the shard is locked for it. Gives up if somebody else searches it.
+    /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
+    /// what it held to the room, if that `is_needed` by the time that the shard is locked for it. Gives
+    /// up if there is none, or somebody else searches it.
     pub(crate) fn evict(
         &self,
+        short: Bound,
         is_needed: impl Fn() -> bool,
         now: Option<Nanos>,
         ledger: &Ledger,
@@ -412,20 +419,20 @@ impl<K, V> Shard<K, V> {
             {
                 let mut state = self.writable();
                 if races == MAX_RACES {
-                    state.search();
+                    state.search(short);
                 }
                 if !is_needed() {
                     return None;
                 }
                 let now = now.map(|now| self.settle(now));
-                if state.evict(now, ledger, room, departed).is_some() {
+                if state.evict(short, now, ledger, room, departed).is_some() {
                     return Some(());
                 }
-                if state.index.is_empty() {
+                if state.count_helpful(short) == 0 {
                     return None;
                 }
             }
-            self.search(Patience::Try)?;
+            self.search(short, Patience::Try)?;
             races += 1;
         }
     }
@@ -481,9 +488,9 @@ impl<K, V> Shard<K, V> {
         self.writable().clear(ledger)
     }
 
-    /// Finds the next victims while everybody else goes on; `None` if somebody else is at it and
-    /// `patience` is short.
-    fn search(&self, patience: Patience) -> Option<()> {
+    /// Finds the next victims where this bound is `short`, while everybody else goes on; `None` if
+    /// somebody else is at it and `patience` is short.
+    fn search(&self, short: Bound, patience: Patience) -> Option<()> {
         let _searching = match patience {
             Patience::Block => self.searching.lock().unwrap_or_else(PoisonError::into_inner),
             Patience::Try => match self.searching.try_lock() {
@@ -492,13 +499,9 @@ impl<K, V> Shard<K, V> {
                 Err(TryLockError::WouldBlock) => return None,
             },
         };
-        let (mut lru, stamps, slots, since) = {
-            let State { index, order, .. } = &mut *self.writable();
-            let since = index.get_mut().begin_epoch();
-            (order.lru.lend(), Arc::clone(index.stamps()), index.slots(), since)
-        };
-        lru.search(&stamps[..slots], since);
-        self.exclusive().order.lru = lru;
+        let mut search = self.writable().begin_search(short);
+        search.run();
+        self.exclusive().end_search(search);
         Some(())
     }
 
@@ -523,7 +526,7 @@ impl<K: Eq, V> Shard<K, V> {
     pub(crate) fn validate(&self, ledger: &Ledger) -> (Cost, usize) {
         let state = self.exclusive();
         self.pinned_by.validate(&state.index);
-        (state.total_cost(ledger), state.validate())
+        (state.total_cost(ledger), state.validate(ledger))
     }
 }
 
@@ -550,7 +553,7 @@ mod tests {
         assert_eq!(shard.get(1, &1, None), Ok(10));
         assert_eq!(shard.get(2, &2, None), Err(1));
         assert!(matches!(shard.board(2, FlightKey::Owned(2), 1, Kind::Led), Boarding::Lead(_)));
-        assert!(shard.search(Patience::Try).is_none());
+        assert!(shard.search(Bound::Entries, Patience::Try).is_none());
         let cause = RemovalCause::Removed;
         let removed = shard.remove(1, &1, cause, None, &ledger, &mut Departed::default());
         assert_eq!(removed.into_value(), Some(10));

@@ -209,6 +209,20 @@ fn the_estimate_counts_what_lifetimes_of_every_length_take() {
 }
 
 #[test]
+fn the_estimate_counts_what_it_takes_to_tell_weights_of_nothing_apart() {
+    let counted = Counted::new(|| {
+        AsyncLru::<u64, u64>::builder().shards(1).weigher(|_, value| *value).build()
+    });
+    for key in 0..4 {
+        counted.cache.insert_blocking(key, 1);
+    }
+    let lighter = growth(&counted, |cache| assert_eq!(cache.insert_blocking(3, 0), Some(1)));
+    assert!(lighter > 0);
+    let heavier = growth(&counted, |cache| assert_eq!(cache.insert_blocking(3, 1), Some(0)));
+    assert_eq!(heavier, 0);
+}
+
+#[test]
 fn the_estimate_counts_what_many_reads_take() {
     let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(64).build());
     counted.cache.insert_blocking(1, 10);

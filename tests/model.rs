@@ -53,6 +53,7 @@ enum Op {
     ResetStats,
     SetMaxsize(usize, Way),
     SetMaxWeight(u64, Way),
+    SetMaxBytes(u64, Way),
     Begin(u8, Form, Plan),
     Decide(Index, Plan),
     Poll(Index),
@@ -94,7 +95,8 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         10 => way().prop_map(Op::Purge),
         1 => Just(Op::ResetStats),
         3 => (0..=8_usize, way()).prop_map(|(maxsize, way)| Op::SetMaxsize(maxsize, way)),
-        3 => (max_weights(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
+        3 => (bounds(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
+        3 => (bounds(), way()).prop_map(|(bytes, way)| Op::SetMaxBytes(bytes, way)),
         80 => (hot(), select(Form::ALL.to_vec()), plan())
             .prop_map(|(key, form, plan)| Op::Begin(key, form, plan)),
         30 => (any::<Index>(), end()).prop_map(|(which, plan)| Op::Decide(which, plan)),
@@ -106,7 +108,8 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..200)
 }
 
-fn max_weights() -> impl Strategy<Value = u64> {
+/// Bounds by weight or by bytes.
+fn bounds() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..=20_u64, 1 => Just(u64::MAX)]
 }
 
@@ -227,6 +230,13 @@ impl<'a> Pair<'a> {
                 });
                 self.model.set_max_weight(weight);
             }
+            Op::SetMaxBytes(bytes, way) => {
+                self.shrinks(|cache| match way {
+                    Way::Async => now(cache.set_max_bytes(bytes)),
+                    Way::Blocking => cache.set_max_bytes_blocking(bytes),
+                });
+                self.model.set_max_bytes(bytes);
+            }
             Op::Begin(key, form, plan) => {
                 self.begin(key, form, number, plan);
                 self.poll(self.pending.len() - 1);
@@ -340,6 +350,7 @@ impl<'a> Pair<'a> {
         assert!((model.len()..=stats.max_size).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
         assert!(stats.current_weight <= stats.max_weight);
+        assert!(stats.current_bytes <= stats.max_bytes);
         let left = std::mem::take(&mut model.left);
         if let Some(reports) = &mut self.reports {
             reports.compare(left, len - model.len(), |key| model.shard(key));
@@ -387,6 +398,7 @@ struct Kind {
     shards: usize,
     ttl: Option<u64>,
     max_weight: Option<u64>,
+    max_bytes: Option<u64>,
     is_single_flight: bool,
     has_listener: bool,
 }
@@ -396,6 +408,10 @@ impl Kind {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
         if let Some(max_weight) = self.max_weight {
             builder = builder.max_weight(max_weight).weigher(|_, value| naive_lru::weight(*value));
+        }
+        if let Some(max_bytes) = self.max_bytes {
+            let bytes = |_: &u8, value: &u32| naive_lru::bytes(*value) as usize;
+            builder = builder.max_bytes(max_bytes).measure_with(bytes);
         }
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(Duration::from_nanos(ttl));
@@ -418,9 +434,9 @@ fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
     let reports = kind.has_listener.then(Reports::default);
     let cache = kind.build(maxsize, &clock, reports.as_ref());
-    let Kind { shards, ttl, max_weight, is_single_flight, .. } = kind;
+    let Kind { shards, ttl, max_weight, max_bytes, is_single_flight, .. } = kind;
     let shard_of = shards_of_keys(shards);
-    let settings = Settings { maxsize, max_weight, ttl, is_single_flight, shard_of };
+    let settings = Settings { maxsize, max_weight, max_bytes, ttl, is_single_flight, shard_of };
     let model = NaiveLru::new(settings);
     let (cache, clock) = (&cache, &clock);
     let mut pair = Pair { cache, clock, model, time: 0, pending: Vec::new(), reports };
@@ -451,13 +467,20 @@ fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Stra
         shards,
         ttl,
         max_weight: None,
+        max_bytes: None,
         is_single_flight: true,
         has_listener: false,
     })
 }
 
+/// The kinds of cache, each with a bound by weight, by bytes, or by both.
 fn weighed(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
-    (kinds, max_weights()).prop_map(|(kind, weight)| Kind { max_weight: Some(weight), ..kind })
+    let both = prop_oneof![
+        bounds().prop_map(|weight| (Some(weight), None)),
+        bounds().prop_map(|bytes| (None, Some(bytes))),
+        (bounds(), bounds()).prop_map(|(weight, bytes)| (Some(weight), Some(bytes))),
+    ];
+    (kinds, both).prop_map(|(kind, (max_weight, max_bytes))| Kind { max_weight, max_bytes, ..kind })
 }
 
 #[test]
@@ -520,9 +543,14 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
         Op::StepBack(1),
         Op::Insert(elsewhere, Way::Async),
     ];
-    let is_single_flight = true;
-    let kind =
-        Kind { shards: 2, ttl: Some(1), max_weight: None, is_single_flight, has_listener: true };
+    let kind = Kind {
+        shards: 2,
+        ttl: Some(1),
+        max_weight: None,
+        max_bytes: None,
+        is_single_flight: true,
+        has_listener: true,
+    };
     check(kind, 1, &ops);
 }
 
@@ -547,6 +575,12 @@ fn a_listener_hears_of_what_leaves_the_model_once_in_its_order_and_with_its_caus
 #[test]
 fn a_listener_of_several_shards_hears_of_what_leaves_the_model() {
     hold_against_the_model(heard(kinds(&[2, 4], prop::option::of(0..=8_u64))), Steps::Forward);
+}
+
+#[test]
+fn a_listener_hears_of_weighed_entries_that_leave_the_model() {
+    let kinds = weighed(kinds(&[1], prop::option::of(0..=8_u64)));
+    hold_against_the_model(heard(kinds), Steps::Forward);
 }
 
 #[test]

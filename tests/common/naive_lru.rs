@@ -3,8 +3,6 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
-use std::collections::HashMap;
-
 use async_lru::RemovalCause;
 
 use crate::forms::Form;
@@ -26,6 +24,8 @@ pub struct Settings {
     pub maxsize: usize,
     /// `None` if entries are not weighed; otherwise they weigh as [`weight`] says.
     pub max_weight: Option<u64>,
+    /// `None` if the bytes of entries are not bounded; otherwise they have as many as [`bytes`] says.
+    pub max_bytes: Option<u64>,
     pub ttl: Option<u64>,
     pub is_single_flight: bool,
     /// Which shard each key lives in.
@@ -45,14 +45,27 @@ pub struct Counts {
     pub expired: u64,
 }
 
-/// What an entry of this value weighs: often little, sometimes nothing, now and then more than fits.
+/// What an entry of this value weighs: often nothing, often little, now and then more than fits.
 pub fn weight(value: u32) -> u64 {
     match value % 16 {
-        13 => 0,
+        0..6 => 0,
         14 => 9,
         15 => u64::MAX,
-        little => u64::from(little / 4) + 1,
+        little => u64::from(little / 4),
     }
+}
+
+/// How many bytes an entry of this value has, of which its weight tells nothing: none as often.
+pub fn bytes(value: u32) -> u64 {
+    weight(value / 16 + value * 5)
+}
+
+/// What may be short, in the order in which the cache looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Entries,
+    Weight,
+    Bytes,
 }
 
 /// A live entry.
@@ -61,6 +74,21 @@ struct Entry {
     key: u8,
     value: u32,
     expiry: Option<Expiry>,
+}
+
+impl Entry {
+    /// Whether it makes room to evict it.
+    fn helps(&self, short: Bound) -> bool {
+        match short {
+            Bound::Entries => true,
+            Bound::Weight => weight(self.value) > 0,
+            Bound::Bytes => bytes(self.value) > 0,
+        }
+    }
+
+    fn may_be_over(&self, now: u64) -> bool {
+        self.expiry.is_some_and(|expiry| now >= expiry.earliest)
+    }
 }
 
 /// When an entry is gone. Where the clock has stepped back the cache may go by the latest time it has
@@ -142,6 +170,8 @@ pub struct NaiveLru {
     flights: Vec<Flight>,
     /// What made the cache too full, so that the victims are still to be found out.
     crowding: Option<Crowding>,
+    /// What a put replaces, which goes after the victims.
+    replaced: Option<(u8, u32, RemovalCause)>,
     pub counts: Counts,
     /// What has left since it was looked at, with its value and why; of what has expired, only that it
     /// has, for the cache frees it when it likes.
@@ -157,6 +187,7 @@ impl NaiveLru {
             entries: Vec::new(),
             flights: Vec::new(),
             crowding: None,
+            replaced: None,
             counts: Counts::default(),
             left: Vec::new(),
         }
@@ -218,6 +249,12 @@ impl NaiveLru {
         self.crowding = Some(Crowding::Bound);
     }
 
+    pub fn set_max_bytes(&mut self, bytes: u64) {
+        // The same where they are not bounded.
+        self.settings.max_bytes = self.settings.max_bytes.map(|_| bytes);
+        self.crowding = Some(Crowding::Bound);
+    }
+
     pub fn set_clock(&mut self, now: u64) {
         self.now = now;
         self.latest = self.latest.max(now);
@@ -263,8 +300,7 @@ impl NaiveLru {
         let now = self.now;
         let is_over = |entry: &&Entry| match entry.expiry {
             Some(expiry) if now >= expiry.latest => true,
-            Some(expiry) if now >= expiry.earliest => !left.contains(&entry.key),
-            _ => false,
+            _ => entry.may_be_over(now) && !left.contains(&entry.key),
         };
         let over: Vec<u8> = self.entries.iter().filter(is_over).map(|entry| entry.key).collect();
         for key in over {
@@ -306,84 +342,95 @@ impl NaiveLru {
 
     /// Puts an entry; returns the value that it replaces.
     fn put(&mut self, key: u8, value: u32) -> Option<u32> {
-        let Settings { maxsize, max_weight, ttl, .. } = self.settings;
+        let Settings { maxsize, ttl, .. } = self.settings;
         if maxsize == 0 || ttl == Some(0) {
             return None;
         }
-        let old = self.let_go(key, RemovalCause::Replaced).map(|entry| entry.value);
-        if max_weight.is_some_and(|max| weight(value) > max) {
-            return old;
-        }
-        self.crowding = Some(Crowding::Put(key));
+        let old = self.take(key).map(|entry| entry.value);
+        let replaced = old.map(|value| (key, value, RemovalCause::Replaced));
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
-        self.entries.push(Entry { key, value, expiry });
+        let entry = Entry { key, value, expiry };
+        if self.short(std::slice::from_ref(&entry)).is_none() {
+            self.crowding = Some(Crowding::Put(key));
+            self.replaced = replaced;
+            self.entries.push(entry);
+        } else {
+            self.left.extend(replaced);
+        }
         old
     }
 
-    fn is_too_full(&self) -> bool {
-        self.are_too_many(&self.entries)
-    }
-
-    fn are_too_many(&self, entries: &[Entry]) -> bool {
-        let Settings { maxsize, max_weight, .. } = self.settings;
-        let weights = entries.iter().map(|entry| u128::from(weight(entry.value)));
-        let are_too_heavy = max_weight.is_some_and(|max| weights.sum::<u128>() > max.into());
-        entries.len() > maxsize || are_too_heavy
+    /// The first bound that these entries exceed together.
+    fn short(&self, entries: &[Entry]) -> Option<Bound> {
+        let Settings { maxsize, max_weight, max_bytes, .. } = self.settings;
+        let exceed = |max: Option<u64>, of: fn(u32) -> u64| {
+            let sum: u128 = entries.iter().map(|entry| u128::from(of(entry.value))).sum();
+            max.is_some_and(|max| sum > max.into())
+        };
+        if entries.len() > maxsize {
+            Some(Bound::Entries)
+        } else if exceed(max_weight, weight) {
+            Some(Bound::Weight)
+        } else if exceed(max_bytes, bytes) {
+            Some(Bound::Bytes)
+        } else {
+            None
+        }
     }
 
     /// Removes victims until there is room, and none without need.
     fn make_room(&mut self, crowding: Crowding, left: &[u8]) {
-        // One of each shard, evicted after its others.
-        let mut last_victims = HashMap::new();
-        while self.is_too_full() {
-            let victim = self.evict(crowding, left);
-            last_victims.insert(self.shard(victim.key), victim);
+        let victims = self.victims(crowding, left, &self.entries);
+        let victims = victims.unwrap_or_else(|| {
+            panic!("{crowding:?}: others of {:?} had to go: {left:?} are left", self.entries)
+        });
+        for victim in victims {
+            self.counts.evictions += 1;
+            self.let_go(victim, RemovalCause::Capacity);
         }
-        if self.settings.max_weight.is_none() {
-            return;
-        }
-        // The order among shards is the cache's to choose, so others may have gone before the last of
-        // those: but one was the last, without which there was no room yet.
-        while self.find_victim(crowding, left).is_some() {
-            let victim = self.evict(crowding, left);
-            last_victims.insert(self.shard(victim.key), victim);
-        }
-        let was_needed = |victim: &Entry| {
-            let mut with_it = self.entries.clone();
-            with_it.push(victim.clone());
-            self.are_too_many(&with_it)
+        self.left.extend(self.replaced.take());
+    }
+
+    /// Victims of these entries, each of which was needed when it went, and all of which are gone from the
+    /// cache with nothing besides; `None` if that cannot be.
+    ///
+    /// The order among shards is the cache's to choose, so all are tried.
+    fn victims(&self, crowding: Crowding, left: &[u8], entries: &[Entry]) -> Option<Vec<u8>> {
+        let Some(short) = self.short(entries) else {
+            let is_accounted_for =
+                |entry: &Entry| left.contains(&entry.key) || entry.may_be_over(self.now);
+            return entries.iter().all(is_accounted_for).then(Vec::new);
         };
-        assert!(last_victims.is_empty() || last_victims.values().any(was_needed), "one too many");
+        let candidates = self.candidates(crowding, short, entries).into_iter();
+        candidates.filter(|victim| !left.contains(victim)).find_map(|victim| {
+            let mut others = entries.to_vec();
+            others.retain(|entry| entry.key != victim);
+            let mut victims = self.victims(crowding, left, &others)?;
+            victims.insert(0, victim);
+            Some(victims)
+        })
     }
 
-    /// Removes a victim: of a put, the oldest of its shard or, if that has no other, the oldest of any
-    /// shard, which only the cache can choose, as it can where a bound has come down.
-    fn evict(&mut self, crowding: Crowding, left: &[u8]) -> Entry {
-        let victim = self.find_victim(crowding, left);
-        let victim = victim.unwrap_or_else(|| panic!("{crowding:?}: another had to go: {left:?}"));
-        self.counts.evictions += 1;
-        self.let_go(victim, RemovalCause::Capacity).expect("a victim is an entry")
-    }
-
-    /// The next victim, which is gone from the cache.
-    fn find_victim(&self, crowding: Crowding, left: &[u8]) -> Option<u8> {
+    /// Who may go next where a bound is short: for a put, the oldest of its shard that helps or, if none
+    /// does, the oldest of any shard that helps, which only the cache can choose, as it can where a bound
+    /// has come down.
+    fn candidates(&self, crowding: Crowding, short: Bound, entries: &[Entry]) -> Vec<u8> {
         let put = match crowding {
             Crowding::Put(key) => Some(key),
             Crowding::Bound => None,
         };
-        let others =
-            || self.entries.iter().map(|entry| entry.key).filter(|other| Some(*other) != put);
-        let oldest_own =
-            put.and_then(|key| others().find(|other| self.shard(*other) == self.shard(key)));
-        let is_oldest = |candidate: &u8| {
-            others().find(|other| self.shard(*other) == self.shard(*candidate)) == Some(*candidate)
-        };
-        let mut candidates = match oldest_own {
-            Some(oldest) => vec![oldest],
-            None => others().filter(is_oldest).collect(),
-        };
-        candidates.retain(|candidate| !left.contains(candidate));
-        candidates.first().copied()
+        let helpful = entries.iter().filter(|entry| Some(entry.key) != put && entry.helps(short));
+        let mut oldest: Vec<u8> = Vec::new();
+        for Entry { key, .. } in helpful {
+            if oldest.iter().all(|other| self.shard(*other) != self.shard(*key)) {
+                oldest.push(*key);
+            }
+        }
+        let is_own = |key: &u8| put.is_some_and(|put| self.shard(put) == self.shard(*key));
+        if let Some(own) = oldest.iter().copied().find(is_own) {
+            return vec![own];
+        }
+        oldest
     }
 
     /// Keeps the loads of `key` out of the cache; says whether there was one.
