@@ -1,5 +1,6 @@
 //! One shard: its locks, the order in which they are taken, and what is read under them.
 
+mod compact;
 mod look;
 mod place;
 mod restore;
@@ -22,6 +23,7 @@ pub(crate) use self::state::{Cleared, Expired, Purged, Removed, Written};
 use self::submission::Found;
 pub(crate) use self::submission::{Departed, Fate, Origin, Submission};
 pub(crate) use self::update::Fenced;
+pub(crate) use self::watch::Position;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::flight::{Arrival, Boarding, FlightKey, Kind, Landing, Ticket};
@@ -451,7 +453,8 @@ impl<K, V> Shard<K, V> {
         state.expire_one(now, &mut { STEPS }, ledger, room, departed)
     }
 
-    /// Takes out expired entries, as many as can be in a short time; tells how many that were.
+    /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
+    /// last of them, gives memory back.
     pub(crate) fn purge(
         &self,
         now: Nanos,
@@ -460,9 +463,14 @@ impl<K, V> Shard<K, V> {
     ) -> (Purged, usize) {
         const LIMIT: usize = 256;
         const STEPS: usize = 1024;
-        let mut state = self.writable();
-        let now = self.settle(now);
-        state.free_expired(now, LIMIT, STEPS, ledger, departed)
+        let (purged, _old) = {
+            let mut state = self.writable();
+            let now = self.settle(now);
+            let purged = state.free_expired(now, LIMIT, STEPS, ledger, departed);
+            let is_done = purged.0 == Purged::All;
+            (purged, if is_done { state.compact(ledger) } else { None })
+        };
+        purged
     }
 
     /// Removes the entry of `key` and fences its loads.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_lru::{AsyncLru, Builder, ManualClock, RemovalCause};
 use common::{Hand, now, poll};
 use forms::Form;
+use futures_lite::future::block_on;
 use naive_lru::{Answer, Call, NaiveLru, Plan, Settings};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -54,6 +55,8 @@ enum Op {
     SetMaxsize(usize, Way),
     SetMaxWeight(u64, Way),
     SetMaxBytes(u64, Way),
+    /// Many other entries come, and a sweep takes them out again, which gives their memory back.
+    Swell(Way),
     Begin(u8, Form, Plan),
     Decide(Index, Plan),
     Poll(Index),
@@ -97,6 +100,7 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         3 => (0..=8_usize, way()).prop_map(|(maxsize, way)| Op::SetMaxsize(maxsize, way)),
         3 => (bounds(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
         3 => (bounds(), way()).prop_map(|(bytes, way)| Op::SetMaxBytes(bytes, way)),
+        2 => way().prop_map(Op::Swell),
         80 => (hot(), select(Form::ALL.to_vec()), plan())
             .prop_map(|(key, form, plan)| Op::Begin(key, form, plan)),
         30 => (any::<Index>(), end()).prop_map(|(which, plan)| Op::Decide(which, plan)),
@@ -237,6 +241,7 @@ impl<'a> Pair<'a> {
                 });
                 self.model.set_max_bytes(bytes);
             }
+            Op::Swell(way) => self.swell(way),
             Op::Begin(key, form, plan) => {
                 self.begin(key, form, number, plan);
                 self.poll(self.pending.len() - 1);
@@ -278,6 +283,25 @@ impl<'a> Pair<'a> {
         let before = self.cache.stats().evictions;
         let evicted = set(self.cache);
         assert_eq!(before + evicted as u64, self.cache.stats().evictions);
+    }
+
+    /// The others weigh nothing, have no bytes and leave nothing behind, but a sweep wins over all loads.
+    fn swell(&mut self, way: Way) {
+        let Self { cache, model, .. } = self;
+        let maxsize = cache.stats().max_size;
+        cache.set_maxsize_blocking(1_000);
+        for key in KEYS..=u8::MAX {
+            cache.insert_blocking(key, naive_lru::NOTHING);
+        }
+        match way {
+            Way::Async => drop(block_on(cache.invalidate_if(|key, _| *key >= KEYS))),
+            Way::Blocking => drop(cache.invalidate_if_blocking(|key, _| *key >= KEYS)),
+        }
+        model.fence_all();
+        cache.set_maxsize_blocking(maxsize);
+        if let Some(Reports { heard, .. }) = &self.reports {
+            heard.lock().unwrap().retain(|(key, ..)| *key < KEYS);
+        }
     }
 
     fn begin(&mut self, key: u8, form: Form, number: u32, plan: Plan) {

@@ -18,6 +18,9 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// time and call the cache. It counts as no use of the entries. `K: Clone` and `V: Clone` run under
     /// a shared lock and must not call the cache.
     ///
+    /// A shard that is less than a quarter full afterwards gives its memory back. If another call makes
+    /// one do so meanwhile, the predicate is asked about its entries again.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the cache valid. Once it was polled, all loads are fenced and some of

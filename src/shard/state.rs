@@ -33,6 +33,8 @@ pub(crate) struct State<K, V> {
     pub(super) order: Order,
     /// Who wants to know which entries are written.
     pub(super) watchers: Watchers,
+    /// Raised when entries move to other slots.
+    pub(super) generation: u64,
     /// The shard's share of the bound.
     pub(super) share: usize,
     /// Where entries that leave go, in a cache with a listener.
@@ -50,7 +52,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             lru: LruList::default(),
             weight_takers: None,
@@ -118,7 +120,8 @@ impl<K, V> State<K, V> {
     pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
         let index = Pinnable::default();
         let watchers = Watchers::default();
-        Self { index, flights: Flights::new(), order: Order::new(), watchers, share, outbox }
+        let (flights, order) = (Flights::new(), Order::new());
+        Self { index, flights, order, watchers, generation: 0, share, outbox }
     }
 
     /// Bytes that all of it has allocated.
@@ -451,7 +454,7 @@ impl<K, V> State<K, V> {
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
     pub(super) fn validate(&self, ledger: &Ledger) -> usize {
-        let Self { index, flights, order, watchers, share: _, outbox } = self;
+        let Self { index, flights, order, watchers, outbox, .. } = self;
         watchers.validate();
         outbox.iter().for_each(|outbox| outbox.validate());
         index.validate();

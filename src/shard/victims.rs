@@ -18,6 +18,7 @@ pub(super) struct Search {
     stamps: Arc<[AtomicU64]>,
     among: Among,
     since: Stamp,
+    generation: u64,
 }
 
 /// Which slots a search goes over.
@@ -154,12 +155,17 @@ impl<K, V> State<K, V> {
             }
             None => (self.order.lru.lend(), Among::All(self.index.slots())),
         };
-        Search { lru, stamps: Arc::clone(self.index.stamps()), among, since }
+        let stamps = Arc::clone(self.index.stamps());
+        Search { lru, stamps, among, since, generation: self.generation }
     }
 
-    /// Ends a search: takes what it has found.
+    /// Ends a search: takes what it has found, unless the entries have moved meanwhile. A slot that it has
+    /// found may hold another one then, even of the same stamp, with older ones elsewhere.
     pub(super) fn end_search(&mut self, search: Search) {
-        let Search { lru, among, .. } = search;
+        let Search { lru, among, generation, .. } = search;
+        if generation != self.generation {
+            return;
+        }
         match among {
             Among::All(_) => self.order.lru = lru,
             Among::Takers(bound, _) => {

@@ -60,6 +60,9 @@ pub fn bytes(value: u32) -> u64 {
     weight(value / 16 + value * 5)
 }
 
+/// A value that weighs nothing and has no bytes.
+pub const NOTHING: u32 = 0;
+
 /// What may be short, in the order in which the cache looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bound {
@@ -227,10 +230,15 @@ impl NaiveLru {
         for key in self.keys() {
             self.let_go(key, RemovalCause::Cleared);
         }
+        self.fence_all();
+        self.reset_stats(0);
+    }
+
+    /// Keeps all loads out of the cache.
+    pub fn fence_all(&mut self) {
         for flight in &mut self.flights {
             flight.standing = Standing::Fenced;
         }
-        self.reset_stats(0);
     }
 
     /// Starts counting anew, with `lying_about` expired entries that are not freed yet.
