@@ -124,10 +124,11 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// each weighs 1.
     ///
     /// Holds beside [`maxsize`](Self::maxsize) if that is set, and else instead of it, and is exceeded at
-    /// no moment: entries are evicted, the least recently used first, until a new one fits in. One that
-    /// weighs more than the bound is given to its callers and not kept. It evicts nothing, but a value
-    /// of its key that was there before goes. The call that inserts an entry in the room of many takes
-    /// the time to evict them all: some ten thousand in a millisecond.
+    /// no moment: entries are evicted, the least recently used first, until a new one fits in. Those that
+    /// weigh nothing stay, as they would make no room. One that weighs more than the bound is given to
+    /// its callers and not kept. It evicts nothing, but a value of its key that was there before goes.
+    /// The call that inserts an entry in the room of many takes the time to evict them all: some ten
+    /// thousand in a millisecond.
     ///
     /// In a cache of several shards a heavy entry takes the room of those in its own shard first. Without
     /// `maxsize` the default number of [`shards`](Self::shards) is that of a cache of 1024 entries.
@@ -158,10 +159,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// Called once for each publication, outside every lock, and remembered: an entry that changes later
     /// still weighs what it did. One of weight 0 needs no room but the place that it takes of
-    /// [`maxsize`](Self::maxsize). Takes 8 bytes per entry. Without `max_weight` the bound is
-    /// [`u64::MAX`], which is also the most that one entry can weigh; it can be lowered later, by
-    /// [`set_max_weight`](AsyncLru::set_max_weight). If it panics, the entry is not cached and the cache
-    /// is as it was.
+    /// [`maxsize`](Self::maxsize). Takes 8 bytes per entry, and some 8 more once one weighs nothing.
+    /// Without `max_weight` the bound is [`u64::MAX`], which is also the most that one entry can weigh;
+    /// it can be lowered later, by [`set_max_weight`](AsyncLru::set_max_weight). If it panics, the entry
+    /// is not cached and the cache is as it was.
     ///
     /// # Examples
     ///

@@ -699,7 +699,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
 
     /// Frees the entries whose time is over, and returns how many.
     ///
-    /// Writes free a few on their way, so this is for caches that are seldom written to.
+    /// Writes free a few on their way, so this is for caches that are seldom written to. A shard that is
+    /// less than a quarter full afterwards gives its memory back.
     ///
     /// # Cancel safety
     ///

@@ -395,6 +395,14 @@ impl<K, V> Flights<K, V> {
         }
     }
 
+    /// Gives memory back that a burst has left.
+    pub(crate) fn compact(&mut self) {
+        let kept = Self::KEPT_CAPACITY.max(4 * self.table.len());
+        if self.table.capacity() > kept {
+            self.table.shrink_to_fit(|flight| flight.hash);
+        }
+    }
+
     /// Bytes that the table has allocated.
     pub(crate) fn heap_size(&self) -> usize {
         self.table.allocation_size()

@@ -45,6 +45,10 @@ impl<K, V> Entry<K, V> {
     }
 }
 
+/// An index of fewer slots than this is not worth compacting. Few where a scheduler chooses among the steps
+/// of each insertion.
+const WORTH_COMPACTING: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 8 } else { 32 };
+
 /// What an entry brings along besides its key.
 pub(crate) struct Incoming<V> {
     pub(crate) value: V,
@@ -125,6 +129,38 @@ impl<K, V> Index<K, V> {
     pub(crate) fn take(&mut self) -> Self {
         let epoch = self.epoch;
         std::mem::replace(self, Self { epoch, ..Self::default() })
+    }
+
+    /// Whether less than a quarter of the slots are in use, of so many that it matters.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let slots = self.stamps.len();
+        slots >= WORTH_COMPACTING && self.len() < slots / 4
+    }
+
+    /// Moves all entries to the first slots of an index that is no larger than they need. Each keeps its
+    /// stamp and its extras. Returns the old index, empty.
+    pub(crate) fn compact(&mut self) -> Self {
+        let mut old = self.take();
+        let len = old.len();
+        self.table = HashTable::with_capacity(len);
+        self.entries = Slab::with_capacity(len);
+        reserve_like(&mut self.deadlines, &old.deadlines, len);
+        reserve_like(&mut self.are_own, &old.are_own, len);
+        reserve_like(&mut self.idle_deadlines, &old.idle_deadlines, len);
+        reserve_like(&mut self.sizes, &old.sizes, len);
+        reserve_like(&mut self.weights, &old.weights, len);
+        let mut stamps = Vec::with_capacity(len);
+        for from in 0..old.slots {
+            let Some(entry) = old.entries.try_remove(from) else { continue };
+            let hash = entry.hash;
+            let to = self.entries.insert(entry);
+            stamps.push(AtomicU64::new(old.stamps[from].load(Ordering::Relaxed)));
+            self.set_extras(to, Some(old.extras(from)));
+            self.table.insert_unique(hash, to as Slot, |&slot| self.entries[slot as usize].hash);
+        }
+        self.slots = len;
+        self.stamps = stamps.into();
+        old
     }
 
     /// Unmoved if no entry was added: whoever saw a key missing knows by it whether to look again.
@@ -398,6 +434,13 @@ impl<K, V> Index<K, V> {
         self.stamps[slot].store(stamp, Ordering::Relaxed);
     }
 
+    /// What the entry in `slot` came with.
+    fn extras(&self, slot: usize) -> Extras {
+        let slot = slot as Slot;
+        let (deadlines, is_own) = (self.deadlines(slot), self.has_own_lifetime(slot));
+        Extras { deadlines, is_own, size: self.size(slot), weight: self.weight(slot) }
+    }
+
     #[inline]
     fn set_extras(&mut self, slot: usize, extras: Option<Extras>) {
         if extras.is_some() || self.has_deadlines() {
@@ -475,6 +518,13 @@ fn with_more_room(stamps: &[AtomicU64], more: usize) -> Arc<[AtomicU64]> {
     let stamp =
         |slot: usize| stamps.get(slot).map_or(stamp::VACANT, |stamp| stamp.load(Ordering::Relaxed));
     (0..stamps.len() + more).map(|slot| AtomicU64::new(stamp(slot))).collect()
+}
+
+/// Makes room for so many elements, if there are any in the array that this one replaces.
+fn reserve_like<T>(array: &mut Vec<T>, old: &[T], len: usize) {
+    if !old.is_empty() {
+        array.reserve_exact(len);
+    }
 }
 
 /// Sets the element of `slot`, and those before it that have none to what `filler` makes.
@@ -596,6 +646,36 @@ mod tests {
         assert_eq!(room(expiring(NEVER, 1)), [0, 128, 0, 0]);
         assert_eq!(room(Some(Extras { size: Some(1), ..Extras::NONE })), [0, 0, 128, 0]);
         assert_eq!(room(Some(Extras { weight: Some(1), ..Extras::NONE })), [0, 0, 0, 128]);
+    }
+
+    #[test]
+    fn entries_that_are_compacted_keep_all_but_their_slots_and_take_no_more_than_they_need() {
+        let mut index = Index::default();
+        for key in 0..100 {
+            index.insert(key % 7, key, incoming(&"x".repeat(key as usize)), 1_000);
+        }
+        for key in 0..80 {
+            let slot = index.find(key % 7, &key).unwrap();
+            index.remove(slot);
+        }
+        assert!(index.is_sparse());
+        let looks = |index: &Index<u64, String>| -> Vec<_> {
+            let look = |key: u64| {
+                let slot = index.find(key % 7, &key)?;
+                let extras = index.extras(slot as usize);
+                Some((index.value(slot).clone(), stamp(index, slot), extras))
+            };
+            (0..100).map(look).collect()
+        };
+        let (before, epoch) = (looks(&index), index.epoch());
+        let old = index.compact();
+        assert!(old.is_empty() && !index.is_sparse());
+        assert_eq!((looks(&index), index.epoch()), (before, epoch));
+        assert_eq!((index.slots(), index.stamps().len(), index.sizes.capacity()), (20, 20, 20));
+        #[cfg(feature = "__validate")]
+        index.validate();
+        index.insert(100, 100, incoming("new"), 1_000);
+        assert_eq!((index.len(), index.stamps().len()), (21, 40));
     }
 
     #[test]

@@ -110,6 +110,16 @@ impl Ledger {
         self.burden.is_some()
     }
 
+    /// Whether the cache has this bound.
+    pub(crate) fn has(&self, bound: Bound) -> bool {
+        let has = |burden: &Burden| match bound {
+            Bound::Entries => true,
+            Bound::Weight => burden.has_weight,
+            Bound::Bytes => burden.has_bytes,
+        };
+        self.burden.as_deref().map_or(bound == Bound::Entries, has)
+    }
+
     /// What an entry takes that weighs and measures so much, as far as that is known.
     #[inline]
     pub(crate) fn cost(&self, weight: Option<u64>, size: Option<usize>) -> Cost {
@@ -142,7 +152,7 @@ impl Ledger {
     }
 
     /// Whether all of this is free.
-    pub(crate) fn has(&self, cost: Cost) -> bool {
+    pub(crate) fn has_room_for(&self, cost: Cost) -> bool {
         cost.fits(self.free())
     }
 
@@ -152,29 +162,37 @@ impl Ledger {
         Room { ledger: self, held: Cost::default() }
     }
 
-    /// Takes so much if all of it is free. In a cache that is full of entries, the usual case, only a
-    /// load.
+    /// Takes so much if all of it is free, or tells which bound is short. In a cache that is full of
+    /// entries, the usual case, only a load.
+    ///
+    /// Where several bounds are short it tells of the entries first: there everything that leaves helps.
     #[inline]
-    fn take(&self, cost: Cost) -> bool {
+    fn take(&self, cost: Cost) -> Result<(), Bound> {
         match &self.burden {
             None => self.take_entries(cost.entries),
             Some(burden) => burden.change(|[weight, bytes]| {
-                let takes = cost.weight <= weight.free()
-                    && cost.bytes <= bytes.free()
-                    && self.take_entries(cost.entries);
-                if takes {
-                    weight.taken += cost.weight;
-                    bytes.taken += cost.bytes;
+                if cost.entries > self.entries().free() {
+                    return Err(Bound::Entries);
                 }
-                takes
+                if cost.weight > weight.free() {
+                    return Err(Bound::Weight);
+                }
+                if cost.bytes > bytes.free() {
+                    return Err(Bound::Bytes);
+                }
+                self.take_entries(cost.entries)?;
+                weight.taken += cost.weight;
+                bytes.taken += cost.bytes;
+                Ok(())
             }),
         }
     }
 
     #[inline]
-    fn take_entries(&self, more: u64) -> bool {
+    fn take_entries(&self, more: u64) -> Result<(), Bound> {
         let take = |word| (more <= Budget::unpack(word).free()).then_some(word + more);
-        self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let taken = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map_or(Err(Bound::Entries), |_| Ok(()))
     }
 
     /// Gives back what was taken.
@@ -240,15 +258,13 @@ pub(crate) struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Makes the room large enough for `cost` if what is missing is free; tells whether it is.
+    /// Makes the room large enough for `cost` if what is missing is free, or tells which bound is short.
     #[inline]
-    pub(crate) fn reserve(&mut self, cost: Cost) -> bool {
+    pub(crate) fn reserve(&mut self, cost: Cost) -> Result<(), Bound> {
         let missing = cost.beyond(self.held);
-        let reserves = self.ledger.take(missing);
-        if reserves {
-            self.held = self.held.plus(missing);
-        }
-        reserves
+        self.ledger.take(missing)?;
+        self.held = self.held.plus(missing);
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -120,6 +120,7 @@ mod stats;
 mod store;
 mod sweep;
 mod sync;
+mod takers;
 #[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
 mod threads;
 mod wheel;

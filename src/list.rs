@@ -79,13 +79,29 @@ impl LruList {
     /// `since` or later. Such slots stay out of the run: one that was used, and then read with its new
     /// stamp, must not go before another that was used, but read with its old one.
     pub(crate) fn search(&mut self, stamps: &[AtomicU64], since: Stamp) {
+        if !self.finds_unused(stamps) {
+            self.collect(stamps.iter().enumerate(), since);
+        }
+    }
+
+    /// [`search`](Self::search) among these slots only. The list must be of the same ones, as far as their
+    /// stamps have not moved.
+    pub(crate) fn search_among(&mut self, slots: &[Slot], stamps: &[AtomicU64], since: Stamp) {
+        if !self.finds_unused(stamps) {
+            let stamp = |slot: &Slot| (*slot as usize, &stamps[*slot as usize]);
+            self.collect(slots.iter().map(stamp), since);
+        }
+    }
+
+    /// Skips what was used; tells whether anything is left.
+    fn finds_unused(&mut self, stamps: &[AtomicU64]) -> bool {
         while let Some(candidate) = self.run.last() {
             if candidate.is_unused(stamps) {
-                return;
+                return true;
             }
             self.run.pop();
         }
-        self.collect(stamps, since);
+        false
     }
 
     /// Takes the list for a search, after which it takes the place of what was left here.
@@ -100,10 +116,14 @@ impl LruList {
         self.run.capacity().max(self.lent) * size_of::<Candidate>()
     }
 
-    fn collect(&mut self, stamps: &[AtomicU64], since: Stamp) {
-        let newest = self.threshold(stamps).min(since - 1);
+    fn collect<'a>(
+        &mut self,
+        stamps: impl ExactSizeIterator<Item = (usize, &'a AtomicU64)> + Clone,
+        since: Stamp,
+    ) {
+        let newest = self.threshold(stamps.clone()).min(since - 1);
         self.run.clear();
-        for (slot, stamp) in stamps.iter().enumerate() {
+        for (slot, stamp) in stamps {
             let stamp = stamp.load(Ordering::Relaxed);
             if stamp <= newest {
                 self.run.push(Candidate { stamp, slot: slot as Slot });
@@ -116,22 +136,26 @@ impl LruList {
     /// no stamp moves.
     ///
     /// Leaves its sample in the run, which has the room for it.
-    fn threshold(&mut self, stamps: &[AtomicU64]) -> Stamp {
+    fn threshold<'a>(
+        &mut self,
+        stamps: impl ExactSizeIterator<Item = (usize, &'a AtomicU64)>,
+    ) -> Stamp {
         // Whatever is in use, and what is not lies beyond every search.
         const ALL: Stamp = stamp::VACANT;
-        if stamps.len() <= SMALL {
+        let len = stamps.len();
+        if len <= SMALL {
             return ALL;
         }
-        // Neighbours were often inserted together, so the sample is spread over the whole array.
-        let step = stamps.len().div_ceil(SAMPLE).max(SAMPLE_STEP);
-        for stamp in stamps.iter().step_by(step) {
+        // Neighbours were often inserted together, so the sample is spread over all of them.
+        let step = len.div_ceil(SAMPLE).max(SAMPLE_STEP);
+        for (_, stamp) in stamps.step_by(step) {
             let stamp = stamp.load(Ordering::Relaxed);
             if stamp != stamp::VACANT {
                 self.run.push(Candidate { stamp, slot: 0 });
             }
         }
-        let wanted = (stamps.len() / RUN_SHARE).min(MAX_RUN);
-        let place = self.run.len() * wanted / stamps.len();
+        let wanted = (len / RUN_SHARE).min(MAX_RUN);
+        let place = self.run.len() * wanted / len;
         match self.run.as_mut_slice() {
             [] => ALL,
             sample => sample.select_nth_unstable_by_key(place, |sampled| sampled.stamp).1.stamp,
@@ -141,14 +165,18 @@ impl LruList {
 
 #[cfg(feature = "__validate")]
 impl LruList {
-    /// Asserts that the run is in order and that no entry outside it was used before one inside.
-    pub(crate) fn validate(&self, stamps: &[AtomicU64]) {
+    /// Asserts that the run is in order and that no entry of these slots outside it was used before one
+    /// inside.
+    pub(crate) fn validate(&self, slots: impl IntoIterator<Item = Slot>, stamps: &[AtomicU64]) {
         assert!(self.run.is_sorted_by_key(|candidate| Reverse(candidate.stamp)));
         let unused: Vec<_> = self.run.iter().filter(|one| one.is_unused(stamps)).collect();
         let Some(latest) = unused.first() else { return };
-        let is_later = |stamp: &&AtomicU64| stamp.load(Ordering::Relaxed) > latest.stamp;
-        let later = stamps.iter().filter(is_later).count();
-        assert_eq!(unused.len() + later, stamps.len(), "the oldest are all in the run");
+        let is_later = |slot: &Slot| stamps[*slot as usize].load(Ordering::Relaxed) > latest.stamp;
+        let mut inside: Vec<Slot> = unused.iter().map(|candidate| candidate.slot).collect();
+        let mut of_run: Vec<Slot> = slots.into_iter().filter(|slot| !is_later(slot)).collect();
+        inside.sort_unstable();
+        of_run.sort_unstable();
+        assert_eq!(inside, of_run, "the oldest are all in the run, and nothing else");
     }
 }
 
@@ -202,6 +230,26 @@ mod tests {
         assert_eq!(list.oldest(&stamps), None);
         list.search(&stamps, 8);
         assert_eq!(list.oldest(&stamps), Some(1));
+    }
+
+    #[test]
+    fn a_search_among_some_slots_finds_them_in_order_whatever_their_number() {
+        for len in [10, 128, 129, 5_000] {
+            let of: Vec<Stamp> = (0..3 * len).map(|slot| slot * 7_919 % (3 * len) + 1).collect();
+            let stamps = stamps(of.iter().copied());
+            let mut left: Vec<Slot> = (0..len as Slot).map(|slot| slot * 3).collect();
+            let mut list = LruList::default();
+            let mut order = Vec::new();
+            while !left.is_empty() {
+                list.search_among(&left, &stamps, stamp::VACANT);
+                let slot = list.oldest(&stamps).unwrap();
+                stamps[slot as usize].store(stamp::VACANT, Ordering::Relaxed);
+                left.retain(|other| *other != slot);
+                order.push(slot);
+            }
+            assert!(order.is_sorted_by_key(|slot| of[*slot as usize]), "{len} slots");
+            assert_eq!(order.len() as u64, len);
+        }
     }
 
     #[test]

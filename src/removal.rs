@@ -30,8 +30,8 @@ pub enum RemovalCause {
     /// Its time was over. So it is also where something else has found that out: a call that was to
     /// remove or to replace the entry.
     Expired,
-    /// It was the least recently used of its shard, and had to make room for another or for a bound that
-    /// was lowered.
+    /// It had to make room for another or for a bound that was lowered: the least recently used of its
+    /// shard or, where weight or bytes were short, of those in it that take some.
     Capacity,
     /// A call has removed it: `remove`, `invalidate`, `invalidate_if`, or an update.
     Removed,

@@ -1,5 +1,6 @@
 //! One shard: its locks, the order in which they are taken, and what is read under them.
 
+mod compact;
 mod look;
 mod place;
 mod restore;
@@ -7,6 +8,7 @@ mod set_ttl;
 mod state;
 mod submission;
 mod update;
+mod victims;
 mod watch;
 
 use std::sync::atomic::Ordering;
@@ -22,13 +24,13 @@ pub(crate) use self::state::{Expired, Purged, Removed, Written};
 use self::submission::Found;
 pub(crate) use self::submission::{Departed, Fate, Origin, Submission};
 pub(crate) use self::update::Fenced;
-pub(crate) use self::watch::Watch;
+pub(crate) use self::watch::{Position, Watch};
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::emptied::Emptied;
 use crate::flight::{Boarding, Ended, FlightKey, Kind, Landing, Predicate, Sweeps, Ticket};
 use crate::index::{Index, Slot};
-use crate::ledger::{Ledger, Room};
+use crate::ledger::{Bound, Ledger, Room};
 use crate::outbox::{Notices, Outbox};
 use crate::patience::Patience;
 use crate::pins::{PinnedBy, Pins};
@@ -437,7 +439,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Publishes an entry, in `room` or what the ledger still has, else in place of the least recently
-    /// used entries; `None` if somebody else searches those and `patience` is short.
+    /// used entries that help; `None` if somebody else searches those and `patience` is short.
     ///
     /// The submission keeps its key and value until the entry is in.
     #[inline]
@@ -452,22 +454,26 @@ impl<K, V> Shard<K, V> {
         K: Eq,
     {
         let mut races = 0;
+        let mut short = Bound::Entries;
         loop {
             {
                 let mut state = self.writable();
                 let now = submission.now().map(|now| self.settle(now));
                 if races >= MAX_RACES {
-                    state.search();
+                    state.search(short);
                 }
                 match state.write(submission, now, ledger, room) {
                     Written::Unfinished => races = 0,
-                    Written::NeedsVictim => races += 1,
+                    Written::NeedsVictim(bound) => {
+                        races += 1;
+                        short = bound;
+                    }
                     written => return Some(written),
                 }
             }
             if races == 0 {
                 yield_now();
-            } else if self.search(patience).is_none() {
+            } else if self.search(short, patience).is_none() {
                 if room.is_empty() {
                     return None;
                 }
@@ -477,10 +483,12 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry, and adds what it held to the room, if that `is_needed`
-    /// by the time that the shard is locked for it. Gives up if somebody else searches it.
+    /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
+    /// what it held to the room, if that `is_needed` by the time that the shard is locked for it. Gives
+    /// up if there is none, or somebody else searches it.
     pub(crate) fn evict(
         &self,
+        short: Bound,
         is_needed: impl Fn() -> bool,
         now: Option<Nanos>,
         ledger: &Ledger,
@@ -492,20 +500,20 @@ impl<K, V> Shard<K, V> {
             {
                 let mut state = self.writable();
                 if races == MAX_RACES {
-                    state.search();
+                    state.search(short);
                 }
                 if !is_needed() {
                     return None;
                 }
                 let now = now.map(|now| self.settle(now));
-                if state.evict(now, ledger, room, departed).is_some() {
+                if state.evict(short, now, ledger, room, departed).is_some() {
                     return Some(());
                 }
-                if state.index.is_empty() {
+                if state.count_helpful(short) == 0 {
                     return None;
                 }
             }
-            self.search(Patience::Try)?;
+            self.search(short, Patience::Try)?;
             races += 1;
         }
     }
@@ -524,7 +532,8 @@ impl<K, V> Shard<K, V> {
         state.expire_one(now, &mut { STEPS }, ledger, room, departed)
     }
 
-    /// Takes out expired entries, as many as can be in a short time; tells how many that were.
+    /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
+    /// last of them, gives memory back.
     pub(crate) fn purge(
         &self,
         now: Nanos,
@@ -533,9 +542,14 @@ impl<K, V> Shard<K, V> {
     ) -> (Purged, usize) {
         const LIMIT: usize = 256;
         const STEPS: usize = 1024;
-        let mut state = self.writable();
-        let now = self.settle(now);
-        state.free_expired(now, LIMIT, STEPS, ledger, departed)
+        let (purged, _old) = {
+            let mut state = self.writable();
+            let now = self.settle(now);
+            let purged = state.free_expired(now, LIMIT, STEPS, ledger, departed);
+            let is_done = purged.0 == Purged::All;
+            (purged, if is_done { state.compact(ledger) } else { None })
+        };
+        purged
     }
 
     /// Removes the entry of `key` and fences its loads.
@@ -568,9 +582,9 @@ impl<K, V> Shard<K, V> {
         self.writable().clear(ledger, notices)
     }
 
-    /// Finds the next victims while everybody else goes on; `None` if somebody else is at it and
-    /// `patience` is short.
-    fn search(&self, patience: Patience) -> Option<()> {
+    /// Finds the next victims where this bound is `short`, while everybody else goes on; `None` if
+    /// somebody else is at it and `patience` is short.
+    fn search(&self, short: Bound, patience: Patience) -> Option<()> {
         let _searching = match patience {
             Patience::Block => self.searching.lock().unwrap_or_else(PoisonError::into_inner),
             Patience::Try => match self.searching.try_lock() {
@@ -579,13 +593,9 @@ impl<K, V> Shard<K, V> {
                 Err(TryLockError::WouldBlock) => return None,
             },
         };
-        let (mut lru, stamps, slots, since) = {
-            let State { index, order, .. } = &mut *self.writable();
-            let since = index.get_mut().begin_epoch();
-            (order.lru.lend(), Arc::clone(index.stamps()), index.slots(), since)
-        };
-        lru.search(&stamps[..slots], since);
-        self.exclusive().order.lru = lru;
+        let mut search = self.writable().begin_search(short);
+        search.run();
+        self.exclusive().end_search(search);
         Some(())
     }
 
@@ -619,7 +629,7 @@ impl<K: Eq, V> Shard<K, V> {
     pub(crate) fn validate(&self, ledger: &Ledger) -> (Cost, usize) {
         let state = self.exclusive();
         self.pinned_by.validate(&state.index);
-        (state.total_cost(ledger), state.validate())
+        (state.total_cost(ledger), state.validate(ledger))
     }
 }
 
@@ -647,7 +657,7 @@ mod tests {
         let missing = shard.get(2, &2, None).unwrap_err();
         let boarding = shard.board(2, FlightKey::Owned(2), missing, Kind::Led);
         assert!(matches!(boarding, Boarding::Lead(_)));
-        assert!(shard.search(Patience::Try).is_none());
+        assert!(shard.search(Bound::Entries, Patience::Try).is_none());
         let removed = shard.remove(1, &1, None, &ledger);
         assert_eq!(removed.into_value().0, Some(10));
     }

@@ -51,7 +51,8 @@ impl<'a, K, V> Shrink<'a, K, V> {
             let mut room = self.store.ledger.room();
             let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
             let evict = |shard: &Shard<K, V>| {
-                shard.evict(is_needed, now, &self.store.ledger, &mut room, departed)
+                let ledger = &self.store.ledger;
+                shard.evict(self.bound, is_needed, now, ledger, &mut room, departed)
             };
             let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
             let moved = self.move_bound(room);

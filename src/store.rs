@@ -232,14 +232,14 @@ impl<K, V> Store<K, V> {
         loop {
             match shard.write(submission, &self.ledger, &mut room, patience)? {
                 Written::NeedsVerdict => submission.judge(shard),
-                Written::NeedsRoom => {
+                Written::NeedsRoom(short) => {
                     // Rooms may also be held by entries on their way in; then the attempt has to wait.
                     // They give in turns, if one entry takes the room of many.
                     turn += 1;
                     let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
                     let (now, departed) = (submission.now(), submission.departed());
                     let evict = |other: &Shard<K, V>| {
-                        other.evict(|| true, now, &self.ledger, &mut room, departed)
+                        other.evict(short, || true, now, &self.ledger, &mut room, departed)
                     };
                     self.shards_from(turn).filter(is_other).find_map(evict)?;
                 }
@@ -318,13 +318,13 @@ impl<K, V> Store<K, V> {
         let Some(now) = submission.now() else { return };
         let Some(cost) = submission.cost(&self.ledger) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
-        if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has(cost) {
+        if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has_room_for(cost) {
             return;
         }
         let own = self.number(submission.hash());
         // No more than that: holding it would have others evict live entries for want of it.
         let missing = self.shards[own].missing(submission, &self.ledger);
-        if self.ledger.has(missing) {
+        if self.ledger.has_room_for(missing) {
             return;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
@@ -334,7 +334,7 @@ impl<K, V> Store<K, V> {
             while let Expired::One =
                 shard.expire_one(now, &self.ledger, room, submission.departed())
             {
-                if room.reserve(missing) {
+                if room.reserve(missing).is_ok() {
                     // There may be more.
                     return self.expect_expiry(0, submission.departed());
                 }

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use crate::flight::Predicate;
 use crate::index::Slot;
 use crate::outbox::Notices;
-use crate::shard::{Departed, Shard, Watch};
+use crate::shard::{Departed, Position, Shard, Watch};
 use crate::store::Store;
 
 /// One pass over all entries, step by step so that other writers get through in between.
 ///
 /// A step copies a few entries, asks about them while no lock is held, and removes those that are
 /// still the same ones. An entry keeps its slot for life, so the pass misses none that was there when
-/// it began.
+/// it began; when memory is given back entries do move, and the pass goes over their shard again.
 pub(crate) struct Sweep<'a, K, V, C> {
     store: &'a Store<K, V>,
     choice: C,
-    /// Shards still to be looked at, the first of them from `slot` on.
+    /// Shards still to be looked at, the first of them from `position` on.
     shards: std::slice::Iter<'a, Shard<K, V>>,
-    slot: usize,
+    position: Position,
     removed: usize,
 }
 
@@ -92,21 +92,23 @@ impl<'a, K: Clone, V, F: FnMut(&K) -> bool> Sweep<'a, K, V, ByKey<F>> {
 
 impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
     fn start(store: &'a Store<K, V>, choice: C) -> Self {
-        Self { store, choice, shards: store.shards().iter(), slot: 0, removed: 0 }
+        let position = Position::default();
+        Self { store, choice, shards: store.shards().iter(), position, removed: 0 }
     }
 
     /// Takes one step; `None` once there is nothing left to do.
     pub(crate) fn step(&mut self) -> Option<Notices<K, V>> {
         let shard = self.shards.as_slice().first()?;
-        if self.slot == 0 {
+        if self.position == Position::default() {
             self.choice.begin(shard);
         }
-        let Some(watch) = shard.watch(self.slot) else {
+        let Some(watch) = shard.watch(self.position) else {
+            shard.compact(&self.store.ledger);
             self.shards.next();
-            self.slot = 0;
+            self.position = Position::default();
             return Some(Notices::default());
         };
-        self.slot = watch.slots().end;
+        self.position = watch.end();
         let chosen = self.choice.choose(self.store, &watch);
         let mut departed = Departed::default();
         if !chosen.is_empty() {

@@ -26,6 +26,20 @@ fn weight(cache: &Cache) -> u64 {
     cache.stats().current_weight.expect("the cache weighs its entries")
 }
 
+/// What an entry weighs, and its bytes.
+type Load = (u64, usize);
+
+/// A cache in one order whose values say themselves what they weigh and how many bytes they have.
+fn weighed_and_measured(max_weight: u64, max_bytes: u64) -> AsyncLru<u32, Load> {
+    AsyncLru::builder()
+        .shards(1)
+        .max_weight(max_weight)
+        .weigher(|_, (weight, _): &Load| *weight)
+        .max_bytes(max_bytes)
+        .measure_with(|_, (_, bytes)| *bytes)
+        .build()
+}
+
 executors! {
     async fn a_heavy_entry_evicts_as_many_as_it_takes_and_the_least_recently_used_first() {
         let cache = weighed(10).build();
@@ -120,6 +134,159 @@ executors! {
         nothing.insert(2, 1).await;
         assert_eq!(nothing.keys(), [1]);
         assert_eq!((cache.validate(), nothing.validate()), (0, 0));
+    }
+
+    async fn what_weighs_nothing_is_not_evicted_for_want_of_weight() {
+        for shards in [1, 8] {
+            let cache = weighed(1_000).shards(shards).build();
+            for key in 0..10_000 {
+                cache.insert(key, 0).await;
+            }
+            cache.insert(10_000, 1_000).await;
+            assert_eq!((cache.len(), cache.stats().evictions), (10_001, 0), "{shards} shards");
+            cache.insert(10_001, 1).await;
+            assert_eq!((cache.len(), cache.stats().evictions), (10_001, 1));
+            assert_eq!((cache.get(&10_000), cache.get(&10_001)), (None, Some(1)));
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+
+    async fn of_those_that_weigh_something_the_least_recently_used_go_first() {
+        let cache = weighed(10).build();
+        for (key, value) in [(1, 0), (2, 3), (3, 0), (4, 3), (5, 3), (6, 0)] {
+            cache.insert(key, value).await;
+        }
+        cache.get(&2);
+        cache.insert(7, 5).await;
+        assert_eq!(cache.keys(), [1, 3, 6, 2, 7]);
+        cache.insert(8, 10).await;
+        assert_eq!(cache.keys(), [1, 3, 6, 8]);
+        assert_eq!(cache.stats().evictions, 4);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn what_takes_nothing_of_the_bound_that_is_short_stays() {
+        let cache = weighed_and_measured(10, 10);
+        for (key, load) in [(1, (0, 0)), (2, (0, 5)), (3, (5, 0)), (4, (5, 5))] {
+            cache.insert(key, load).await;
+        }
+        cache.insert(5, (0, 5)).await;
+        assert_eq!(cache.keys(), [1, 3, 4, 5], "2 goes for its bytes");
+        cache.insert(6, (5, 0)).await;
+        assert_eq!(cache.keys(), [1, 4, 5, 6], "3 goes for its weight");
+        cache.insert(7, (10, 10)).await;
+        assert_eq!(cache.keys(), [1, 7]);
+        let stats = cache.stats();
+        assert_eq!((stats.evictions, stats.current_weight, stats.current_bytes), (5, Some(10), Some(10)));
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn an_entry_that_makes_room_of_one_bound_makes_it_of_the_other_too() {
+        let cache = weighed_and_measured(10, 10);
+        for (key, load) in [(1, (0, 4)), (2, (10, 6))] {
+            cache.insert(key, load).await;
+        }
+        cache.insert(3, (1, 6)).await;
+        assert_eq!(cache.keys(), [1, 3], "2 goes for its weight, and its bytes are enough");
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn where_entries_are_short_the_oldest_goes_though_it_weighs_nothing() {
+        let cache = weighed(10).maxsize(3).build();
+        for (key, value) in [(1, 0), (2, 5), (3, 0)] {
+            cache.insert(key, value).await;
+        }
+        cache.insert(4, 5).await;
+        assert_eq!(cache.keys(), [2, 3, 4]);
+        cache.insert(5, 5).await;
+        assert_eq!(cache.keys(), [3, 4, 5]);
+        assert_eq!(cache.set_maxsize(2).await, 1);
+        assert_eq!(cache.keys(), [4, 5]);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn an_entry_weighs_something_or_nothing_by_the_value_that_it_has_now() {
+        let cache = weighed(10).build();
+        for (key, value) in [(1, 0), (2, 4), (3, 4), (4, 0)] {
+            cache.insert(key, value).await;
+        }
+        assert_eq!(cache.insert(2, 0).await, Some(4));
+        assert_eq!(cache.insert(1, 6).await, Some(0));
+        assert_eq!((cache.keys(), cache.stats().evictions), (vec![3, 4, 2, 1], 0));
+        cache.insert(5, 4).await;
+        assert_eq!(cache.keys(), [4, 2, 1, 5]);
+        cache.insert(6, 1).await;
+        assert_eq!(cache.keys(), [4, 2, 5, 6]);
+        cache.remove(&5).await;
+        cache.insert(5, 0).await;
+        cache.insert(7, 10).await;
+        assert_eq!((cache.keys(), cache.stats().evictions), (vec![4, 2, 5, 7], 3));
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_heavier_value_of_a_key_evicts_none_that_weighs_nothing() {
+        let cache = weighed(10).build();
+        for (key, value) in [(1, 5), (2, 0), (3, 5), (4, 0)] {
+            cache.insert(key, value).await;
+        }
+        assert_eq!(cache.insert(1, 6).await, Some(5));
+        assert_eq!((cache.keys(), cache.stats().evictions), (vec![2, 4, 1], 1));
+        assert_eq!(cache.insert(4, 10).await, Some(0));
+        assert_eq!((cache.keys(), cache.stats().evictions), (vec![2, 4], 2));
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_lowered_bound_evicts_none_that_takes_nothing_of_it() {
+        let cache = weighed_and_measured(100, 100);
+        for key in 0..10 {
+            cache.insert(3 * key, (0, 0)).await;
+            cache.insert(3 * key + 1, (10, 0)).await;
+            cache.insert(3 * key + 2, (0, 10)).await;
+        }
+        assert_eq!(cache.set_max_weight(35).await, 7);
+        assert_eq!(cache.set_max_bytes(0).await, 10);
+        let stats = cache.stats();
+        assert_eq!((stats.current_weight, stats.current_bytes), (Some(30), Some(0)));
+        let left: Vec<u32> = cache.keys().into_iter().filter(|key| key % 3 > 0).collect();
+        assert_eq!((cache.len(), left), (13, vec![22, 25, 28]));
+        assert_eq!(cache.set_max_weight(0).await, 3);
+        assert_eq!(cache.len(), 10);
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn a_cache_that_has_been_cleared_knows_no_more_what_weighed_nothing() {
+        let cache = weighed(10).build();
+        for value in [0, 10, 0] {
+            cache.insert(value as u32, value).await;
+        }
+        cache.clear().await;
+        for (key, value) in [(1, 5), (2, 5), (3, 0), (4, 5)] {
+            cache.insert(key, value).await;
+        }
+        assert_eq!((cache.keys(), cache.stats().evictions), (vec![2, 3, 4], 1));
+        assert_eq!(cache.validate(), 0);
+    }
+
+    async fn what_has_expired_makes_room_by_weight_though_some_weigh_nothing() {
+        for shards in [1, 8] {
+            let clock = ManualClock::new();
+            let cache = weighed(20).shards(shards).clock(clock.clone()).build();
+            for key in 0..10 {
+                cache.insert(100 + key, 0).await;
+                cache.insert(200 + key, 1).await;
+                cache.insert_with_ttl(300 + key, 0, TTL).await;
+                cache.insert_with_ttl(key, 1, TTL).await;
+            }
+            clock.advance(TTL);
+            cache.insert(400, 10).await;
+            assert_eq!(cache.stats().evictions, 0, "{shards} shards");
+            cache.purge_expired().await;
+            assert_eq!((cache.len(), weight(&cache)), (21, 20));
+            cache.insert(401, 20).await;
+            assert!((100..110).all(|key| cache.contains_key(&key)));
+            assert_eq!((cache.len(), weight(&cache)), (11, 20));
+            assert_eq!(cache.validate(), 0);
+        }
     }
 
     async fn a_weight_is_taken_once_and_remembered() {
@@ -380,6 +547,69 @@ fn an_insertion_that_has_begun_to_evict_waits_for_no_search() {
     drop(search);
     assert_eq!((cache.keys(), weight(&cache)), (vec![100], 10));
     assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn an_insertion_that_waits_for_room_and_is_dropped_evicts_none_that_weighs_nothing() {
+    let cache = weighed(10).build();
+    for (key, value) in [(0, 0), (1, 5), (2, 0), (3, 5)] {
+        cache.insert_blocking(key, value);
+    }
+    let search = cache.hold_searches();
+    let mut insert = hand(cache.insert(4, 10));
+    assert!(poll(&mut insert).is_pending());
+    drop(insert);
+    assert_eq!((cache.keys(), cache.stats().evictions), (vec![0, 1, 2, 3], 0));
+    let mut insert = hand(cache.insert(4, 10));
+    assert!(poll(&mut insert).is_pending());
+    drop(search);
+    assert_eq!(poll(&mut insert), Poll::Ready(None));
+    assert_eq!((cache.keys(), cache.stats().evictions), (vec![0, 2, 4], 2));
+    assert_eq!(cache.validate(), 0);
+}
+
+/// Against a list that is looked through from end to end.
+#[test]
+fn the_victims_are_the_oldest_that_help_among_hundreds() {
+    const MAX: Load = (2_000, 2_000);
+    for light in [0, 1, 3, 50, 100] {
+        let cache = weighed_and_measured(MAX.0, MAX.1 as u64);
+        let mut random = fastrand::Rng::with_seed(light);
+        let mut model: Vec<(u32, Load)> = Vec::new();
+        for _ in 0..5_000 {
+            let key = random.u32(0..2_000);
+            if let Some(place) = model.iter().position(|(other, _)| *other == key) {
+                let old = model.remove(place);
+                assert_eq!(cache.get(&key), Some(old.1));
+                model.push(old);
+            } else {
+                let mut part = || if random.u64(0..100) < light { 0 } else { random.u64(1..20) };
+                let load = (part(), part() as usize);
+                cache.insert_blocking(key, load);
+                make_room(&mut model, (MAX.0 - load.0, MAX.1 - load.1));
+                model.push((key, load));
+            }
+        }
+        let left: Vec<u32> = model.iter().map(|(key, _)| *key).collect();
+        assert_eq!(cache.keys(), left, "{light} of 100 take nothing");
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+/// Removes the oldest that weighs something, as long as all are too heavy, then the oldest that has
+/// bytes.
+fn make_room(entries: &mut Vec<(u32, Load)>, max: Load) {
+    let mut remove = |is_short: fn(Load, Load) -> bool, helps: fn(Load) -> bool| {
+        let sum = |entries: &[(u32, Load)]| {
+            entries.iter().fold((0, 0), |sum, (_, load)| (sum.0 + load.0, sum.1 + load.1))
+        };
+        while is_short(sum(entries), max) {
+            let oldest = entries.iter().position(|(_, load)| helps(*load)).unwrap();
+            entries.remove(oldest);
+        }
+    };
+    remove(|sum, max| sum.0 > max.0, |load| load.0 > 0);
+    remove(|sum, max| sum.1 > max.1, |load| load.1 > 0);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod counting;
 use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, ManualClock};
 use common::{hand, now, poll};
 use counting::{allocations, live};
+use futures_lite::future::block_on;
 use std::fmt::Debug;
 use std::future::pending;
 use std::hash::Hash;
@@ -210,6 +211,20 @@ fn the_estimate_counts_what_lifetimes_of_every_length_take() {
 }
 
 #[test]
+fn the_estimate_counts_what_it_takes_to_tell_weights_of_nothing_apart() {
+    let counted = Counted::new(|| {
+        AsyncLru::<u64, u64>::builder().shards(1).weigher(|_, value| *value).build()
+    });
+    for key in 0..4 {
+        counted.cache.insert_blocking(key, 1);
+    }
+    let lighter = growth(&counted, |cache| assert_eq!(cache.insert_blocking(3, 0), Some(1)));
+    assert!(lighter > 0);
+    let heavier = growth(&counted, |cache| assert_eq!(cache.insert_blocking(3, 1), Some(0)));
+    assert_eq!(heavier, 0);
+}
+
+#[test]
 fn the_estimate_counts_what_many_reads_take() {
     let counted = Counted::new(|| AsyncLru::<u64, u64>::builder().shards(64).build());
     counted.cache.insert_blocking(1, 10);
@@ -219,6 +234,76 @@ fn the_estimate_counts_what_many_reads_take() {
     // Little more than a pin for each shard.
     assert!((1..4_096).contains(&growth(&counted, read)));
     assert_eq!(growth(&counted, read), 0);
+}
+
+/// What takes out all entries but ten, which have no lifetime; returns how many.
+type Way = fn(&AsyncLru<u64, u64>, &ManualClock) -> usize;
+
+/// The lifetime of those that may expire.
+const TTL: Duration = Duration::from_secs(1);
+
+const WAYS: [(&str, Way); 11] = [
+    ("a lowered bound", |cache, _| block_on(cache.set_maxsize(10))),
+    ("a lowered bound, blocking", |cache, _| cache.set_maxsize_blocking(10)),
+    ("a lowered bound by weight", |cache, _| block_on(cache.set_max_weight(10))),
+    ("a lowered bound by weight, blocking", |cache, _| cache.set_max_weight_blocking(10)),
+    ("a lowered bound by bytes", |cache, _| block_on(cache.set_max_bytes(160))),
+    ("a lowered bound by bytes, blocking", |cache, _| cache.set_max_bytes_blocking(160)),
+    ("a purge", |cache, clock| {
+        clock.advance(TTL);
+        block_on(cache.purge_expired())
+    }),
+    ("a purge, blocking", |cache, clock| {
+        clock.advance(TTL);
+        cache.purge_expired_blocking()
+    }),
+    ("a janitor", |cache, clock| {
+        clock.advance(TTL);
+        let mut janitor = hand(cache.janitor(|_| pending::<()>()));
+        // Each poll takes out some.
+        (0..1_000).for_each(|_| assert!(poll(&mut janitor).is_pending()));
+        cache.stats().expirations as usize
+    }),
+    ("a sweep", |cache, _| block_on(cache.invalidate_if(|key, _| *key >= 10))),
+    ("a sweep, blocking", |cache, _| cache.invalidate_if_blocking(|key, _| *key >= 10)),
+];
+
+#[test]
+fn what_leaves_few_entries_gives_back_the_memory_of_the_others() {
+    let make = |shards: usize, clock: &ManualClock| {
+        let counted = Counted::new(|| {
+            let builder = AsyncLru::<u64, u64>::builder().shards(shards).maxsize(100_000);
+            let builder = builder.max_weight(100_000).max_bytes(10_000_000).deep_size();
+            builder.clock(clock.clone()).build()
+        });
+        for key in 0..10 {
+            counted.cache.insert_blocking(key, key);
+        }
+        counted
+    };
+    let sizes = |counted: &Counted<u64, u64>| {
+        [counted.live(), counted.cache.stats().total_size_in_memory_bytes as usize]
+    };
+    for shards in [1, 16] {
+        let few = sizes(&make(shards, &ManualClock::new()));
+        for (way, take_out) in WAYS {
+            let clock = ManualClock::new();
+            let counted = make(shards, &clock);
+            let cache = &counted.cache;
+            for key in 10..20_000 {
+                cache.insert_with_ttl_blocking(key, key, TTL);
+            }
+            (0..10).for_each(|key| assert_eq!(cache.get(&key), Some(key)));
+            let many = sizes(&counted);
+            assert_eq!(take_out(cache, &clock), 19_990, "{way}");
+            assert_eq!((cache.len(), cache.validate()), (10, 0), "{way}");
+            let left = sizes(&counted);
+            // A few lists of deadlines may be among it.
+            let is_little = left.iter().zip(few).all(|(left, few)| *left < few + few / 10);
+            assert!(is_little, "{way}: {left:?} bytes of {many:?}; ten alone take {few:?}");
+            counted.check(way);
+        }
+    }
 }
 
 #[test]

@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock, RemovalCause};
+use async_lru::{AsyncLru, Builder, ManualClock, RemovalCause, Update};
 use common::{Hand, now, poll};
 use forms::Form;
-use naive_lru::{Answer, Call, NaiveLru, Plan, Settings};
+use futures_lite::future::block_on;
+use naive_lru::{Answer, Call, Change, NaiveLru, Plan, Settings};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
@@ -53,6 +54,12 @@ enum Op {
     ResetStats,
     SetMaxsize(usize, Way),
     SetMaxWeight(u64, Way),
+    SetMaxBytes(u64, Way),
+    /// Many other entries come, and a sweep takes them out again, which gives their memory back.
+    Swell(Way),
+    Sweep(u8, Way),
+    SweepKeys(u8, Way),
+    Update(u8, Change),
     Begin(u8, Form, Plan),
     Decide(Index, Plan),
     Poll(Index),
@@ -94,7 +101,13 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         10 => way().prop_map(Op::Purge),
         1 => Just(Op::ResetStats),
         3 => (0..=8_usize, way()).prop_map(|(maxsize, way)| Op::SetMaxsize(maxsize, way)),
-        3 => (max_weights(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
+        3 => (bounds(), way()).prop_map(|(weight, way)| Op::SetMaxWeight(weight, way)),
+        3 => (bounds(), way()).prop_map(|(bytes, way)| Op::SetMaxBytes(bytes, way)),
+        2 => way().prop_map(Op::Swell),
+        8 => (0..12_u8, way()).prop_map(|(sweep, way)| Op::Sweep(sweep, way)),
+        4 => (0..12_u8, way()).prop_map(|(sweep, way)| Op::SweepKeys(sweep, way)),
+        15 => (hot(), select(vec![Change::Put, Change::Put, Change::Keep, Change::Remove]))
+            .prop_map(|(key, change)| Op::Update(key, change)),
         80 => (hot(), select(Form::ALL.to_vec()), plan())
             .prop_map(|(key, form, plan)| Op::Begin(key, form, plan)),
         30 => (any::<Index>(), end()).prop_map(|(which, plan)| Op::Decide(which, plan)),
@@ -106,7 +119,8 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..200)
 }
 
-fn max_weights() -> impl Strategy<Value = u64> {
+/// Bounds by weight or by bytes.
+fn bounds() -> impl Strategy<Value = u64> {
     prop_oneof![8 => 0..=20_u64, 1 => Just(u64::MAX)]
 }
 
@@ -227,6 +241,46 @@ impl<'a> Pair<'a> {
                 });
                 self.model.set_max_weight(weight);
             }
+            Op::SetMaxBytes(bytes, way) => {
+                self.shrinks(|cache| match way {
+                    Way::Async => now(cache.set_max_bytes(bytes)),
+                    Way::Blocking => cache.set_max_bytes_blocking(bytes),
+                });
+                self.model.set_max_bytes(bytes);
+            }
+            Op::Swell(way) => self.swell(way),
+            Op::Sweep(sweep, way) => {
+                let is_chosen =
+                    move |key: &u8, value: &u32| naive_lru::is_chosen(sweep, *key, *value);
+                let removed = match way {
+                    Way::Async => block_on(cache.invalidate_if(is_chosen)),
+                    Way::Blocking => cache.invalidate_if_blocking(is_chosen),
+                };
+                assert_eq!(removed, model.sweep(sweep));
+                self.take_the_order_of_a_sweep();
+            }
+            Op::SweepKeys(sweep, way) => {
+                let is_chosen = |key: &u8| naive_lru::is_key_chosen(sweep, *key);
+                let removed = match way {
+                    Way::Async => block_on(cache.invalidate_keys_if(is_chosen)),
+                    Way::Blocking => cache.invalidate_keys_if_blocking(is_chosen),
+                };
+                assert_eq!(removed, model.sweep_keys(sweep));
+                self.take_the_order_of_a_sweep();
+            }
+            Op::Update(key, _) if model.is_joinable(key) => {}
+            Op::Update(key, change) => {
+                let before = model.peek(key);
+                let left = now(cache.update_with(key, async |old| {
+                    assert_eq!(old, before);
+                    match change {
+                        Change::Put => Update::Put(number),
+                        Change::Keep => Update::Keep,
+                        Change::Remove => Update::Remove,
+                    }
+                }));
+                assert_eq!(left, model.update(key, change, number));
+            }
             Op::Begin(key, form, plan) => {
                 self.begin(key, form, number, plan);
                 self.poll(self.pending.len() - 1);
@@ -263,11 +317,37 @@ impl<'a> Pair<'a> {
         self.compare();
     }
 
+    /// A sweep goes over the entries in an order of its own.
+    fn take_the_order_of_a_sweep(&mut self) {
+        if let Some(Reports { heard, .. }) = &self.reports {
+            let heard = heard.lock().unwrap();
+            self.model.left.sort_by_key(|left| heard.iter().position(|heard| heard == left));
+        }
+    }
+
     /// Moves a bound by a call that tells how many entries it evicted.
     fn shrinks(&self, set: impl FnOnce(&Cache) -> usize) {
         let before = self.cache.stats().evictions;
         let evicted = set(self.cache);
         assert_eq!(before + evicted as u64, self.cache.stats().evictions);
+    }
+
+    /// The others weigh nothing, have no bytes and leave nothing behind.
+    fn swell(&mut self, way: Way) {
+        let cache = self.cache;
+        let maxsize = cache.stats().max_size;
+        cache.set_maxsize_blocking(1_000);
+        for key in KEYS..=u8::MAX {
+            cache.insert_blocking(key, naive_lru::NOTHING);
+        }
+        match way {
+            Way::Async => drop(block_on(cache.invalidate_if(|key, _| *key >= KEYS))),
+            Way::Blocking => drop(cache.invalidate_if_blocking(|key, _| *key >= KEYS)),
+        }
+        cache.set_maxsize_blocking(maxsize);
+        if let Some(Reports { heard, .. }) = &self.reports {
+            heard.lock().unwrap().retain(|(key, ..)| *key < KEYS);
+        }
     }
 
     fn begin(&mut self, key: u8, form: Form, number: u32, plan: Plan) {
@@ -340,6 +420,7 @@ impl<'a> Pair<'a> {
         assert!((model.len()..=stats.max_size).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
         assert!(stats.current_weight <= stats.max_weight);
+        assert!(stats.current_bytes <= stats.max_bytes);
         let left = std::mem::take(&mut model.left);
         if let Some(reports) = &mut self.reports {
             reports.compare(left, len - model.len(), |key| model.shard(key));
@@ -387,6 +468,7 @@ struct Kind {
     shards: usize,
     ttl: Option<u64>,
     max_weight: Option<u64>,
+    max_bytes: Option<u64>,
     is_single_flight: bool,
     has_listener: bool,
 }
@@ -396,6 +478,10 @@ impl Kind {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
         if let Some(max_weight) = self.max_weight {
             builder = builder.max_weight(max_weight).weigher(|_, value| naive_lru::weight(*value));
+        }
+        if let Some(max_bytes) = self.max_bytes {
+            let bytes = |_: &u8, value: &u32| naive_lru::bytes(*value) as usize;
+            builder = builder.max_bytes(max_bytes).measure_with(bytes);
         }
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(Duration::from_nanos(ttl));
@@ -418,9 +504,9 @@ fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
     let reports = kind.has_listener.then(Reports::default);
     let cache = kind.build(maxsize, &clock, reports.as_ref());
-    let Kind { shards, ttl, max_weight, is_single_flight, .. } = kind;
+    let Kind { shards, ttl, max_weight, max_bytes, is_single_flight, .. } = kind;
     let shard_of = shards_of_keys(shards);
-    let settings = Settings { maxsize, max_weight, ttl, is_single_flight, shard_of };
+    let settings = Settings { maxsize, max_weight, max_bytes, ttl, is_single_flight, shard_of };
     let model = NaiveLru::new(settings);
     let (cache, clock) = (&cache, &clock);
     let mut pair = Pair { cache, clock, model, time: 0, pending: Vec::new(), reports };
@@ -451,13 +537,20 @@ fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Stra
         shards,
         ttl,
         max_weight: None,
+        max_bytes: None,
         is_single_flight: true,
         has_listener: false,
     })
 }
 
+/// The kinds of cache, each with a bound by weight, by bytes, or by both.
 fn weighed(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
-    (kinds, max_weights()).prop_map(|(kind, weight)| Kind { max_weight: Some(weight), ..kind })
+    let both = prop_oneof![
+        bounds().prop_map(|weight| (Some(weight), None)),
+        bounds().prop_map(|bytes| (None, Some(bytes))),
+        (bounds(), bounds()).prop_map(|(weight, bytes)| (Some(weight), Some(bytes))),
+    ];
+    (kinds, both).prop_map(|(kind, (max_weight, max_bytes))| Kind { max_weight, max_bytes, ..kind })
 }
 
 #[test]
@@ -520,9 +613,14 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
         Op::StepBack(1),
         Op::Insert(elsewhere, Way::Async),
     ];
-    let is_single_flight = true;
-    let kind =
-        Kind { shards: 2, ttl: Some(1), max_weight: None, is_single_flight, has_listener: true };
+    let kind = Kind {
+        shards: 2,
+        ttl: Some(1),
+        max_weight: None,
+        max_bytes: None,
+        is_single_flight: true,
+        has_listener: true,
+    };
     check(kind, 1, &ops);
 }
 
@@ -547,6 +645,12 @@ fn a_listener_hears_of_what_leaves_the_model_once_in_its_order_and_with_its_caus
 #[test]
 fn a_listener_of_several_shards_hears_of_what_leaves_the_model() {
     hold_against_the_model(heard(kinds(&[2, 4], prop::option::of(0..=8_u64))), Steps::Forward);
+}
+
+#[test]
+fn a_listener_hears_of_weighed_entries_that_leave_the_model() {
+    let kinds = weighed(kinds(&[1], prop::option::of(0..=8_u64)));
+    hold_against_the_model(heard(kinds), Steps::Forward);
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub fn run(input: &[u8]) {
     let cache = settings.build();
     settings.assert_kept(&cache);
     let written = HashMap::new();
-    let mut run = Run { cache, settings, census: census.clone(), written, evictions: 0 };
+    let mut run =
+        Run { cache, settings, census: census.clone(), written, evictions: 0, was_full: false };
     let empty = run.cache.stats().total_size_in_memory_bytes;
     let mut number = 0;
     while !bytes.is_empty() && number < MAX_STEPS {
@@ -92,16 +93,23 @@ struct Settings {
     weighing: Option<Weighing>,
 }
 
-/// A bound by weight, and what every entry weighs.
+/// A bound by weight, and what entries weigh.
 #[derive(Clone, Copy, Debug)]
 struct Weighing {
     max: u64,
     each: u64,
+    /// One value in so many weighs nothing instead.
+    light: Option<u32>,
 }
 
 impl Weighing {
-    fn has_room_for(self, entries: usize) -> bool {
-        u128::from(self.each) * entries as u128 <= self.max.into()
+    fn weight(self, value: u32) -> u64 {
+        if self.light.is_some_and(|share| value % share == 0) { 0 } else { self.each }
+    }
+
+    /// Whether one more that weighs something would be too much.
+    fn is_full(self, weight: u64) -> bool {
+        weight.checked_add(self.each).is_none_or(|weight| weight > self.max)
     }
 }
 
@@ -138,7 +146,11 @@ impl Settings {
             without_single_flight: bytes.pick(&[None, Some(())]),
             weighing: bytes.pick(&[false, true]).then(|| {
                 let weights = [0, 1, 2, 5, u64::MAX - 1, u64::MAX, any as u64];
-                Weighing { max: bytes.pick(&weights), each: bytes.pick(&weights) }
+                Weighing {
+                    max: bytes.pick(&weights),
+                    each: bytes.pick(&weights),
+                    light: bytes.pick(&[None, Some(2), Some(3)]),
+                }
             }),
         }
     }
@@ -157,8 +169,9 @@ impl Settings {
         if self.without_single_flight.is_some() {
             builder = builder.without_single_flight();
         }
-        if let Some(Weighing { max, each }) = self.weighing {
-            builder = builder.max_weight(max).weigher(move |_, _| each);
+        if let Some(weighing) = self.weighing {
+            let weigher = move |_: &Key, value: &Value| weighing.weight(value.number);
+            builder = builder.max_weight(weighing.max).weigher(weigher);
         }
         match self.measuring {
             Measuring::Nothing => builder.build(),
@@ -167,12 +180,14 @@ impl Settings {
         }
     }
 
-    fn keeps_entries(&self) -> bool {
-        self.maxsize > 0 && self.ttl != Some(Duration::ZERO) && self.has_room_for(1)
+    /// Whether an entry of this value is cached at all.
+    fn keeps(&self, value: u32) -> bool {
+        let fits = |weighing: Weighing| weighing.weight(value) <= weighing.max;
+        self.maxsize > 0 && self.ttl != Some(Duration::ZERO) && self.weighing.is_none_or(fits)
     }
 
-    fn has_room_for(&self, entries: usize) -> bool {
-        entries <= self.maxsize && self.weighing.is_none_or(|bound| bound.has_room_for(entries))
+    fn is_full(&self, entries: usize, weight: u64) -> bool {
+        entries >= self.maxsize || self.weighing.is_some_and(|weighing| weighing.is_full(weight))
     }
 
     fn assert_kept(&self, cache: &AsyncLru<Key, Value, Hashing>) {
@@ -195,6 +210,8 @@ struct Run {
     written: HashMap<u8, u32>,
     /// As of the step before.
     evictions: u64,
+    /// Whether there were ever as many entries as there may be.
+    was_full: bool,
 }
 
 impl Run {
@@ -248,22 +265,32 @@ impl Run {
                 written.insert(at, one.number);
             }
         }
-        let expected = settings.keeps_entries().then(|| written[&at]);
+        let expected = Some(written[&at]).filter(|value| settings.keeps(*value));
         assert_eq!(numbers(cache.peek(&key())), expected, "the newest entry is there");
     }
 
     fn check(&mut self) {
-        let Self { cache, settings, census, written, evictions } = self;
+        let Self { cache, settings, census, written, evictions, was_full } = self;
         assert_eq!(cache.validate(), 0);
         let stats = cache.stats();
         let len = cache.len();
-        assert!(settings.has_room_for(len));
-        let is_full = !settings.has_room_for(len + 1);
+        assert!(len <= settings.maxsize);
+        let is_full = settings.is_full(len, stats.current_weight.unwrap_or(0));
         assert!(is_full || stats.evictions <= *evictions, "evicted with room left");
         assert!(stats.current_weight <= stats.max_weight);
         *evictions = stats.evictions;
-        if settings.keeps_entries() && *evictions == 0 {
-            assert_eq!(len, written.len());
+        if *evictions == 0 {
+            let kept = written.values().filter(|value| settings.keeps(**value));
+            assert_eq!(len, kept.count());
+        }
+        *was_full |= len >= settings.maxsize;
+        let is_watched = !*was_full && settings.ttl != Some(Duration::ZERO);
+        if let Some(weighing) = settings.weighing.filter(|_| is_watched) {
+            let light = written.iter().filter(|(_, value)| weighing.weight(**value) == 0);
+            for (at, value) in light {
+                let found = numbers(cache.peek(&census.key(*at)));
+                assert_eq!(found, Some(*value), "what weighs nothing stays");
+            }
         }
         assert_eq!(cache.keys().len(), len);
         assert_eq!(stats.expirations, 0);

@@ -16,7 +16,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// Those whose time is over go first, and then the least recently used; with several shards, the
     /// least recently used of one shard after another. The bound comes down with each of them, so at no
     /// moment does the cache hold more than [`info`](Self::info) tells. Of several calls at once, the one
-    /// that ends last wins.
+    /// that ends last wins. A shard that is less than a quarter full in the end gives its memory back.
     ///
     /// # Cancel safety
     ///
@@ -162,6 +162,13 @@ impl<K, V, S> AsyncLru<K, V, S> {
                 yield_now().await;
             }
         }
+        let mut is_due = false;
+        for shard in self.store().shards() {
+            if is_due {
+                yield_now().await;
+            }
+            is_due = shard.compact(&self.store().ledger);
+        }
         shrink.evicted()
     }
 
@@ -174,6 +181,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
             let notices;
             (moved, notices) = blocking(|_| shrink.step());
             notices.settle_blocking();
+        }
+        for shard in self.store().shards() {
+            shard.compact(&self.store().ledger);
         }
         shrink.evicted()
     }

@@ -25,6 +25,9 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// entries. `K: Clone` and `V: Clone` run under a shared lock and must not call the cache. A load
     /// during which more than 64 sweeps begin is not cached, whatever they choose.
     ///
+    /// A shard that is less than a quarter full afterwards gives its memory back. If another call makes
+    /// one do so meanwhile, the predicate is asked about its entries again.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the cache valid. Once it was polled, all loads in flight are going to be

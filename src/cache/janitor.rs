@@ -24,8 +24,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// Without it they are freed by writes, each of which frees a few, and by
     /// [`purge_expired`](Self::purge_expired); nobody is ever given one. The janitor sleeps until the
-    /// next entry expires, and wakes up when one comes that expires sooner. It does not keep the cache
-    /// alive, and ends when the last handle is gone. One is enough for a cache.
+    /// next entry expires, and wakes up when one comes that expires sooner. A shard that it leaves less
+    /// than a quarter full gives its memory back. It does not keep the cache alive, and ends when the
+    /// last handle is gone. One is enough for a cache.
     ///
     /// # Cancel safety
     ///

@@ -5,7 +5,7 @@ use super::submission::Departed;
 use crate::budget::Cost;
 use crate::clock::Nanos;
 use crate::index::Slot;
-use crate::ledger::{Ledger, Room};
+use crate::ledger::{Bound, Ledger, Room};
 
 /// The most entries that a write evicts before it lets others have the shard.
 const EVICTED_PER_WRITE: usize = 64;
@@ -38,14 +38,14 @@ impl<K, V> State<K, V> {
         if let Some(slot) = slot {
             return Ok(Place::Same(slot));
         }
-        if room.reserve(cost) {
+        if room.reserve(cost).is_ok() {
             return Ok(Place::Room);
         }
         let index = &*self.index;
         match self.order.lru.oldest(index.stamps()) {
             Some(victim) => Ok(Place::InsteadOf(victim)),
-            None if index.is_empty() => Err(Written::NeedsRoom),
-            None => Err(Written::NeedsVictim),
+            None if index.is_empty() => Err(Written::NeedsRoom(Bound::Entries)),
+            None => Err(Written::NeedsVictim(Bound::Entries)),
         }
     }
 
@@ -60,20 +60,20 @@ impl<K, V> State<K, V> {
         departed: &mut Departed<K, V>,
     ) -> Result<(), Written> {
         let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, ledger)));
-        if room.reserve(missing) {
-            return Ok(());
-        }
+        let Err(mut short) = room.reserve(missing) else { return Ok(()) };
         if let Some(slot) = slot {
             // It goes last, and only as the new entry comes.
             self.index.get_mut().make_newest(slot);
         }
         for _ in 0..EVICTED_PER_WRITE {
-            if self.index.len() == usize::from(slot.is_some()) {
-                return Err(Written::NeedsRoom);
+            let own = slot.is_some_and(|slot| self.helps(slot, short));
+            if self.count_helpful(short) == usize::from(own) {
+                return Err(Written::NeedsRoom(short));
             }
-            self.evict(now, ledger, room, departed).ok_or(Written::NeedsVictim)?;
-            if room.reserve(missing) {
-                return Ok(());
+            self.evict(short, now, ledger, room, departed).ok_or(Written::NeedsVictim(short))?;
+            match room.reserve(missing) {
+                Ok(()) => return Ok(()),
+                Err(still_short) => short = still_short,
             }
         }
         Err(Written::Unfinished)

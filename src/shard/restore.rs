@@ -79,7 +79,7 @@ impl<K, V> State<K, V> {
             self.expire_from(slot, ledger, departed);
         }
         let cost = entry.appraisal.cost(ledger);
-        if !room.reserve(cost) {
+        if room.reserve(cost).is_err() {
             return Err(entry);
         }
         room.fill(cost);
@@ -88,6 +88,7 @@ impl<K, V> State<K, V> {
         let new = Incoming { value, extras: Some(extras) };
         let slot = self.index.get_mut().insert(hash, key, new, self.share);
         self.file(slot);
+        self.note_cost(slot, ledger);
         self.watchers.note(slot);
         Ok(())
     }

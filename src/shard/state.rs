@@ -13,11 +13,12 @@ use crate::emptied::Emptied;
 use crate::expiry::ExpiryOrder;
 use crate::flight::{Ended, Flights, Seat, Ticket};
 use crate::index::{Entry, Index, Slot};
-use crate::ledger::{Ledger, Room};
+use crate::ledger::{Bound, Ledger, Room};
 use crate::list::LruList;
 use crate::outbox::{Notices, Outbox, Taken};
 use crate::pins::Pinnable;
 use crate::removal::RemovalCause;
+use crate::takers::Takers;
 use crate::wheel::Due;
 
 /// How many expired entries a write frees on its way.
@@ -33,6 +34,8 @@ pub(crate) struct State<K, V> {
     pub(super) order: Order,
     /// Who wants to know which entries are written.
     pub(super) watchers: Watchers,
+    /// Raised when entries move to other slots.
+    pub(super) generation: u64,
     /// The shard's share of the bound.
     pub(super) share: usize,
     /// Where entries that leave go, in a cache with a listener.
@@ -42,12 +45,21 @@ pub(crate) struct State<K, V> {
 /// Who leaves the shard next, for want of room and for want of time.
 pub(super) struct Order {
     pub(super) lru: LruList,
+    /// Who of those that weigh something leaves next, from the first entry on that weighs nothing.
+    pub(super) weight_takers: Option<Box<Takers>>,
+    /// The same of those that have bytes.
+    pub(super) byte_takers: Option<Box<Takers>>,
     pub(super) expiry: ExpiryOrder,
 }
 
 impl Order {
-    fn new() -> Self {
-        Self { lru: LruList::default(), expiry: ExpiryOrder::new() }
+    pub(super) fn new() -> Self {
+        Self {
+            lru: LruList::default(),
+            weight_takers: None,
+            byte_takers: None,
+            expiry: ExpiryOrder::new(),
+        }
     }
 }
 
@@ -58,10 +70,10 @@ pub(crate) enum Written {
     Done,
     /// It takes the room of more entries than one attempt takes out.
     Unfinished,
-    /// There is room for it only in place of an entry of another shard.
-    NeedsRoom,
-    /// There is room for it in place of an entry that has to be searched.
-    NeedsVictim,
+    /// There is room for it only in place of an entry of another shard, as this bound is short.
+    NeedsRoom(Bound),
+    /// There is room for it in place of an entry that has to be searched, as this bound is short.
+    NeedsVictim(Bound),
     /// Sweeps have to be asked about it first.
     NeedsVerdict,
 }
@@ -121,7 +133,8 @@ impl<K, V> State<K, V> {
     pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
         let index = Pinnable::default();
         let watchers = Watchers::default();
-        Self { index, flights: Flights::new(), order: Order::new(), watchers, share, outbox }
+        let (flights, order) = (Flights::new(), Order::new());
+        Self { index, flights, order, watchers, generation: 0, share, outbox }
     }
 
     /// Bytes that all of it has allocated.
@@ -129,8 +142,7 @@ impl<K, V> State<K, V> {
         size_of::<Index<K, V>>()
             + self.index.heap_size()
             + self.flights.heap_size()
-            + self.order.lru.heap_size()
-            + self.order.expiry.heap_size()
+            + self.order.heap_size()
             + self.outbox.as_ref().map_or(0, |outbox| outbox.size())
     }
 
@@ -211,7 +223,7 @@ impl<K, V> State<K, V> {
         ledger: &Ledger,
     ) {
         let new = submission.take_value(now);
-        let may_expire = new.extras.is_some();
+        let has_extras = new.extras.is_some();
         let slot = match place {
             Place::Same(slot) => {
                 self.order.expiry.remove(slot);
@@ -235,8 +247,9 @@ impl<K, V> State<K, V> {
                 victim
             }
         };
-        if may_expire {
+        if has_extras {
             self.file(slot);
+            self.note_cost(slot, ledger);
         }
         self.watchers.note(slot);
     }
@@ -254,24 +267,13 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes out the least recently used entry, if it is known, and adds what it held to the room.
-    pub(super) fn evict(
-        &mut self,
+    /// Counts the eviction of an entry, or its expiration if nobody had found out that its time is over.
+    pub(super) fn cause_of_eviction(
+        &self,
+        victim: Slot,
         now: Option<Nanos>,
         ledger: &Ledger,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Option<()> {
-        let victim = self.order.lru.oldest(self.index.stamps())?;
-        let cause = self.cause_of_eviction(victim, now, ledger);
-        room.inherit(self.cost(victim, ledger));
-        let entry = self.detach(victim);
-        self.part_with(entry, cause, departed);
-        Some(())
-    }
-
-    /// Counts the eviction of an entry, or its expiration if nobody had found out that its time is over.
-    fn cause_of_eviction(&self, victim: Slot, now: Option<Nanos>, ledger: &Ledger) -> RemovalCause {
+    ) -> RemovalCause {
         let has_expired = now.is_some_and(|now| self.index.is_expired(victim, now));
         let (event, cause) = match has_expired {
             true => (Event::Expiration, RemovalCause::Expired),
@@ -279,12 +281,6 @@ impl<K, V> State<K, V> {
         };
         ledger.counters.count(event);
         cause
-    }
-
-    /// Finds the next victims.
-    pub(super) fn search(&mut self) {
-        let since = self.index.get_mut().begin_epoch();
-        self.order.lru.search(&self.index.stamps()[..self.index.slots()], since);
     }
 
     /// Takes out an entry that has expired, if one is found in so many `steps`, and adds what it held to
@@ -447,7 +443,12 @@ impl<K, V> State<K, V> {
 
     /// Lets go of an entry that nobody asks for, to be dropped or to be reported.
     #[inline]
-    fn part_with(&self, entry: Entry<K, V>, cause: RemovalCause, departed: &mut Departed<K, V>) {
+    pub(super) fn part_with(
+        &self,
+        entry: Entry<K, V>,
+        cause: RemovalCause,
+        departed: &mut Departed<K, V>,
+    ) {
         match &self.outbox {
             None => departed.keep(entry, cause),
             Some(outbox) => departed.notify(outbox, outbox.post(entry, cause)),
@@ -463,9 +464,9 @@ impl<K, V> State<K, V> {
         }
     }
 
-    /// Takes the entry out of `slot`; the order of eviction finds out by the stamp.
+    /// Takes the entry out of `slot`; the orders of eviction find out by the stamp.
     pub(super) fn detach(&mut self, slot: Slot) -> Entry<K, V> {
-        self.order.expiry.remove(slot);
+        self.order.remove(slot);
         self.index.get_mut().remove(slot)
     }
 }
@@ -473,12 +474,13 @@ impl<K, V> State<K, V> {
 #[cfg(feature = "__validate")]
 impl<K: Eq, V> State<K, V> {
     /// Asserts that all of it agrees; returns how many flights there are.
-    pub(super) fn validate(&self) -> usize {
-        let Self { index, flights, order, watchers, share: _, outbox } = self;
+    pub(super) fn validate(&self, ledger: &Ledger) -> usize {
+        let Self { index, flights, order, watchers, outbox, .. } = self;
         watchers.validate();
         outbox.iter().for_each(|outbox| outbox.validate());
         index.validate();
-        order.lru.validate(index.stamps());
+        order.lru.validate(0..index.stamps().len() as Slot, index.stamps());
+        self.validate_takers(ledger);
         let filed = order.expiry.validate(|slot| index.deadline(slot));
         let expiring = index
             .iter(super::look::EVERY_SLOT)

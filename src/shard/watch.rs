@@ -50,6 +50,13 @@ impl Watchers {
         }
     }
 
+    /// Notes that there may be another entry in every slot.
+    pub(super) fn note_all(&mut self) {
+        for watcher in &mut self.all {
+            watcher.written = u64::MAX;
+        }
+    }
+
     fn add(&mut self, first: Slot) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -78,22 +85,34 @@ impl Watchers {
     }
 }
 
+/// How far somebody has come who looks at all slots of a shard; by default, not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// That of the shard.
+    generation: u64,
+    slot: usize,
+}
+
 /// A look at some slots of a shard, which sees what is written to them until it is dropped.
 pub(crate) struct Watch<'a, K, V> {
     shard: &'a Shard<K, V>,
     slots: Range<usize>,
+    generation: u64,
     number: u64,
 }
 
 impl<K, V> Shard<K, V> {
-    /// Watches the slots from `first` on; `None` if that one was never in use.
-    pub(crate) fn watch(&self, first: usize) -> Option<Watch<'_, K, V>> {
+    /// Watches the slots from `position` on, or from the first on if the entries have moved since then:
+    /// those to come may be where the caller has been. `None` if there are no more slots.
+    pub(crate) fn watch(&self, position: Position) -> Option<Watch<'_, K, V>> {
         let state = &mut *self.exclusive();
+        let generation = state.generation;
+        let first = if position.generation == generation { position.slot } else { 0 };
         if first >= state.index.slots() {
             return None;
         }
         let number = state.watchers.add(first as Slot);
-        Some(Watch { shard: self, slots: first..first + WATCHED, number })
+        Some(Watch { shard: self, slots: first..first + WATCHED, generation, number })
     }
 }
 
@@ -106,6 +125,11 @@ impl<K, V> Watch<'_, K, V> {
     /// Lets `look` at the live entries in them, as [`Shard::each_live`] does.
     pub(crate) fn each_live(&self, now: Option<Now<'_>>, look: impl FnMut(Live<'_, K, V>)) {
         self.shard.each_live(self.slots(), now, look);
+    }
+
+    /// Where to go on after these slots.
+    pub(crate) fn end(&self) -> Position {
+        Position { generation: self.generation, slot: self.slots.end }
     }
 
     /// Takes out the entries in those of the `chosen` slots that were not written since the watch

@@ -3,8 +3,6 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
-use std::collections::HashMap;
-
 use async_lru::RemovalCause;
 
 use crate::forms::Form;
@@ -26,6 +24,8 @@ pub struct Settings {
     pub maxsize: usize,
     /// `None` if entries are not weighed; otherwise they weigh as [`weight`] says.
     pub max_weight: Option<u64>,
+    /// `None` if the bytes of entries are not bounded; otherwise they have as many as [`bytes`] says.
+    pub max_bytes: Option<u64>,
     pub ttl: Option<u64>,
     pub is_single_flight: bool,
     /// Which shard each key lives in.
@@ -45,14 +45,48 @@ pub struct Counts {
     pub expired: u64,
 }
 
-/// What an entry of this value weighs: often little, sometimes nothing, now and then more than fits.
+/// What an entry of this value weighs: often nothing, often little, now and then more than fits.
 pub fn weight(value: u32) -> u64 {
     match value % 16 {
-        13 => 0,
+        0..6 => 0,
         14 => 9,
         15 => u64::MAX,
-        little => u64::from(little / 4) + 1,
+        little => u64::from(little / 4),
     }
+}
+
+/// How many bytes an entry of this value has, of which its weight tells nothing: none as often.
+pub fn bytes(value: u32) -> u64 {
+    weight(value / 16 + value * 5)
+}
+
+/// Whether the sweep of this number chooses an entry, by its key and its value.
+pub fn is_chosen(sweep: u8, key: u8, value: u32) -> bool {
+    key % 4 == sweep % 4 && value % 3 != 0 || value % 11 == u32::from(sweep)
+}
+
+/// Whether it does by the key alone.
+pub fn is_key_chosen(sweep: u8, key: u8) -> bool {
+    key % 5 == sweep % 5
+}
+
+/// What an update does.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    Put,
+    Keep,
+    Remove,
+}
+
+/// A value that weighs nothing and has no bytes.
+pub const NOTHING: u32 = 0;
+
+/// What may be short, in the order in which the cache looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    Entries,
+    Weight,
+    Bytes,
 }
 
 /// A live entry.
@@ -61,6 +95,21 @@ struct Entry {
     key: u8,
     value: u32,
     expiry: Option<Expiry>,
+}
+
+impl Entry {
+    /// Whether it makes room to evict it.
+    fn helps(&self, short: Bound) -> bool {
+        match short {
+            Bound::Entries => true,
+            Bound::Weight => weight(self.value) > 0,
+            Bound::Bytes => bytes(self.value) > 0,
+        }
+    }
+
+    fn may_be_over(&self, now: u64) -> bool {
+        self.expiry.is_some_and(|expiry| now >= expiry.earliest)
+    }
 }
 
 /// When an entry is gone. Where the clock has stepped back the cache may go by the latest time it has
@@ -93,6 +142,20 @@ struct Flight {
     key: u8,
     standing: Standing,
     outcome: Option<Outcome>,
+    /// The sweeps that began since, as [`is_chosen`] takes them.
+    sweeps: Vec<u8>,
+}
+
+impl Flight {
+    fn is_open(&self) -> bool {
+        self.standing == Standing::Open && self.outcome.is_none()
+    }
+
+    /// Whether its value is kept out of the cache.
+    fn keeps_out(&self, value: u32) -> bool {
+        let is_swept = self.sweeps.iter().any(|sweep| is_chosen(*sweep, self.key, value));
+        self.standing == Standing::Fenced || is_swept
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +205,8 @@ pub struct NaiveLru {
     flights: Vec<Flight>,
     /// What made the cache too full, so that the victims are still to be found out.
     crowding: Option<Crowding>,
+    /// What a put replaces, which goes after the victims.
+    replaced: Option<(u8, u32, RemovalCause)>,
     pub counts: Counts,
     /// What has left since it was looked at, with its value and why; of what has expired, only that it
     /// has, for the cache frees it when it likes.
@@ -157,6 +222,7 @@ impl NaiveLru {
             entries: Vec::new(),
             flights: Vec::new(),
             crowding: None,
+            replaced: None,
             counts: Counts::default(),
             left: Vec::new(),
         }
@@ -192,6 +258,54 @@ impl NaiveLru {
         self.let_go(key, RemovalCause::Removed).is_some() || was_in_flight
     }
 
+    /// Removes what the sweep chooses, and what it will choose of that which is in flight; returns how many
+    /// entries that were.
+    pub fn sweep(&mut self, sweep: u8) -> usize {
+        for flight in self.flights.iter_mut().filter(|flight| flight.outcome.is_none()) {
+            flight.sweeps.push(sweep);
+        }
+        self.remove_if(|key, value| is_chosen(sweep, key, value))
+    }
+
+    /// Removes what the sweep chooses by the key, loads in flight as well.
+    pub fn sweep_keys(&mut self, sweep: u8) -> usize {
+        for flight in &mut self.flights {
+            if is_key_chosen(sweep, flight.key) {
+                flight.standing = Standing::Fenced;
+            }
+        }
+        self.remove_if(|key, _| is_key_chosen(sweep, key))
+    }
+
+    fn remove_if(&mut self, is_chosen: impl Fn(u8, u32) -> bool) -> usize {
+        let chosen = self.entries.iter().filter(|entry| is_chosen(entry.key, entry.value));
+        let chosen: Vec<u8> = chosen.map(|entry| entry.key).collect();
+        chosen.iter().for_each(|key| drop(self.let_go(*key, RemovalCause::Removed)));
+        chosen.len()
+    }
+
+    /// Whether an update of `key` would have to wait for a load.
+    pub fn is_joinable(&self, key: u8) -> bool {
+        self.flights.iter().any(|flight| flight.is_open() && flight.key == key)
+    }
+
+    /// An update that does not have to wait; returns what it leaves.
+    pub fn update(&mut self, key: u8, change: Change, value: u32) -> Option<u32> {
+        let old = self.use_entry(key);
+        match change {
+            Change::Put => {
+                self.fence(key);
+                self.put(key, value);
+                Some(value)
+            }
+            Change::Keep => old,
+            Change::Remove => {
+                self.remove(key);
+                None
+            }
+        }
+    }
+
     pub fn clear(&mut self) {
         for key in self.keys() {
             self.let_go(key, RemovalCause::Cleared);
@@ -215,6 +329,12 @@ impl NaiveLru {
     pub fn set_max_weight(&mut self, weight: u64) {
         // Of no effect where nothing is weighed.
         self.settings.max_weight = self.settings.max_weight.map(|_| weight);
+        self.crowding = Some(Crowding::Bound);
+    }
+
+    pub fn set_max_bytes(&mut self, bytes: u64) {
+        // The same where they are not bounded.
+        self.settings.max_bytes = self.settings.max_bytes.map(|_| bytes);
         self.crowding = Some(Crowding::Bound);
     }
 
@@ -263,8 +383,7 @@ impl NaiveLru {
         let now = self.now;
         let is_over = |entry: &&Entry| match entry.expiry {
             Some(expiry) if now >= expiry.latest => true,
-            Some(expiry) if now >= expiry.earliest => !left.contains(&entry.key),
-            _ => false,
+            _ => entry.may_be_over(now) && !left.contains(&entry.key),
         };
         let over: Vec<u8> = self.entries.iter().filter(is_over).map(|entry| entry.key).collect();
         for key in over {
@@ -306,83 +425,94 @@ impl NaiveLru {
 
     /// Puts an entry; returns the value that it replaces.
     fn put(&mut self, key: u8, value: u32) -> Option<u32> {
-        let Settings { maxsize, max_weight, ttl, .. } = self.settings;
-        let old = self.let_go(key, RemovalCause::Replaced).map(|entry| entry.value);
-        let is_too_heavy = max_weight.is_some_and(|max| weight(value) > max);
-        if maxsize == 0 || ttl == Some(0) || is_too_heavy {
-            self.left.push((key, value, RemovalCause::Rejected));
-            return old;
-        }
-        self.crowding = Some(Crowding::Put(key));
+        let ttl = self.settings.ttl;
+        let old = self.take(key).map(|entry| entry.value);
+        let replaced = old.map(|value| (key, value, RemovalCause::Replaced));
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
-        self.entries.push(Entry { key, value, expiry });
+        let entry = Entry { key, value, expiry };
+        let has_room = self.short(std::slice::from_ref(&entry)).is_none();
+        if has_room && ttl != Some(0) {
+            self.crowding = Some(Crowding::Put(key));
+            self.replaced = replaced;
+            self.entries.push(entry);
+        } else {
+            self.left.extend(replaced);
+            self.left.push((key, value, RemovalCause::Rejected));
+        }
         old
     }
 
-    fn is_too_full(&self) -> bool {
-        self.are_too_many(&self.entries)
-    }
-
-    fn are_too_many(&self, entries: &[Entry]) -> bool {
-        let Settings { maxsize, max_weight, .. } = self.settings;
-        let weights = entries.iter().map(|entry| u128::from(weight(entry.value)));
-        let are_too_heavy = max_weight.is_some_and(|max| weights.sum::<u128>() > max.into());
-        entries.len() > maxsize || are_too_heavy
+    /// The first bound that these entries exceed together.
+    fn short(&self, entries: &[Entry]) -> Option<Bound> {
+        let Settings { maxsize, max_weight, max_bytes, .. } = self.settings;
+        let exceed = |max: Option<u64>, of: fn(u32) -> u64| {
+            let sum: u128 = entries.iter().map(|entry| u128::from(of(entry.value))).sum();
+            max.is_some_and(|max| sum > max.into())
+        };
+        if entries.len() > maxsize {
+            Some(Bound::Entries)
+        } else if exceed(max_weight, weight) {
+            Some(Bound::Weight)
+        } else if exceed(max_bytes, bytes) {
+            Some(Bound::Bytes)
+        } else {
+            None
+        }
     }
 
     /// Removes victims until there is room, and none without need.
     fn make_room(&mut self, crowding: Crowding, left: &[u8]) {
-        // One of each shard, evicted after its others.
-        let mut last_victims = HashMap::new();
-        while self.is_too_full() {
-            let victim = self.evict(crowding, left);
-            last_victims.insert(self.shard(victim.key), victim);
+        let victims = self.victims(crowding, left, &self.entries);
+        let victims = victims.unwrap_or_else(|| {
+            panic!("{crowding:?}: others of {:?} had to go: {left:?} are left", self.entries)
+        });
+        for victim in victims {
+            self.counts.evictions += 1;
+            self.let_go(victim, RemovalCause::Capacity);
         }
-        if self.settings.max_weight.is_none() {
-            return;
-        }
-        // The order among shards is the cache's to choose, so others may have gone before the last of
-        // those: but one was the last, without which there was no room yet.
-        while self.find_victim(crowding, left).is_some() {
-            let victim = self.evict(crowding, left);
-            last_victims.insert(self.shard(victim.key), victim);
-        }
-        let was_needed = |victim: &Entry| {
-            let mut with_it = self.entries.clone();
-            with_it.push(victim.clone());
-            self.are_too_many(&with_it)
+        self.left.extend(self.replaced.take());
+    }
+
+    /// Victims of these entries, each of which was needed when it went, and all of which are gone from the
+    /// cache with nothing besides; `None` if that cannot be.
+    ///
+    /// The order among shards is the cache's to choose, so all are tried.
+    fn victims(&self, crowding: Crowding, left: &[u8], entries: &[Entry]) -> Option<Vec<u8>> {
+        let Some(short) = self.short(entries) else {
+            let is_accounted_for =
+                |entry: &Entry| left.contains(&entry.key) || entry.may_be_over(self.now);
+            return entries.iter().all(is_accounted_for).then(Vec::new);
         };
-        assert!(last_victims.is_empty() || last_victims.values().any(was_needed), "one too many");
+        let candidates = self.candidates(crowding, short, entries).into_iter();
+        candidates.filter(|victim| !left.contains(victim)).find_map(|victim| {
+            let mut others = entries.to_vec();
+            others.retain(|entry| entry.key != victim);
+            let mut victims = self.victims(crowding, left, &others)?;
+            victims.insert(0, victim);
+            Some(victims)
+        })
     }
 
-    /// Removes a victim: of a put, the oldest of its shard or, if that has no other, the oldest of any
-    /// shard, which only the cache can choose, as it can where a bound has come down.
-    fn evict(&mut self, crowding: Crowding, left: &[u8]) -> Entry {
-        let victim = self.find_victim(crowding, left);
-        let victim = victim.unwrap_or_else(|| panic!("{crowding:?}: another had to go: {left:?}"));
-        self.counts.evictions += 1;
-        self.let_go(victim, RemovalCause::Capacity).expect("a victim is an entry")
-    }
-
-    /// The next victim, which is gone from the cache.
-    fn find_victim(&self, crowding: Crowding, left: &[u8]) -> Option<u8> {
+    /// Who may go next where a bound is short: for a put, the oldest of its shard that helps or, if none
+    /// does, the oldest of any shard that helps, which only the cache can choose, as it can where a bound
+    /// has come down.
+    fn candidates(&self, crowding: Crowding, short: Bound, entries: &[Entry]) -> Vec<u8> {
         let put = match crowding {
             Crowding::Put(key) => Some(key),
             Crowding::Bound => None,
         };
-        let others =
-            || self.entries.iter().map(|entry| entry.key).filter(|other| Some(*other) != put);
-        let oldest_own =
-            put.and_then(|key| others().find(|other| self.shard(*other) == self.shard(key)));
-        let is_oldest = |candidate: &u8| {
-            others().find(|other| self.shard(*other) == self.shard(*candidate)) == Some(*candidate)
-        };
-        let mut candidates = match oldest_own {
-            Some(oldest) => vec![oldest],
-            None => others().filter(is_oldest).collect(),
-        };
-        candidates.retain(|candidate| !left.contains(candidate));
-        candidates.first().copied()
+        let helpful = entries.iter().filter(|entry| Some(entry.key) != put && entry.helps(short));
+        let mut oldest: Vec<u8> = Vec::new();
+        for Entry { key, .. } in helpful {
+            if oldest.iter().all(|other| self.shard(*other) != self.shard(*key)) {
+                oldest.push(*key);
+            }
+        }
+        let is_own = |key: &u8| put.is_some_and(|put| self.shard(put) == self.shard(*key));
+        if let Some(own) = oldest.iter().copied().find(is_own) {
+            return vec![own];
+        }
+        oldest
     }
 
     /// Keeps the loads of `key` out of the cache; says whether there was one.
@@ -401,10 +531,7 @@ impl NaiveLru {
     /// Joins the open flight of the call's key, or starts one.
     fn board(&mut self, call: &mut Call) {
         let is_new = u64::from(matches!(call.state, State::New));
-        let is_open = |flight: &Flight| {
-            let joinable = flight.standing == Standing::Open && flight.outcome.is_none();
-            joinable && flight.key == call.key
-        };
+        let is_open = |flight: &Flight| flight.is_open() && flight.key == call.key;
         if let Some(flight) = self.flights.iter().position(is_open) {
             self.counts.coalesced += is_new;
             call.state = State::Waits(flight);
@@ -414,7 +541,8 @@ impl NaiveLru {
         self.counts.loads += 1;
         let standing =
             if self.settings.is_single_flight { Standing::Open } else { Standing::Private };
-        self.flights.push(Flight { key: call.key, standing, outcome: None });
+        let sweeps = Vec::new();
+        self.flights.push(Flight { key: call.key, standing, outcome: None, sweeps });
         call.state = State::Leads(self.flights.len() - 1);
     }
 
@@ -431,7 +559,7 @@ impl NaiveLru {
         self.flights[flight].outcome = Some(outcome);
         if answer.is_err() {
             self.counts.load_failures += 1;
-        } else if self.flights[flight].standing == Standing::Fenced {
+        } else if self.flights[flight].keeps_out(call.number) {
             self.left.push((call.key, call.number, RemovalCause::Rejected));
         } else {
             self.put(call.key, call.number);

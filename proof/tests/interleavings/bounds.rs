@@ -79,6 +79,46 @@ fn a_heavier_value_of_a_key_is_there_or_the_one_before_it() {
 }
 
 #[test]
+fn what_weighs_nothing_stays_though_it_comes_while_victims_are_searched() {
+    explore(|| {
+        let (cache, mint) = (weighed(10, 1).build(), Mint::default());
+        for (key, weight) in [(0, 0), (3, 3), (4, 4), (1, 3)] {
+            cache.insert_blocking(key, mint.value(weight));
+        }
+        scope(|scope| {
+            scope.spawn(|| block_on(cache.insert(5, mint.value(5))));
+            scope.spawn(|| cache.insert_blocking(3, mint.value(0)));
+            check_bounds(&cache);
+        });
+        // Before its lighter value comes, 3 may go, but 4 has to go as well.
+        let left = [0, 1, 3, 4, 5].map(|key| number(cache.peek(&key)));
+        assert_eq!(left, [Some(0), Some(3), Some(0), None, Some(5)]);
+        assert!((1..=2).contains(&cache.stats().evictions));
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn a_shard_whose_entries_weigh_nothing_takes_the_room_of_another() {
+    explore(|| {
+        // Two keys of the first shard, and two of the second.
+        let (cache, mint) = (weighed(10, 2).build(), Mint::default());
+        for (key, weight) in [(0, 0), (1, 0), (2, 9)] {
+            cache.insert_blocking(key, mint.value(weight));
+        }
+        let replaced = scope(|scope| {
+            scope.spawn(|| block_on(cache.insert(6, mint.value(5))));
+            let replaced = scope.spawn(|| number(cache.insert_blocking(2, mint.value(0))));
+            check_bounds(&cache);
+            replaced.join().unwrap()
+        });
+        assert_eq!([0, 1, 2, 6].map(|key| number(cache.peek(&key))), [0, 0, 0, 5].map(Some));
+        assert_eq!(cache.stats().evictions, u64::from(replaced.is_none()));
+        mint.close(cache);
+    });
+}
+
+#[test]
 fn a_bound_that_comes_down_holds_at_every_moment_and_evicts_no_more_than_it_must() {
     explore(|| {
         let (cache, mint) = (builder(3).build(), Mint::default());

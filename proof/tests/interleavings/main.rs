@@ -14,6 +14,7 @@
 
 mod batches;
 mod bounds;
+mod compaction;
 mod detached;
 mod eviction;
 mod explore;
