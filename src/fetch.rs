@@ -76,12 +76,28 @@ where
             .await
         };
         let answer = P::result(answer);
-        let notices = match &answer {
-            Ok(value) => leader.deliver(value, None).await,
-            Err(error) => leader.fail(|| protocol.failure(error)),
+        let notices = 'ends: {
+            // Not by `deliver`, for some hundredths of a miss.
+            let waits = match &answer {
+                Ok(value) => match leader.deliver_now(value) {
+                    Ok(notices) => break 'ends notices,
+                    // In a box, so that the futures of all calls need no room for it.
+                    Err(waiting) => Box::pin(leader.deliver_later(value, waiting)),
+                },
+                Err(error) => {
+                    leader.fail(|| protocol.failure(error));
+                    break 'ends store.backlog(leader.hash);
+                }
+            };
+            waits.await
         };
         drop(leader);
-        notices.settle().await;
+        if notices.is_empty() {
+            // There is nothing to drop, which would take a hundredth of a miss to find out.
+            std::mem::forget(notices);
+        } else {
+            notices.settle().await;
+        }
         P::answer(answer.map(|value| P::tell(value, Source::Closure)))
     }
 }
@@ -164,8 +180,9 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     }
 
     /// Has an entry leave whose time is over, before another is loaded in its place.
+    #[inline]
     fn expire(&self, missing: Missing) {
-        if missing.has_expired {
+        if missing.has_expired() {
             // Left to whoever delivers; this call waits for the listener when it has loaded.
             drop(self.store.expire(self.hash, self.key.get()));
         }
@@ -326,17 +343,24 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
         V: Clone,
     {
-        // What is matched on stays in the future for as long as its arms wait, so they do not.
-        let waits = match self.deliver_now(value, own) {
+        let waits = match self.deliver_now_for(value, own) {
             Ok(notices) => return notices,
-            // In a box, so that the futures of all calls need no room for what few of them wait with.
             Err(waiting) => Box::pin(self.deliver_later(value, waiting)),
         };
         waits.await
     }
 
-    /// Does the same if no other writer is at work.
-    fn deliver_now(
+    /// Does the same, with no lifetime of its own, if no other writer is at work.
+    fn deliver_now(&mut self, value: &V) -> Result<Notices<K, V>, Box<Submission<K, V>>>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        self.deliver_now_for(value, None)
+    }
+
+    #[inline(always)]
+    fn deliver_now_for(
         &mut self,
         value: &V,
         own: Option<Duration>,
@@ -346,11 +370,17 @@ impl<'a, K, V> Leader<'a, K, V> {
         V: Clone,
     {
         let outcome = || Outcome::Value(value.clone());
-        if self.store.takes_values() {
-            self.publish_now(value.clone(), own, outcome)
-        } else {
-            Ok(self.end(outcome))
+        if !self.store.takes_values() {
+            self.end(outcome);
+            return Ok(Notices::default());
         }
+        if own.is_some() {
+            self.store.lifetimes().use_time();
+        }
+        // The flight gets its key back before it needs it.
+        let key = self.appraised_key.take();
+        let appraisal = key.map(|key| self.store.appraise(&key, value)).unwrap_or_default();
+        self.publish(value.clone(), appraisal.with_own(own), outcome)
     }
 
     async fn deliver_later(&mut self, value: &V, waiting: Box<Submission<K, V>>) -> Notices<K, V>
@@ -360,31 +390,13 @@ impl<'a, K, V> Leader<'a, K, V> {
     {
         let mut submission = self.store.submit_later(waiting).await;
         self.land(&mut submission, || Outcome::Value(value.clone()));
-        self.part(submission.into_notices())
+        self.part_with(*submission)
     }
 
-    /// Caches the value of the flight, unless a later write has won, and ends the flight, if no other
-    /// writer is at work.
-    fn publish_now(
-        &mut self,
-        value: V,
-        own: Option<Duration>,
-        outcome: impl Fn() -> Outcome<V>,
-    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
-    where
-        K: Eq,
-    {
-        if own.is_some() {
-            self.store.lifetimes().use_time();
-        }
-        // The flight gets its key back before it needs it.
-        let key = self.appraised_key.take();
-        let appraisal = key.map(|key| self.store.appraise(&key, &value)).unwrap_or_default();
-        self.publish_appraised(value, appraisal.with_own(own), outcome)
-    }
-
-    /// Does the same with a value that has been appraised.
-    fn publish_appraised(
+    /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
+    /// the flight; if no other writer is at work. Returns what is left to do for the listener.
+    #[inline]
+    fn publish(
         &mut self,
         value: V,
         appraisal: Appraisal,
@@ -399,7 +411,10 @@ impl<'a, K, V> Leader<'a, K, V> {
             return Err(Box::new(submission));
         }
         self.land(&mut submission, outcome);
-        Ok(self.part(submission.into_notices()))
+        if self.store.has_listener() {
+            return Ok(self.part_with(submission));
+        }
+        Ok(Notices::default())
     }
 
     /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
@@ -408,35 +423,36 @@ impl<'a, K, V> Leader<'a, K, V> {
         submission.take_arrival().land(outcome);
     }
 
-    /// Adds that the call waits for a listener that is far behind, whatever has left on its account.
-    fn part(&self, mut notices: Notices<K, V>) -> Notices<K, V> {
+    /// Drops the rest of a submission, and returns what is left to do for the listener: to wait for it too
+    /// if it is far behind, whatever has left on this call's account.
+    #[cold]
+    fn part_with(&self, submission: Submission<K, V>) -> Notices<K, V> {
+        let mut notices = submission.into_notices();
         notices.append(self.store.backlog(self.hash));
         notices
     }
 
     /// Ends the flight with a value that is not to be cached, or with none.
-    fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) -> Notices<K, V> {
+    fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
         self.stage = Stage::Ended;
-        let Ended { key, arrival, sweeps } =
+        // The rest is dropped last: the waiters come before the user's `Drop`.
+        let Ended { key: _key, arrival, sweeps: _sweeps } =
             self.store.shard(self.hash).end_flight(self.hash, self.ticket);
         arrival.land(outcome);
-        // The waiters come before the user's `Drop`.
-        drop((key, sweeps));
-        self.part(Notices::default())
     }
 
     /// Ends the flight without a value.
-    fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) -> Notices<K, V> {
+    fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
         self.store.count(Event::LoadFailure);
-        self.end(outcome)
+        self.end(outcome);
     }
 }
 
 impl<K, V> Drop for Leader<'_, K, V> {
     fn drop(&mut self) {
         match self.stage {
-            Stage::Boarded => drop(self.end(|| Outcome::Abandoned)),
-            Stage::Loading => drop(self.fail(|| Outcome::Abandoned)),
+            Stage::Boarded => self.end(|| Outcome::Abandoned),
+            Stage::Loading => self.fail(|| Outcome::Abandoned),
             Stage::Ended => {}
         }
     }

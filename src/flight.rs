@@ -108,8 +108,34 @@ impl<K> FlightKey<K> {
 pub(crate) type Predicate<K, V> = dyn Fn(&K, &V) -> bool + Send + Sync;
 
 /// The sweeps that began while a load was in flight, to be asked about its value before that is
-/// published. They are the user's, and thus dropped under no lock.
-pub(crate) type Sweeps<K, V> = Vec<Arc<Predicate<K, V>>>;
+/// published; mostly none. They are the user's, and thus dropped under no lock.
+pub(crate) struct Sweeps<K, V>(Option<Box<Vec<Arc<Predicate<K, V>>>>>);
+
+impl<K, V> Default for Sweeps<K, V> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<K, V> Sweeps<K, V> {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |sweeps| sweeps.len())
+    }
+
+    fn push(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        self.0.get_or_insert_default().push(Arc::clone(sweep));
+    }
+
+    /// Whether one of them chooses an entry. Calls user code: never under a lock.
+    pub(crate) fn choose(&self, key: &K, value: &V) -> bool {
+        self.0.iter().flat_map(|sweeps| &**sweeps).any(|is_chosen| is_chosen(key, value))
+    }
+}
 
 /// A load in progress.
 pub(crate) struct Flight<K, V> {
@@ -173,7 +199,7 @@ impl<K, V> Flight<K, V> {
             self.standing = Standing::Fenced;
         }
         if !self.is_fenced() {
-            self.sweeps.push(Arc::clone(sweep));
+            self.sweeps.push(sweep);
         }
     }
 
@@ -264,7 +290,7 @@ impl<K, V> Flights<K, V> {
     fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let (landing, sweeps) = (kind.landing(), Vec::new());
+        let (landing, sweeps) = (kind.landing(), Sweeps::default());
         let flight = Flight { hash, ticket, kind, standing, key, landing, sweeps };
         self.table.insert_unique(hash, flight, |flight| flight.hash);
         ticket

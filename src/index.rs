@@ -213,11 +213,15 @@ impl<K, V> Index<K, V> {
     /// When the entry expires: [`NEVER`] if it does not.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> Nanos {
-        self.deadlines(slot).soonest()
+        let slot = slot as usize;
+        let deadline = self.deadlines.get(slot).copied().unwrap_or(NEVER);
+        match self.idle_deadlines.get(slot) {
+            Some(idle) => deadline.min(idle.load(Ordering::Relaxed)),
+            None => deadline,
+        }
     }
 
     /// When the entry expires, used or not.
-    #[inline]
     pub(crate) fn deadlines(&self, slot: Slot) -> Deadlines {
         let slot = slot as usize;
         let idle = self.idle_deadlines.get(slot);

@@ -153,6 +153,14 @@ impl<K, V> Lifetimes<K, V> {
 
     #[inline]
     fn system(&self) -> &SystemClock {
+        match self.system.get() {
+            Some(system) => system,
+            None => self.start_system(),
+        }
+    }
+
+    #[cold]
+    fn start_system(&self) -> &SystemClock {
         self.system.get_or_init(SystemClock::new)
     }
 

@@ -390,44 +390,53 @@ impl<K, V> Drop for Notice<K, V> {
     }
 }
 
-/// All duties of one operation. Waiting for listeners is the last that a call does: after what it has to
-/// publish, to wake and to drop.
+/// All duties of one operation, mostly none. Waiting for listeners is the last that a call does: after what
+/// it has to publish, to wake and to drop.
 #[must_use]
-pub(crate) struct Notices<K, V> {
-    /// Mostly the only one, as most operations take entries out of one shard alone.
-    first: Option<Notice<K, V>>,
-    others: Vec<Notice<K, V>>,
+pub(crate) struct Notices<K, V>(Option<Box<Link<K, V>>>);
+
+struct Link<K, V> {
+    notice: Notice<K, V>,
+    next: Notices<K, V>,
 }
 
 impl<K, V> Default for Notices<K, V> {
     fn default() -> Self {
-        Self { first: None, others: Vec::new() }
+        Self(None)
     }
 }
 
 impl<K, V> Notices<K, V> {
     /// Adds the duty to deliver what was put into an outbox before the number `until`.
     pub(crate) fn add(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
-        let known = self.first.iter_mut().chain(&mut self.others);
-        match known.rev().find(|notice| Arc::ptr_eq(&notice.outbox, outbox)) {
-            Some(notice) => notice.until = notice.until.max(until),
-            None => self.push(Notice { outbox: Arc::clone(outbox), until }),
+        match &mut self.0 {
+            Some(link) if Arc::ptr_eq(&link.notice.outbox, outbox) => {
+                link.notice.until = link.notice.until.max(until);
+            }
+            _ => self.push(Notice { outbox: Arc::clone(outbox), until }),
         }
     }
 
     fn push(&mut self, notice: Notice<K, V>) {
-        match self.first {
-            None => self.first = Some(notice),
-            Some(_) => self.others.push(notice),
-        }
+        let next = std::mem::take(self);
+        self.0 = Some(Box::new(Link { notice, next }));
     }
 
     pub(crate) fn append(&mut self, more: Self) {
-        more.first.into_iter().chain(more.others).for_each(|notice| self.push(notice));
+        let mut more = more;
+        while let Some(notice) = more.pop() {
+            self.push(notice);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Notice<K, V>> {
+        let Link { notice, next } = *self.0.take()?;
+        *self = next;
+        Some(notice)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.0.is_none()
     }
 
     /// Waits for the listener.
@@ -448,15 +457,15 @@ impl<K, V> Notices<K, V> {
         given
     }
 
-    async fn settle_each(self) {
-        for notice in self.first.into_iter().chain(self.others) {
+    async fn settle_each(mut self) {
+        while let Some(notice) = self.pop() {
             notice.settle().await;
         }
     }
 
     /// Waits for the listener, blocking the thread.
-    pub(crate) fn settle_blocking(self) {
-        for notice in self.first.into_iter().chain(self.others) {
+    pub(crate) fn settle_blocking(mut self) {
+        while let Some(notice) = self.pop() {
             notice.finish(Manner::Block);
         }
     }

@@ -69,12 +69,26 @@ pub(crate) struct Shard<K, V> {
 }
 
 /// What a look that found no live entry has seen.
+///
+/// The epoch of the shard at the look, and in the lowest bit whether there was an entry whose time is over:
+/// in one word, so that a look returns as quickly as if it were only the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Missing {
-    /// Of the shard at the look.
-    epoch: u64,
-    /// Whether there was one whose time is over.
-    pub(crate) has_expired: bool,
+pub(crate) struct Missing(u64);
+
+impl Missing {
+    #[inline]
+    fn new(epoch: u64, has_expired: bool) -> Self {
+        Self(epoch << 1 | u64::from(has_expired))
+    }
+
+    fn epoch(self) -> u64 {
+        self.0 >> 1
+    }
+
+    #[inline]
+    pub(crate) fn has_expired(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// What a shard holds and takes.
@@ -137,8 +151,8 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let missing = |has_expired| Missing { epoch: index.epoch(), has_expired };
-        let slot = index.find(hash, key).ok_or(missing(false))?;
+        let missing = |has_expired| Missing::new(index.epoch(), has_expired);
+        let slot = index.find(hash, key).ok_or_else(|| missing(false))?;
         if now.is_some_and(|now| self.is_expired(index, slot, now)) {
             return Err(missing(true));
         }
@@ -311,7 +325,7 @@ impl<K, V> Shard<K, V> {
         if let Some((landing, ticket)) = state.flights.join(hash, key.get()) {
             return Boarding::Join(key, landing, ticket);
         }
-        if state.index.epoch() != missing.epoch {
+        if state.index.epoch() != missing.epoch() {
             return Boarding::LookAgain(key);
         }
         Boarding::Lead(state.flights.lead(hash, key, kind))

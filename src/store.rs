@@ -170,6 +170,7 @@ impl<K, V> Store<K, V> {
     }
 
     /// Prepares an entry for publication as of now.
+    #[inline]
     pub(crate) fn submission(
         &self,
         hash: u64,
@@ -181,8 +182,8 @@ impl<K, V> Store<K, V> {
         let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
         let extras = (now.is_some() || self.scales.are_used())
             .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
-        let lives = self.lifetimes.let_live(appraisal.lifetime);
-        let fate = if lives { Fate::Lives } else { Fate::Dies };
+        let dies = now.is_some() && !self.lifetimes.let_live(appraisal.lifetime);
+        let fate = if dies { Fate::Dies } else { Fate::Lives };
         Submission::new(hash, origin, Incoming { value, extras }, fate, now)
     }
 

@@ -142,23 +142,25 @@ impl<'a, K, V> Passage<'a, K, V> {
                 (outcome, appraisal)
             }
         };
-        let ended = match &outcome {
+        match &outcome {
             Outcome::Value(value) if self.store.takes_values() => {
                 let land = || Outcome::Value(value.clone());
-                match leader.publish_appraised(value.clone(), appraisal, land) {
-                    Ok(ended) => ended,
+                match leader.publish(value.clone(), appraisal, land) {
+                    Ok(left) => notices.append(left),
                     Err(waiting) => {
                         // Whoever is polled next tries again: nobody has to wait for this caller.
                         drop(waiting);
                         leader.stage = Stage::Ended;
-                        return helm.give_back_due(Progress::Loaded(outcome, appraisal));
+                        helm.give_back_due(Progress::Loaded(outcome, appraisal));
                     }
                 }
             }
             Outcome::Value(_) => leader.end(|| outcome),
-            Outcome::Failure(_) | Outcome::Abandoned => leader.fail(|| outcome),
-        };
-        notices.append(ended);
+            Outcome::Failure(_) | Outcome::Abandoned => {
+                leader.fail(|| outcome);
+                notices.append(self.store.backlog(self.hash));
+            }
+        }
     }
 }
 

@@ -136,6 +136,8 @@ impl<K, V> Leader<'_, K, V> {
         if let Some(entry) = entry {
             departed.keep_taken(entry);
         }
-        self.part(departed.into_notices())
+        let mut notices = departed.into_notices();
+        notices.append(store.backlog(hash));
+        notices
     }
 }

@@ -95,9 +95,9 @@ impl Polling {
     }
 
     /// Marks the load of `flights`, which are in order, that the task of `cx` polls with its own waker.
-    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> Self {
+    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> PollingBatch {
         with_batches(|batches| batches.push(Arc::clone(flights)));
-        Self::push(Loads::Batch, cx.waker(), cx)
+        PollingBatch { _polling: Self::push(Loads::Batch, cx.waker(), cx) }
     }
 
     /// Marks a part of a call that the task of `cx` polls with `waker`.
@@ -126,17 +126,21 @@ impl Drop for Polling {
         POLLING.with(|polling| {
             let depth = polling.depth.get() - 1;
             polling.depth.set(depth);
-            let mut loads = Loads::None;
-            match polling.shallow.get(depth) {
-                Some(place) => loads = place.get().loads,
-                None => with_deep_polling(|deep| {
-                    loads = deep.pop().map_or(Loads::None, |frame| frame.loads);
-                }),
-            }
-            if let Loads::Batch = loads {
-                with_batches(|batches| drop(batches.pop()));
+            if depth >= SHALLOW {
+                with_deep_polling(|deep| deep.truncate(depth - SHALLOW));
             }
         });
+    }
+}
+
+/// Marks the load of a batch as being polled, for as long as the mark lives.
+pub(crate) struct PollingBatch {
+    _polling: Polling,
+}
+
+impl Drop for PollingBatch {
+    fn drop(&mut self) {
+        with_batches(|batches| drop(batches.pop()));
     }
 }
 

@@ -15,12 +15,17 @@ use crate::removal::RemovalCause;
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
-    /// Rings where an entry has come in that expires before all others.
-    alarm: Option<Alarm>,
     /// The first entry that was evicted.
     evicted: Option<Entry<K, V>>,
     /// Entries that have expired, and others that were evicted.
     others: Vec<Entry<K, V>>,
+    /// What few operations have besides, in a box that the others do without.
+    rest: Option<Box<Rest<K, V>>>,
+}
+
+struct Rest<K, V> {
+    /// Rings where an entry has come in that expires before all others.
+    alarm: Option<Alarm>,
     /// A key and its value that were kept out.
     turned_away: Option<(FlightKey<K>, V)>,
     /// Of a flight that has ended.
@@ -44,23 +49,34 @@ impl<K, V> Departed<K, V> {
     pub(crate) fn keep_taken(&mut self, taken: Taken<K, V>) {
         match taken {
             Taken::Entry(entry) => self.others.push(entry),
-            Taken::Withheld(withheld) => withheld.let_go(&mut self.notices),
+            Taken::Withheld(withheld) => withheld.let_go(&mut self.rest().notices),
         }
     }
 
     /// Notes that what is in the box before the number `until` is to be delivered.
     pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
-        self.notices.add(outbox, until);
+        self.rest().notices.add(outbox, until);
     }
 
     /// Has the bell rung.
     pub(crate) fn ring(&mut self, bell: &Arc<Bell>) {
-        self.alarm = Some(Alarm(Arc::clone(bell)));
+        self.rest().alarm = Some(Alarm(Arc::clone(bell)));
+    }
+
+    fn rest(&mut self) -> &mut Rest<K, V> {
+        self.rest.get_or_insert_with(|| {
+            let (sweeps, notices) = (Sweeps::default(), Notices::default());
+            Box::new(Rest { alarm: None, turned_away: None, sweeps, notices })
+        })
+    }
+
+    fn take_notices(&mut self) -> Notices<K, V> {
+        self.rest.as_mut().map(|rest| std::mem::take(&mut rest.notices)).unwrap_or_default()
     }
 
     /// Drops everything, and returns what is left to do for the listener.
     pub(crate) fn into_notices(mut self) -> Notices<K, V> {
-        let notices = std::mem::take(&mut self.notices);
+        let notices = self.take_notices();
         // Before they are on their way out, where a `Drop` that panics would leak them.
         drop(self);
         notices
@@ -69,14 +85,7 @@ impl<K, V> Departed<K, V> {
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self {
-            alarm: None,
-            evicted: None,
-            others: Vec::new(),
-            turned_away: None,
-            sweeps: Vec::new(),
-            notices: Notices::default(),
-        }
+        Self { evicted: None, others: Vec::new(), rest: None }
     }
 }
 
@@ -205,9 +214,7 @@ impl<K, V> Submission<K, V> {
     pub(crate) fn into_notices(self) -> Notices<K, V> {
         let Self { replaced, departed, .. } = self;
         let mut notices = departed.into_notices();
-        if let Some(replaced) = replaced {
-            replaced.let_go(&mut notices);
-        }
+        replaced.into_iter().for_each(|replaced| replaced.let_go(&mut notices));
         notices
     }
 
@@ -230,7 +237,7 @@ impl<K, V> Submission<K, V> {
         let Origin::Flight(ticket) = self.origin else { return };
         let (key, sweeps) = shard.take_sweeps(self.hash, ticket);
         let (Some(key), Some(new)) = (key, &self.new) else { return };
-        let is_chosen = sweeps.iter().any(|is_chosen| is_chosen(&key, &new.value));
+        let is_chosen = sweeps.choose(&key, &new.value);
         // The flight gets its key back before it needs it.
         drop(key);
         if is_chosen && shard.lose(self.hash, ticket) {
@@ -337,7 +344,7 @@ impl<K, V> Submission<K, V> {
         };
         let value = self.new.take().expect("it is kept out once").value;
         match outbox {
-            None => self.departed.turned_away = Some((key, value)),
+            None => self.departed.rest().turned_away = Some((key, value)),
             Some(outbox) => {
                 let entry = Entry::new(self.hash, key.into_inner(), value);
                 let until = outbox.post(entry, RemovalCause::Rejected);
@@ -351,7 +358,7 @@ impl<K, V> Submission<K, V> {
         let Ended { key, arrival, sweeps } = flights.remove(seat).end();
         self.arrival = Some(arrival);
         if !sweeps.is_empty() {
-            self.departed.sweeps = sweeps;
+            self.departed.rest().sweeps = sweeps;
         }
         key
     }

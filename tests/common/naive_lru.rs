@@ -280,7 +280,9 @@ impl NaiveLru {
     fn remove_if(&mut self, is_chosen: impl Fn(u8, u32) -> bool) -> usize {
         let chosen = self.entries.iter().filter(|entry| is_chosen(entry.key, entry.value));
         let chosen: Vec<u8> = chosen.map(|entry| entry.key).collect();
-        chosen.iter().for_each(|key| drop(self.let_go(*key, RemovalCause::Removed)));
+        for key in &chosen {
+            self.let_go(*key, RemovalCause::Removed);
+        }
         chosen.len()
     }
 
