@@ -377,10 +377,11 @@ impl<'a, K, V> Leader<'a, K, V> {
         if own.is_some() {
             self.store.lifetimes().use_time();
         }
+        let kept = value.clone();
         // The flight gets its key back before it needs it.
         let key = self.appraised_key.take();
-        let appraisal = key.map(|key| self.store.appraise(&key, value)).unwrap_or_default();
-        self.publish(value.clone(), appraisal.with_own(own), outcome)
+        let appraisal = key.map(|key| self.store.appraise(&key, &kept)).unwrap_or_default();
+        self.publish(kept, appraisal.with_own(own), outcome)
     }
 
     async fn deliver_later(&mut self, value: &V, waiting: Box<Submission<K, V>>) -> Notices<K, V>
