@@ -246,6 +246,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///     .time_to_idle(Duration::from_secs(60))
     ///     .clock(clock.clone())
     ///     .build();
+    /// assert_eq!(cache.info().time_to_idle, Some(Duration::from_secs(60)));
     /// cache.insert_blocking(1, 10);
     /// clock.advance(Duration::from_secs(59));
     /// assert_eq!(cache.get(&1), Some(10));

@@ -135,7 +135,7 @@ executors! {
         assert_eq!(cache.validate(), 0);
     }
 
-    /// Against (A48) of `docs/reliability.md`.
+    /// Against (A43) of `docs/reliability.md`.
     async fn an_update_keeps_the_lifetime_that_the_entry_has_of_its_own_and_restarts_that_of_all() {
         for ttl in [None, Some(nanos(100)), Some(nanos(20)), Some(Duration::ZERO)] {
             let clock = ManualClock::new();

@@ -132,7 +132,7 @@ executors! {
         assert_eq!(cache.validate(), 0);
     }
 
-    /// Against (A46) of `docs/reliability.md`.
+    /// Against (A41) of `docs/reliability.md`.
     async fn an_update_in_flight_is_carried_out_beside_a_sweep_that_does_not_choose_what_it_leaves() {
         type Change = Update<u32>;
         let run = async |change: Change, sweep: fn(&u32, &u32) -> bool| {
@@ -204,7 +204,7 @@ executors! {
         }
     }
 
-    /// Against (A46) of `docs/reliability.md`.
+    /// Against (A41) of `docs/reliability.md`.
     async fn sweeps_without_end_keep_no_load_out_that_they_do_not_choose() {
         let cache = Cache::new(10);
         let gate = Gate::new();
@@ -225,7 +225,7 @@ executors! {
     }
 }
 
-/// Against (A46) of `docs/reliability.md`.
+/// Against (A41) of `docs/reliability.md`.
 #[test]
 fn no_increment_is_lost_beside_the_sweeps_of_other_threads() {
     const THREADS: u32 = 3;

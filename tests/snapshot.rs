@@ -276,7 +276,7 @@ fn a_restored_entry_lives_no_longer_than_the_cache_lets_any_unless_its_lifetime_
     check(cache.clone(), cache.restore_blocking(of_all), unbounded);
 }
 
-/// Against (A49) of `docs/reliability.md`: at every moment of every lifetime.
+/// Against (A44) of `docs/reliability.md`: at every moment of every lifetime.
 #[test]
 fn a_restored_entry_is_used_and_lives_on_as_it_would_have() {
     type Settings = fn(Builder<u32, u32>) -> Builder<u32, u32>;

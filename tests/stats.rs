@@ -562,6 +562,12 @@ executors! {
         assert_eq!(info.to_string(), "at most 5 entries in 2 shards, each for 1s");
         let info = AsyncLru::<u64, u64>::new(5).info();
         assert_eq!(info.to_string(), "at most 5 entries in 1 shard, no time to live");
+        let info = AsyncLru::<u64, u64>::builder().maxsize(5).time_to_idle(SECOND).build().info();
+        assert_eq!(
+            info.to_string(),
+            "at most 5 entries in 1 shard, no time to live, 1s from one use to the next"
+        );
+        assert_eq!(info.time_to_idle, Some(SECOND));
     }
 
     async fn equal_statistics_are_equal() {
