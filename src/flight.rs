@@ -109,7 +109,9 @@ pub(crate) type Predicate<K, V> = dyn Fn(&K, &V) -> bool + Send + Sync;
 
 /// The sweeps that began while a load was in flight, to be asked about its value before that is
 /// published; mostly none. They are the user's, and thus dropped under no lock.
-pub(crate) struct Sweeps<K, V>(Option<Box<Vec<Arc<Predicate<K, V>>>>>);
+pub(crate) struct Sweeps<K, V>(Option<Box<Predicates<K, V>>>);
+
+type Predicates<K, V> = Vec<Arc<Predicate<K, V>>>;
 
 impl<K, V> Default for Sweeps<K, V> {
     fn default() -> Self {
