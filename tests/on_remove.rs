@@ -1049,6 +1049,46 @@ fn writers_wait_for_a_slow_listener_with_their_entries_in_and_readers_do_not() {
     assert_eq!(cache.validate(), 0);
 }
 
+/// A waker that panics when it is woken.
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic_any(Bang(77));
+    }
+}
+
+#[test]
+fn a_panic_of_the_waker_of_a_writer_that_waits_reaches_the_call_that_delivers_and_wakes_the_others()
+{
+    silence_panics_on_purpose();
+    let held = Held::new();
+    let cache = held.cache(1, 0);
+    cache.insert_blocking(0, 0);
+    let last = SHORT as u32 + 3;
+    thread::scope(|scope| {
+        let first = scope.spawn(|| bang_of(|| cache.insert_blocking(1, 1)));
+        let let_go = held.until_at_work();
+        for key in 2..last - 1 {
+            assert_eq!(now(cache.insert(key, key)), None);
+        }
+        let woken = Arc::new(Woken::default());
+        let wakers = [Waker::from(Arc::new(PanickingWaker)), Waker::from(Arc::clone(&woken))];
+        let mut inserts = [last - 1, last].map(|key| hand(cache.insert(key, key)));
+        for (insert, waker) in inserts.iter_mut().zip(&wakers) {
+            assert!(insert.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        drop(let_go);
+        assert_eq!(first.join().unwrap(), Some(Bang(77)));
+        assert!(woken.0.load(Ordering::SeqCst));
+        for insert in &mut inserts {
+            assert_eq!(poll(insert), Poll::Ready(None));
+        }
+    });
+    assert_eq!(held.log.take(), Vec::from_iter((0..last).map(|key| (key, key, Capacity))));
+    assert_eq!(cache.validate(), 0);
+}
+
 /// Against (A42) of `docs/reliability.md`.
 #[test]
 fn values_alive_stay_near_the_bound_however_many_threads_outrun_the_listener() {
