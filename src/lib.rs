@@ -81,9 +81,10 @@
 //! `snapshot` and `restore` copy entries out and take them in, `sweep` judges them, and `shrink` lowers
 //! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and
 //! the rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie
-//! `index` (entries by key), `list` (order of eviction), `expiry` (order of expiry, by the timer wheel
-//! of `wheel` where deadlines are in no order) and `flight` (loads in progress), none of which knows the
-//! lock of a shard. `pins` let hits read a quiet shard without it.
+//! `index` (entries by key), `list` (order of eviction), `takers` (whose eviction makes room by weight or
+//! by bytes, where some weigh nothing), `expiry` (order of expiry, by the timer wheel of `wheel` where
+//! deadlines are in no order) and `flight` (loads in progress), none of which knows the lock of a shard.
+//! `pins` let hits read a quiet shard without it.
 //! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`); what a
 //! `clear` has left is `emptied` step by step.
 
