@@ -154,7 +154,7 @@ impl Scene {
             assert_eq!(stage.loads(), led_before + led_by_others);
         }
         if self.kind.is_single_flight && self.kind.keeps_entries() {
-            self.check_entries(stage, makers.first().copied(), answer);
+            self.check_entries(stage, makers.first().copied(), answer, polls);
         }
         drop(others);
 
@@ -253,7 +253,13 @@ impl Scene {
     }
 
     /// What is cached is what was agreed on, unless a write has won.
-    fn check_entries(&self, stage: &Stage, agreed: Option<u32>, answer: Option<Answer>) {
+    fn check_entries(
+        &self,
+        stage: &Stage,
+        agreed: Option<u32>,
+        answer: Option<Answer>,
+        polls: usize,
+    ) {
         let own = match (self.call, answer) {
             (Call::Insert, Some(_)) | (_, Some(Answer::Value(SUBJECT))) => Some(SUBJECT),
             _ => None,
@@ -263,6 +269,12 @@ impl Scene {
             assert_eq!(stage.cached(KEY), agreed);
         } else if self.call.fences() && answer.is_some() {
             assert_eq!(stage.cached(KEY), own);
+        } else if self.call == Call::InvalidateIf && polls > 0 {
+            // It is asked about what was in flight when it began, whatever becomes of it.
+            assert_eq!(stage.cached(KEY), None);
+        } else if self.call == Call::InvalidateKeysIf {
+            // It may have come to the key before it was cut.
+            assert!(stage.cached(KEY).is_none_or(|maker| Some(maker) == agreed));
         } else {
             assert_eq!(stage.cached(KEY), agreed.or(own));
         }

@@ -46,6 +46,10 @@ pub enum Call {
     Remove,
     Invalidate,
     MemoInvalidate,
+    /// A sweep that chooses the call's own key.
+    InvalidateIf,
+    InvalidateKeysIf,
+    SetTtl,
     Clear,
     MemoClear,
     PurgeExpired,
@@ -61,6 +65,9 @@ impl Call {
             Self::Remove,
             Self::Invalidate,
             Self::MemoInvalidate,
+            Self::InvalidateIf,
+            Self::InvalidateKeysIf,
+            Self::SetTtl,
             Self::Clear,
             Self::MemoClear,
             Self::PurgeExpired,
@@ -90,7 +97,7 @@ impl Call {
 
     /// Whether it wins over loads of its key.
     pub fn fences(self) -> bool {
-        self.load().is_none() && self != Self::PurgeExpired
+        self.load().is_none() && !matches!(self, Self::PurgeExpired | Self::SetTtl)
     }
 
     pub fn is_clear(self) -> bool {
@@ -273,6 +280,11 @@ impl Stage {
                 let args = args(Ending::Value);
                 done(async move { memo.invalidate(&args).await })
             }
+            (Call::InvalidateIf, _) => done(cache.invalidate_if(move |key, _| *key == own_key)),
+            (Call::InvalidateKeysIf, _) => {
+                done(cache.invalidate_keys_if(move |key| *key == own_key))
+            }
+            (Call::SetTtl, _) => done(async move { cache.set_ttl(&own_key, TTL).await }),
             (Call::Clear, _) => done(cache.clear()),
             (Call::MemoClear, AnyMemo::Sure(memo)) => done(memo.clear()),
             (Call::PurgeExpired, _) => done(cache.purge_expired()),
