@@ -257,7 +257,13 @@ pub(crate) struct Room<'a> {
     held: Cost,
 }
 
-impl Room<'_> {
+impl<'a> Room<'a> {
+    /// Where it is taken from.
+    #[inline]
+    pub(crate) fn ledger(&self) -> &'a Ledger {
+        self.ledger
+    }
+
     /// Makes the room large enough for `cost` if what is missing is free, or tells which bound is short.
     #[inline]
     pub(crate) fn reserve(&mut self, cost: Cost) -> Result<(), Bound> {

@@ -460,7 +460,6 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn write(
         &self,
         submission: &mut Submission<K, V>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         patience: Patience,
     ) -> Option<Written>
@@ -476,7 +475,7 @@ impl<K, V> Shard<K, V> {
                 if races >= MAX_RACES {
                     state.search(short);
                 }
-                match state.write(submission, now, ledger, room) {
+                match state.write(submission, now, room) {
                     Written::Unfinished => races = 0,
                     Written::NeedsVictim(bound) => {
                         races += 1;
@@ -505,7 +504,6 @@ impl<K, V> Shard<K, V> {
         short: Bound,
         is_needed: impl Fn() -> bool,
         now: Option<Nanos>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Option<()> {
@@ -520,7 +518,7 @@ impl<K, V> Shard<K, V> {
                     return None;
                 }
                 let now = now.map(|now| self.settle(now));
-                if state.evict(short, now, ledger, room, departed).is_some() {
+                if state.evict(short, now, room, departed).is_some() {
                     return Some(());
                 }
                 if state.count_helpful(short) == 0 {
@@ -536,14 +534,13 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn expire_one(
         &self,
         now: Nanos,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Expired {
         const STEPS: usize = 16;
         let mut state = self.writable();
         let now = self.settle(now);
-        state.expire_one(now, &mut { STEPS }, ledger, room, departed)
+        state.expire_one(now, &mut { STEPS }, room, departed)
     }
 
     /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
@@ -657,7 +654,7 @@ mod tests {
         let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
         let new = Incoming { value: 10, extras: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
-        let written = shard.write(&mut submission, ledger, &mut ledger.room(), Patience::Try);
+        let written = shard.write(&mut submission, &mut ledger.room(), Patience::Try);
         assert_eq!(written, Some(Written::Done));
         shard
     }

@@ -50,10 +50,8 @@ impl<'a, K, V> Shrink<'a, K, V> {
         for taken in 0..Self::BATCH {
             let mut room = self.store.ledger.room();
             let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
-            let evict = |shard: &Shard<K, V>| {
-                let ledger = &self.store.ledger;
-                shard.evict(self.bound, is_needed, now, ledger, &mut room, departed)
-            };
+            let evict =
+                |shard: &Shard<K, V>| shard.evict(self.bound, is_needed, now, &mut room, departed);
             let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
             let moved = self.move_bound(room);
             self.evicted += usize::from(has_evicted);

@@ -231,7 +231,7 @@ impl<K, V> Store<K, V> {
         let shard = &self.shards[own];
         let mut turn = own;
         loop {
-            match shard.write(submission, &self.ledger, &mut room, patience)? {
+            match shard.write(submission, &mut room, patience)? {
                 Written::NeedsVerdict => submission.judge(shard),
                 Written::NeedsRoom(short) => {
                     // Rooms may also be held by entries on their way in; then the attempt has to wait.
@@ -239,9 +239,8 @@ impl<K, V> Store<K, V> {
                     turn += 1;
                     let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
                     let (now, departed) = (submission.now(), submission.departed());
-                    let evict = |other: &Shard<K, V>| {
-                        other.evict(short, || true, now, &self.ledger, &mut room, departed)
-                    };
+                    let evict =
+                        |other: &Shard<K, V>| other.evict(short, || true, now, &mut room, departed);
                     self.shards_from(turn).filter(is_other).find_map(evict)?;
                 }
                 _ => break,
@@ -332,9 +331,7 @@ impl<K, V> Store<K, V> {
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
         for shard in self.shards_from(own) {
-            while let Expired::One =
-                shard.expire_one(now, &self.ledger, room, submission.departed())
-            {
+            while let Expired::One = shard.expire_one(now, room, submission.departed()) {
                 if room.reserve(missing).is_ok() {
                     // There may be more.
                     return self.expect_expiry(0, submission.departed());

@@ -27,12 +27,11 @@ impl<K, V> State<K, V> {
         slot: Option<Slot>,
         cost: Cost,
         now: Option<Nanos>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Result<Place, Written> {
-        if ledger.weighs() {
-            self.make_room(slot, cost, now, ledger, room, departed)?;
+        if room.ledger().weighs() {
+            self.make_room(slot, cost, now, room, departed)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
         if let Some(slot) = slot {
@@ -55,11 +54,10 @@ impl<K, V> State<K, V> {
         slot: Option<Slot>,
         cost: Cost,
         now: Option<Nanos>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Result<(), Written> {
-        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, ledger)));
+        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot, room.ledger())));
         let Err(mut short) = room.reserve(missing) else { return Ok(()) };
         if let Some(slot) = slot {
             // It goes last, and only as the new entry comes.
@@ -70,7 +68,7 @@ impl<K, V> State<K, V> {
             if self.count_helpful(short) == usize::from(own) {
                 return Err(Written::NeedsRoom(short));
             }
-            self.evict(short, now, ledger, room, departed).ok_or(Written::NeedsVictim(short))?;
+            self.evict(short, now, room, departed).ok_or(Written::NeedsVictim(short))?;
             match room.reserve(missing) {
                 Ok(()) => return Ok(()),
                 Err(still_short) => short = still_short,
@@ -85,7 +83,8 @@ impl<K, V> State<K, V> {
     }
 
     /// Gives the entry what it takes, out of the room and of what was there before.
-    pub(super) fn pay(&self, place: &Place, cost: Cost, ledger: &Ledger, room: &mut Room<'_>) {
+    pub(super) fn pay(&self, place: &Place, cost: Cost, room: &mut Room<'_>) {
+        let ledger = room.ledger();
         match *place {
             Place::Same(slot) if ledger.weighs() => {
                 let old = self.cost(slot, ledger);

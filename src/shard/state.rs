@@ -151,12 +151,12 @@ impl<K, V> State<K, V> {
         &mut self,
         submission: &mut Submission<K, V>,
         now: Option<Nanos>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
     ) -> Written
     where
         K: Eq,
     {
+        let ledger = room.ledger();
         if let Some(now) = now {
             self.free_some_expired(now, ledger, submission.departed());
         }
@@ -180,14 +180,14 @@ impl<K, V> State<K, V> {
             self.refuse(submission, seat, slot, now, ledger);
             return Written::Done;
         };
-        let place = match self.find_place(slot, cost, now, ledger, room, submission.departed()) {
+        let place = match self.find_place(slot, cost, now, room, submission.departed()) {
             Ok(place) => place,
             Err(written) => return written,
         };
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
         submission.fence(seat.as_ref(), &mut self.flights);
         let key = submission.take_key(seat, &mut self.flights);
-        self.pay(&place, cost, ledger, room);
+        self.pay(&place, cost, room);
         self.put(submission, key, place, now, ledger);
         Written::Done
     }
@@ -289,10 +289,10 @@ impl<K, V> State<K, V> {
         &mut self,
         now: Nanos,
         steps: &mut usize,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Expired {
+        let ledger = room.ledger();
         loop {
             let Self { index, order, .. } = self;
             match order.expiry.due(now, steps, |slot| index.deadline(slot)) {
@@ -328,7 +328,7 @@ impl<K, V> State<K, V> {
     ) -> (Purged, usize) {
         let mut room = ledger.room();
         for freed in 0..limit {
-            match self.expire_one(now, &mut steps, ledger, &mut room, departed) {
+            match self.expire_one(now, &mut steps, &mut room, departed) {
                 Expired::None => return (Purged::All, freed),
                 Expired::Unknown => return (Purged::Some, freed),
                 Expired::One => {}

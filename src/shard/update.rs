@@ -83,7 +83,7 @@ mod tests {
         assert!(matches!(shard.start_update(1, ticket, None), Ok(None)));
         let new = Incoming { value: 10, extras: None };
         let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
-        let written = shard.write(&mut submission, &ledger, &mut ledger.room(), Patience::Try);
+        let written = shard.write(&mut submission, &mut ledger.room(), Patience::Try);
         assert_eq!(written, Some(Written::Done));
         assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
         // The key comes back for another attempt.

@@ -120,10 +120,10 @@ impl<K, V> State<K, V> {
         &mut self,
         short: Bound,
         now: Option<Nanos>,
-        ledger: &Ledger,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
     ) -> Option<()> {
+        let ledger = room.ledger();
         let victim = match self.order.takers(short) {
             Some(takers) => takers.oldest(self.index.stamps()),
             None => self.order.lru.oldest(self.index.stamps()),

@@ -8,10 +8,16 @@ use shuttle::future::block_on;
 use shuttle::thread::scope;
 
 use crate::explore::explore;
-use crate::witness::{Loads, Mint, Moment, builder, number};
+use crate::witness::{Cache, Loads, Mint, Moment, builder, number};
 
 /// The number of the value that is inserted; those before it are chosen.
 const INSERTED: u32 = 100;
+
+/// Asks for key 1; a load gives a value with the number of loads before it. Returns the number that it got.
+fn load_next(cache: &Cache, mint: &Mint, loads: &Loads) -> u32 {
+    let load = || loads.load(mint.value(loads.started()));
+    block_on(cache.get_or_insert_with(1, load)).number
+}
 
 #[test]
 fn an_insertion_that_replaces_a_chosen_entry_stays() {
@@ -62,10 +68,7 @@ fn what_is_written_after_the_predicate_was_asked_stays_though_it_would_be_chosen
 fn what_was_loaded_before_a_sweep_is_not_found_after_it() {
     explore(|| {
         let (cache, mint, loads) = (builder(2).build(), Mint::default(), Loads::default());
-        let call = || {
-            let load = || loads.load(mint.value(loads.started()));
-            block_on(cache.get_or_insert_with(1, load)).number
-        };
+        let call = || load_next(&cache, &mint, &loads);
         scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(call);
@@ -82,10 +85,7 @@ fn what_was_loaded_before_a_sweep_is_not_found_after_it() {
 fn what_was_loaded_before_a_sweep_of_its_key_is_given_to_no_call_after_it() {
     explore(|| {
         let (cache, mint, loads) = (builder(2).build(), Mint::default(), Loads::default());
-        let call = || {
-            let load = || loads.load(mint.value(loads.started()));
-            block_on(cache.get_or_insert_with(1, load)).number
-        };
+        let call = || load_next(&cache, &mint, &loads);
         scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(call);
