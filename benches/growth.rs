@@ -1,6 +1,6 @@
 //! How the cost of one operation grows with the number of entries.
 //!
-//! `cargo bench --bench growth` times a hit, a miss with eviction and `stats()` one by one, at 1 k to
+//! `cargo bench -p async-lru-bench --bench growth` times a hit, a miss with eviction and `stats()` one by one, at 1 k to
 //! 10 M entries (`-- --quick`: to 1 M), in one shard and in the default number of shards, and writes
 //! the table under `docs/` (`-- --no-write`: does not).
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // `cargo bench` says so; without it this is `cargo test --benches`, which wants no measurement.
     if !has("--bench") {
-        println!("nothing measured: run `cargo bench --bench growth`");
+        println!("nothing measured: run `cargo bench -p async-lru-bench --bench growth`");
         return ExitCode::SUCCESS;
     }
     let sizes: &[u64] = match has("--quick") {
@@ -81,9 +81,12 @@ fn main() -> ExitCode {
 }
 
 fn write(table: &str) -> io::Result<()> {
-    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
     fs::create_dir_all(docs)?;
-    let page = format!("# How cost grows\n\nWritten by `cargo bench --bench growth`.\n\n{table}");
+    let page = format!(
+        "# How cost grows\n\n\
+         Written by `cargo bench -p async-lru-bench --bench growth`.\n\n{table}"
+    );
     fs::write(format!("{docs}/growth.md"), page)
 }
 

@@ -1,7 +1,7 @@
 //! Instructions of a hit and of an uncontended miss, which do not depend on the machine's mood.
 //!
-//! `cargo bench --bench instructions` runs this very program under valgrind's callgrind, twice for
-//! each row with different numbers of operations, and divides the difference: what is set up once
+//! `cargo bench -p async-lru-bench --bench instructions` runs this very program under valgrind's
+//! callgrind, twice for each row with different numbers of operations, and divides the difference: what is set up once
 //! cancels out. The counts repeat for the same compiler and processor features.
 
 use std::env;
@@ -23,11 +23,11 @@ const MANY: u64 = 150_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [row, operations] = &arguments[..] {
-        if let (Ok(row), Ok(operations)) = (row.parse(), operations.parse()) {
-            run(row, operations);
-            return ExitCode::SUCCESS;
-        }
+    if let [row, operations] = &arguments[..]
+        && let (Ok(row), Ok(operations)) = (row.parse(), operations.parse())
+    {
+        run(row, operations);
+        return ExitCode::SUCCESS;
     }
     if !arguments.iter().any(|argument| argument == "--bench") {
         // A run of the tests only wants to know that it starts.

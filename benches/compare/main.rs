@@ -1,6 +1,6 @@
 //! This cache beside what one would pick instead.
 //!
-//! `cargo bench --bench compare` runs every row for every peer, round by round (A B C A B C), and
+//! `cargo bench -p async-lru-bench --bench compare` runs every row for every peer, round by round (A B C A B C), and
 //! prints one table; it writes the table and a chart under `docs/`. After `--`:
 //!
 //! | flag | what it does |
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
     // `cargo bench` says so; without it this is `cargo test --benches`, which wants no measurement.
     if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("nothing measured: run `cargo bench --bench compare`");
+        println!("nothing measured: run `cargo bench -p async-lru-bench --bench compare`");
         return ExitCode::SUCCESS;
     }
     let result = parse(&arguments).and_then(compare);
@@ -64,7 +64,7 @@ fn parse(arguments: &[String]) -> Result<Options, Box<dyn Error>> {
         lap: Duration::from_millis(50),
         cores: thread::available_parallelism()?.get(),
     };
-    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut options = Options { plan, effort: "best of 9 rounds of 50 ms", out: Some(docs) };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {

@@ -169,7 +169,7 @@ impl Report {
         let Self { cores, effort, .. } = self;
         format!(
             "# Comparison on {cores} cores\n\n\
-             Written by `cargo bench --bench compare`; {effort}.\n\n\
+             Written by `cargo bench -p async-lru-bench --bench compare`; {effort}.\n\n\
              ![Nanoseconds per operation]({chart})\n\n{}\n{}",
             self.table(),
             self.notes(),
