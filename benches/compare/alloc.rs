@@ -56,8 +56,7 @@ pub(crate) fn counted<T>(make: impl FnOnce() -> T) -> (T, i64) {
     (made, bytes)
 }
 
-/// Waits until background tasks have freed what caches left behind that are gone already, or it would
-/// be taken off the bytes of the next.
+/// Waits until the threads of the runtime have what they need, or it would count as the cache's.
 fn settle() {
     ENABLED.store(true, Ordering::Relaxed);
     for _ in 0..100 {

@@ -6,19 +6,20 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::peers::FLOOR;
-use crate::report::{Line, Report, Unit};
+use crate::peers::{FLOOR, OURS};
+use crate::report::{Line, Report};
+use crate::rows::Unit;
 
 const COLUMNS: usize = 3;
 const PANEL: (u32, u32) = (420, 290);
-const OURS: RGBColor = RGBColor(0xD9, 0x5F, 0x02);
+const OWN: RGBColor = RGBColor(0xD9, 0x5F, 0x02);
 const CACHE: RGBColor = RGBColor(0x8D, 0xA0, 0xCB);
 const NO_CACHE: RGBColor = RGBColor(0xCC, 0xCC, 0xCC);
 
 /// Draws the timed rows of up to two threads, since more do not fit a page.
 pub(crate) fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let timed = |line: &&Line| {
-        line.unit == Unit::Nanoseconds && line.threads.is_some_and(|threads| threads <= 2)
+        line.row.unit == Unit::Nanoseconds && line.threads.is_some_and(|threads| threads <= 2)
     };
     let lines: Vec<_> = report.lines.iter().filter(timed).collect();
     if lines.is_empty() {
@@ -28,7 +29,7 @@ pub(crate) fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let size = (PANEL.0 * COLUMNS as u32, PANEL.1 * rows as u32 + 40);
     let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE)?;
-    let title = format!("Nanoseconds per operation, less is better ({} cores)", report.cores);
+    let title = format!("Nanoseconds per call, less is better ({} cores)", report.cores);
     let root = root.titled(&title, ("sans-serif", 22))?;
     for (area, line) in root.split_evenly((rows, COLUMNS)).iter().zip(lines) {
         panel(report, line, area)?;
@@ -45,18 +46,18 @@ fn panel<DB: DrawingBackend>(
 where
     DB::ErrorType: 'static,
 {
-    let mut bars: Vec<_> = report.peers.iter().zip(&line.values).collect();
-    bars.retain(|(_, value)| value.is_some());
+    let costs = line.best.iter().map(|best| best.map(|measurement| measurement.cost));
+    let bars = report.contenders.iter().zip(costs);
     let mut bars: Vec<_> =
-        bars.iter().map(|(peer, value)| (peer.name, value.unwrap_or_default())).collect();
+        bars.filter_map(|(peer, cost)| cost.map(|cost| (peer.title.as_str(), cost))).collect();
     bars.sort_by(|(_, a), (_, b)| a.total_cmp(b));
-    let row = line.row.map(|row| format!("{row}: ")).unwrap_or_default();
     let threads = match line.threads {
         Some(1) => "1 thread".to_owned(),
         threads => format!("{} threads", threads.unwrap_or_default()),
     };
+    let title = format!("{}, {threads}", line.row.title.replace('`', ""));
     let area = area.margin(4, 4, 10, 10);
-    let area = area.titled(&format!("{row}{}, {threads}", line.title), ("sans-serif", 13))?;
+    let area = area.titled(&title, ("sans-serif", 13))?;
     let (width, height) = area.dim_in_pixel();
     let (names, values) = (130, 56);
     let room = f64::from(width) - f64::from(names + values);
@@ -70,7 +71,7 @@ where
         let middle = (top + bottom) / 2;
         let length = (room * (value / low).ln() / (high / low).ln()) as i32;
         let color = match *name {
-            "ours" => OURS,
+            OURS => OWN,
             FLOOR => NO_CACHE,
             _ => CACHE,
         };

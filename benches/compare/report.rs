@@ -1,178 +1,178 @@
-//! The table: printed, and as Markdown.
+//! Everything that was measured, and the tables of it.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
-use crate::peers::{About, Expiry, FLOOR, Flight, Home};
+use crate::child::Effort;
+use crate::measurement::Measurement;
+use crate::peers::{About, FLOOR, Flight, HASHLINK, MOKA, OURS, QUICK_CACHE};
+use crate::rows::{Question, Row, Unit};
 
-/// What the numbers of a line are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Unit {
-    /// Nanoseconds of wall time per operation.
-    Nanoseconds,
-    /// Microseconds of wall time in all.
-    Microseconds,
-    Bytes,
-    Percent,
-    Count,
-}
-
-/// One line of the table.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    /// The row of the comparison; lines that only explain another have none.
-    pub(crate) row: Option<u32>,
+/// A peer, or this cache as another build has it.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    pub(crate) about: About,
     pub(crate) title: String,
-    pub(crate) threads: Option<usize>,
-    pub(crate) unit: Unit,
-    /// One to a peer, in the order of [`Report::peers`].
-    pub(crate) values: Vec<Option<f64>>,
+    /// The program whose peer it is; `None` for this one.
+    pub(crate) program: Option<PathBuf>,
 }
 
-/// Everything that was measured.
+/// A row with one number of threads.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) row: &'static Row,
+    /// `None` where nothing is timed.
+    pub(crate) threads: Option<usize>,
+    /// One to a contender, in the order of [`Report::contenders`].
+    pub(crate) best: Vec<Option<Measurement>>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) cores: usize,
-    pub(crate) peers: Vec<About>,
+    pub(crate) contenders: Vec<Contender>,
     pub(crate) lines: Vec<Line>,
-    /// Whether the run was a short one.
-    pub(crate) effort: &'static str,
+    pub(crate) rounds: usize,
+    pub(crate) effort: Effort,
 }
 
-impl Unit {
-    /// Whether less is better, and a ratio says something.
-    fn is_cost(self) -> bool {
-        matches!(self, Self::Nanoseconds | Self::Microseconds | Self::Bytes)
-    }
-
-    fn show(self, value: f64) -> String {
-        match self {
-            Self::Nanoseconds | Self::Bytes if value < 100.0 => format!("{value:.1}"),
-            Self::Microseconds if value < 1000.0 => format!("{value:.1}"),
-            Self::Nanoseconds | Self::Bytes | Self::Microseconds | Self::Count => {
-                format!("{value:.0}")
-            }
-            Self::Percent => format!("{value:.1} %"),
-        }
-    }
+/// Which of the contenders a table shows, by their numbers, and to which of them it has ratios.
+struct Columns {
+    shown: Vec<usize>,
+    ratios: Vec<usize>,
 }
 
 impl Report {
-    fn value(&self, line: &Line, name: &str) -> Option<f64> {
-        let position = self.peers.iter().position(|peer| peer.name == name)?;
-        line.values[position]
-    }
-
-    fn ratio(&self, line: &Line, name: &str) -> String {
-        let pair = self.value(line, "ours").zip(self.value(line, name));
-        match pair {
-            Some((ours, theirs)) if line.unit.is_cost() => format!("{:.2}", ours / theirs),
-            _ => String::new(),
+    /// The table of the peers that have single flight, or of this cache and those that do without.
+    pub(crate) fn table(&self, flight: Flight) -> String {
+        let columns = self.columns(flight);
+        let mut rows = vec![self.header(&columns)];
+        for line in &self.lines {
+            rows.push(self.costs(line, &columns));
+            rows.extend(self.explanation(line, &columns));
         }
+        markdown(&rows)
     }
 
-    /// Ours to the best of the others, with the name of that.
-    fn best(&self, line: &Line) -> String {
-        let others = self.peers.iter().zip(&line.values);
-        let others = others.filter(|(peer, _)| peer.name != "ours" && peer.name != FLOOR);
-        let best = others
-            .filter_map(|(peer, value)| value.map(|value| (peer.name, value)))
-            .min_by(|(_, a), (_, b)| a.total_cmp(b));
-        match (self.value(line, "ours"), best) {
-            (Some(ours), Some((name, best))) if line.unit.is_cost() => {
-                format!("{:.2} {name}", ours / best)
-            }
-            _ => String::new(),
-        }
+    fn columns(&self, flight: Flight) -> Columns {
+        let shown = |contender: &Contender| match flight {
+            Flight::Single => contender.about.flight == flight,
+            Flight::None => contender.about.flight == flight || contender.title == OURS,
+        };
+        let compared = |contender: &Contender| {
+            let is_rival = [QUICK_CACHE, MOKA, HASHLINK].contains(&contender.about.name);
+            is_rival || contender.program.is_some()
+        };
+        let all = || self.contenders.iter().enumerate();
+        let shown: Vec<_> =
+            all().filter(|(_, peer)| shown(peer)).map(|(number, _)| number).collect();
+        let ratios = shown.iter().copied().filter(|&number| compared(&self.contenders[number]));
+        Columns { ratios: ratios.collect(), shown }
     }
 
-    fn header(&self) -> Vec<String> {
-        let mut header: Vec<_> = ["row", "what", "threads"].map(str::to_owned).into();
-        header.extend(self.peers.iter().map(|peer| match peer.flight {
-            Flight::Single => peer.name.to_owned(),
-            Flight::None => format!("{}*", peer.name),
-        }));
-        header.extend(["ours / quick_cache", "ours / moka", "ours / best"].map(str::to_owned));
+    fn header(&self, columns: &Columns) -> Vec<String> {
+        let titles = |numbers: &[usize]| {
+            let titles = numbers.iter().map(|&number| self.contenders[number].title.clone());
+            titles.collect::<Vec<_>>()
+        };
+        let mut header = vec![String::new(), "threads".to_owned()];
+        header.extend(titles(&columns.shown));
+        header.extend(titles(&columns.ratios).iter().map(|title| format!("/ {title}")));
+        header.push("/ best".to_owned());
         header
     }
 
-    fn cells(&self, line: &Line) -> Vec<String> {
-        let mut cells = vec![
-            line.row.map(|row| row.to_string()).unwrap_or_default(),
-            line.title.clone(),
-            line.threads.map(|threads| threads.to_string()).unwrap_or_default(),
-        ];
-        let show = |value: &Option<f64>| match value {
-            Some(value) => line.unit.show(*value),
-            None => "-".to_owned(),
+    fn costs(&self, line: &Line, columns: &Columns) -> Vec<String> {
+        let threads = match line.threads {
+            Some(threads) if threads > self.cores => format!("{threads} on {} cores", self.cores),
+            Some(threads) => threads.to_string(),
+            None => String::new(),
         };
-        cells.extend(line.values.iter().map(show));
-        cells.extend([self.ratio(line, "quick_cache"), self.ratio(line, "moka"), self.best(line)]);
+        let cost = |number: usize| line.best[number].map(|measurement| measurement.cost);
+        let ours = self.contenders.iter().position(|contender| contender.title == OURS);
+        let ours = ours.and_then(cost);
+        let mut cells = vec![line.row.title.to_owned(), threads];
+        cells.extend(columns.shown.iter().map(|&number| show(cost(number), line.row.unit)));
+        cells.extend(columns.ratios.iter().map(|&number| ratio(ours, cost(number))));
+        let others = columns.shown.iter().map(|&number| (&self.contenders[number], cost(number)));
+        let best = others
+            .filter(|(contender, _)| ![OURS, FLOOR].contains(&contender.about.name))
+            .filter_map(|(contender, cost)| cost.map(|cost| (contender.title.as_str(), cost)))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b));
+        cells.push(match best.zip(ours) {
+            Some(((title, best), _)) => format!("{} {title}", ratio(ours, Some(best))),
+            None => String::new(),
+        });
         cells
     }
 
-    /// The table as Markdown that reads as well in a terminal.
-    pub(crate) fn table(&self) -> String {
-        let mut rows = vec![self.header()];
-        rows.extend(self.lines.iter().map(|line| self.cells(line)));
-        let widths: Vec<_> = (0..rows[0].len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        let mut table = String::new();
-        for (number, row) in rows.iter().enumerate() {
-            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+    /// What explains a line: the loads that it took, or the entries that were held.
+    fn explanation(&self, line: &Line, columns: &Columns) -> Option<Vec<String>> {
+        let loads = |measurement: Measurement| measurement.loads;
+        let some_missed = || {
+            let mut all = line.best.iter().flatten().filter_map(|measurement| measurement.loads);
+            all.any(|loads| loads >= 0.5)
+        };
+        type Value = fn(Measurement) -> Option<f64>;
+        let (title, value): (_, Value) = match line.row.question {
+            Question::Stampede => ("- loads", loads),
+            Question::Calls(calls) if line.row.shows_loads() || calls.hits() && some_missed() => {
+                ("- loads per 1,000 calls", loads)
+            }
+            Question::Footprint(_) => ("- entries of 100,000", |measurement| measurement.entries),
+            _ => return None,
+        };
+        let shown = columns.shown.iter();
+        let shown = shown.map(|&number| match line.best[number].and_then(value) {
+            Some(value) => format!("{value:.0}"),
+            None => "-".to_owned(),
+        });
+        let mut cells = vec![title.to_owned(), String::new()];
+        cells.extend(shown);
+        cells.resize(cells.len() + columns.ratios.len() + 1, String::new());
+        Some(cells)
+    }
+}
+
+fn show(cost: Option<f64>, unit: Unit) -> String {
+    match cost {
+        None => "-".to_owned(),
+        Some(cost) if cost < 100.0 && unit != Unit::Bytes => format!("{cost:.1}"),
+        Some(cost) => format!("{cost:.0}"),
+    }
+}
+
+/// In bold where this cache is ahead.
+fn ratio(ours: Option<f64>, theirs: Option<f64>) -> String {
+    match ours.zip(theirs) {
+        Some((ours, theirs)) if ours / theirs < 0.995 => format!("**{:.2}**", ours / theirs),
+        Some((ours, theirs)) => format!("{:.2}", ours / theirs),
+        None => String::new(),
+    }
+}
+
+/// A table that reads as well in a terminal. The first of `rows` is its header, the first column text.
+fn markdown(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<_> = (0..rows[0].len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut table = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let _ = match column {
+                0 => write!(table, "| {cell:width$} "),
+                _ => write!(table, "| {cell:>width$} "),
+            };
+        }
+        table.push_str("|\n");
+        if number == 0 {
+            for (column, &width) in widths.iter().enumerate() {
                 let _ = match column {
-                    1 => write!(table, "| {cell:width$} "),
-                    _ => write!(table, "| {cell:>width$} "),
+                    0 => write!(table, "|{:-<1$}", "", width + 2),
+                    _ => write!(table, "|{:-<1$}:", "", width + 1),
                 };
             }
             table.push_str("|\n");
-            if number == 0 {
-                for (column, &width) in widths.iter().enumerate() {
-                    let _ = match column {
-                        1 => write!(table, "|{:-<1$}", "", width + 2),
-                        _ => write!(table, "|{:-<1$}:", "", width + 1),
-                    };
-                }
-                table.push_str("|\n");
-            }
         }
-        table
     }
-
-    /// What one has to know to read the table.
-    pub(crate) fn notes(&self) -> String {
-        let mut notes = String::from(
-            "Nanoseconds per operation where nothing else is said: wall time over the operations of all \
-             threads, best of the rounds, all peers in turn in each round, default settings. Hit ratios \
-             are of all measured rounds. An asterisk marks a peer without single flight: callers that \
-             miss together each load, so it does less. Row 11: keys and values included, after three \
-             times as many insertions as there is room for. Row 12: only for calls that hold their \
-             loader.\n\n",
-        );
-        for peer in &self.peers {
-            let _ = write!(notes, "- **{}**: {}", peer.name, peer.note);
-            if peer.expiry == Expiry::None && peer.name != FLOOR {
-                notes.push_str("; has no time to live, so it runs row 8 without one");
-            }
-            if peer.home == Home::Tokio {
-                notes.push_str(
-                    "; its callers run as tasks of a tokio runtime with a worker to a core",
-                );
-            }
-            notes.push_str(".\n");
-        }
-        notes
-    }
-
-    /// The page under `docs/`.
-    pub(crate) fn page(&self, chart: &str) -> String {
-        let Self { cores, effort, .. } = self;
-        format!(
-            "# Comparison on {cores} cores\n\n\
-             Written by `cargo bench -p async-lru-bench --bench compare`; {effort}.\n\n\
-             ![Nanoseconds per operation]({chart})\n\n{}\n{}",
-            self.table(),
-            self.notes(),
-        )
-    }
+    table
 }
