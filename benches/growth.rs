@@ -137,7 +137,7 @@ fn grow(entries: u64, shards: Shards, table: &mut String) {
         next += 1;
         black_box(now(cache.get_or_insert_with(black_box(key), async || key)));
     };
-    // The first searches for victims find a fresh cache in the order of insertion.
+    // The first evictions find a fresh cache in the order of insertion.
     (0..OPERATIONS / 10).for_each(&mut miss);
     let misses = Times::measure(OPERATIONS, &mut miss);
     let stats = Times::measure(10_000, |_| {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::budget::Cost;
-use crate::index::Extras;
+use crate::entries::Extras;
 use crate::ledger::{Ledger, Limits};
 use crate::lifetime::Deadlines;
 

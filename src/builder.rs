@@ -12,12 +12,13 @@ use crate::appraisal::{Measure, Scales};
 use crate::cache::AsyncLru;
 use crate::clock::Clock;
 use crate::deep_size::DeepSize;
-use crate::index::MAX_ENTRIES;
+use crate::entries::MAX_ENTRIES;
+use crate::flight::Coalescing;
 use crate::ledger::Limits;
 use crate::lifetime::Lifetimes;
 use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
 use crate::removal::{Listener, RemovalCause};
-use crate::store::{Coalescing, Store};
+use crate::store::Store;
 
 /// Entries that a cache holds unless it is told otherwise.
 const DEFAULT_MAXSIZE: usize = 1024;
@@ -106,7 +107,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// [`max_weight`](Self::max_weight) and [`max_bytes`](Self::max_bytes) if one of these is set.
     ///
     /// With 0 nothing is kept, and callers of one moment still share a load. Memory is allocated as
-    /// entries come, so a large bound costs nothing by itself; more than 2^32 - 2 counts as that.
+    /// entries come, so a large bound costs nothing by itself; more than 2^31 - 1 counts as that.
     ///
     /// # Examples
     ///

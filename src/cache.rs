@@ -28,11 +28,10 @@ use crate::builder::Builder;
 use crate::counters::Event;
 use crate::fetch::fetch;
 use crate::outbox::Notices;
-use crate::patience::{Patience, blocking};
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
-use crate::shard::{Origin, Purged, Submission};
+use crate::shard::{Departed, Origin, Publication, Purged};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
-use crate::store::{Purge, Store};
+use crate::store::{Purge, Store, hash_of};
 
 pub use self::update::Update;
 
@@ -123,7 +122,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
 /// Reading, which never waits.
 impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.inner.hasher.hash_one(key)
+        hash_of(&self.inner.hasher, key)
     }
 
     /// Returns the live value of `key`; counts as a hit or a miss, and a hit as a use of the entry.
@@ -142,8 +141,10 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         V: Clone,
     {
         let store = self.store();
-        let value = store.get(self.hash(key), key).ok();
-        store.count(if value.is_some() { Event::Hit } else { Event::Miss });
+        let value = store.get(self.hash(key), key);
+        if value.is_none() {
+            store.count(Event::Miss);
+        }
         value
     }
 
@@ -471,8 +472,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// # Blocking
     ///
-    /// Blocks the thread while another one searches for the entries to evict next, if the cache is
-    /// full: microseconds, or milliseconds in a shard of a million entries.
+    /// Blocks the thread while another one uses the same shard, for one short section, and while a listener
+    /// is far behind.
     ///
     /// # Examples
     ///
@@ -487,54 +488,39 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Inserts an entry that may have a lifetime of its `own`.
     async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        // What is matched on stays in the future for as long as its arms wait, so they do not.
-        let (replaced, notices) = 'put: {
-            let waiting = match self.put_now(key, value, own) {
-                Ok(put) => break 'put put,
-                Err(waiting) => waiting,
-            };
-            self.store().submit_later(waiting).await.into_replaced()
-        };
+        let (replaced, notices) = self.put_now(key, value, own);
         if notices.is_empty() { replaced } else { Box::pin(notices.settle_with(replaced)).await }
     }
 
+    /// Does the same, waiting for the listener by blocking the thread.
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let mut submission = self.submission(key, value, own)?;
-        blocking(|patience| self.store().try_submit(&mut submission, patience));
-        let (replaced, notices) = submission.into_replaced();
+        let (replaced, notices) = self.put_now(key, value, own);
         notices.settle_blocking();
         replaced
     }
 
-    /// Inserts an entry if nobody stands in its way; otherwise the submission is to wait.
-    fn put_now(
-        &self,
-        key: K,
-        value: V,
-        own: Option<Duration>,
-    ) -> Result<Replaced<K, V>, Box<Submission<K, V>>> {
-        let Some(mut submission) = self.submission(key, value, own) else {
-            return Ok((None, Notices::default()));
+    /// Publishes the entry, and returns what there was before and what is left to do for the listener.
+    fn put_now(&self, key: K, value: V, own: Option<Duration>) -> Replaced<K, V> {
+        let Some(mut publication) = self.publication(key, value, own) else {
+            return (None, Notices::default());
         };
-        match self.store().try_submit(&mut submission, Patience::Try) {
-            Some(()) => Ok(submission.into_replaced()),
-            None => Err(Box::new(submission)),
-        }
+        let mut departed = Departed::default();
+        self.store().publish(&mut publication, &mut departed);
+        publication.into_replaced(departed)
     }
 
-    /// Prepares an insertion. In a cache that takes nothing, it only fences loads.
-    fn submission(&self, key: K, value: V, own: Option<Duration>) -> Option<Submission<K, V>> {
+    fn publication(&self, key: K, value: V, own: Option<Duration>) -> Option<Publication<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
         if own.is_some() {
             store.lifetimes().use_time();
         }
         if !store.takes_values() {
-            store.shard(hash).fence(hash, &key);
+            store.shard(hash).fence(&store.ledger, hash, &key);
             return None;
         }
         let appraisal = store.appraise(&key, &value).with_own(own);
-        Some(store.submission(hash, Origin::Caller(Some(key)), value, appraisal))
+        Some(store.publication(hash, Origin::Caller(Some(key)), value, appraisal))
     }
 }
 
@@ -844,7 +830,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         let store = self.store();
         let ledger = &store.ledger;
         let (entries, weight, measured) = (ledger.entries(), ledger.weight(), ledger.bytes());
-        let totals = ledger.counters.totals();
+        let totals = store.counts();
         // The two counts of the `Arc`, padded to the alignment of what follows them.
         let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
         let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
@@ -857,7 +843,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             current_bytes: measured.map(|bytes| bytes.taken),
             max_bytes: measured.map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
-            hits: totals.of(Event::Hit),
+            hits: totals.hits,
             misses: totals.of(Event::Miss),
             coalesced: totals.of(Event::Coalesced),
             loads: totals.of(Event::Load),
@@ -880,20 +866,12 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.stats().misses, 0);
     /// ```
     pub fn reset_stats(&self) {
-        self.store().ledger.counters.reset();
+        self.store().reset_counts();
     }
 }
 
 #[cfg(feature = "__validate")]
 impl<K: Eq, V, S> AsyncLru<K, V, S> {
-    /// Keeps others from searching for the entries to evict next. For the crate's own tests.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn hold_searches(&self) -> impl Sized + use<'_, K, V, S> {
-        let shards = self.store().shards().iter();
-        shards.map(crate::shard::Shard::hold_searches).collect::<Vec<_>>()
-    }
-
     /// Panics if anything in the cache disagrees with anything else, while no call writes to it;
     /// returns how many loads are in flight. For the crate's own tests.
     #[doc(hidden)]
@@ -939,35 +917,6 @@ mod tests {
 
     fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    /// A cache that has to search for a victim before it takes in another entry.
-    fn full_cache() -> AsyncLru<u32, u32> {
-        let cache = AsyncLru::new(2);
-        cache.insert_blocking(1, 10);
-        cache.insert_blocking(2, 20);
-        cache
-    }
-
-    #[test]
-    fn a_writer_that_had_to_wait_for_a_search_and_is_not_polled_any_more_holds_up_nobody() {
-        let cache = full_cache();
-        let search = cache.store().shards()[0].hold_searches();
-        let mut insert = pin!(cache.insert(3, 30));
-        let mut load = pin!(cache.get_or_insert_with(4, async || 40));
-        assert!(poll(insert.as_mut()).is_pending());
-        assert!(poll(load.as_mut()).is_pending(), "loaded, but not published");
-        assert_eq!(cache.get(&1), Some(10));
-        assert_eq!(poll(pin!(cache.insert(1, 11))), Poll::Ready(Some(10)));
-        assert_eq!(poll(pin!(cache.remove(&2))), Poll::Ready(Some(20)));
-        drop(search);
-
-        assert_eq!(cache.insert_blocking(5, 50), None);
-        assert_eq!(cache.insert_blocking(6, 60), None);
-        assert_eq!(cache.keys(), [5, 6]);
-        assert_eq!(poll(insert), Poll::Ready(None));
-        assert_eq!(poll(load), Poll::Ready(40));
-        assert_eq!(cache.keys(), [3, 4]);
     }
 
     /// Uses a cache in every way that could need to know the time.
@@ -1016,45 +965,5 @@ mod tests {
         }
         without_time.insert_with_ttl_blocking(1, 10, minute);
         assert!(asked(&without_time));
-    }
-
-    #[test]
-    fn an_insertion_that_has_to_wait_fences_no_load_before_it_is_in() {
-        let cache = full_cache();
-        let mut leader = pin!(cache.get_or_insert_with(3, async || {
-            yield_now().await;
-            30
-        }));
-        assert!(poll(leader.as_mut()).is_pending());
-        let search = cache.store().shards()[0].hold_searches();
-        let mut insert = pin!(cache.insert(3, 31));
-        assert!(poll(insert.as_mut()).is_pending());
-        let mut waiter = pin!(cache.get_or_insert_with(3, async || unreachable!("joins the load")));
-        assert!(poll(waiter.as_mut()).is_pending());
-        drop(search);
-
-        assert_eq!(poll(insert), Poll::Ready(None));
-        assert_eq!(poll(leader), Poll::Ready(30));
-        assert_eq!(poll(waiter), Poll::Ready(30));
-        assert_eq!(cache.get(&3), Some(31));
-    }
-
-    #[test]
-    fn a_leader_dropped_while_it_waits_to_publish_lets_a_waiter_load() {
-        let cache = full_cache();
-        let mut leader = Box::pin(cache.get_or_insert_with(3, async || {
-            yield_now().await;
-            30
-        }));
-        assert!(poll(leader.as_mut()).is_pending());
-        let mut waiter = pin!(cache.get_or_insert_with(3, async || 31));
-        assert!(poll(waiter.as_mut()).is_pending());
-        let search = cache.store().shards()[0].hold_searches();
-        assert!(poll(leader.as_mut()).is_pending());
-        drop(leader);
-        drop(search);
-        assert_eq!(poll(waiter), Poll::Ready(31));
-        assert_eq!(cache.stats().loads, 2);
-        assert_eq!(cache.stats().load_failures, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Event counters that cost a hit a load and a store.
+//! Event counters that cost a load and a store.
 //!
 //! A shared counter is a read-modify-write that drags its cache line from core to core. Here every
 //! thread has a stripe of its own in each cache, so plain loads and stores count exactly, and reading
@@ -14,7 +14,6 @@ use crate::threads::{self, NUMBERS};
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    Hit,
     Miss,
     Coalesced,
     Load,
@@ -23,20 +22,23 @@ pub(crate) enum Event {
     Expiration,
 }
 
-const EVENTS: usize = 7;
+const EVENTS: usize = 6;
 
 /// Counts of one owner, on cache lines of their own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Stripe([AtomicU64; EVENTS]);
 
-/// A snapshot of all counters.
+/// A snapshot of all counters, and of the hits, which the shards count by their uses.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Totals([u64; EVENTS]);
+pub(crate) struct Totals {
+    pub(crate) hits: u64,
+    events: [u64; EVENTS],
+}
 
 impl Totals {
     pub(crate) fn of(&self, event: Event) -> u64 {
-        self.0[event as usize]
+        self.events[event as usize]
     }
 }
 
@@ -80,21 +82,22 @@ impl Counters {
         }
     }
 
-    /// Reads the totals since the last reset.
-    pub(crate) fn totals(&self) -> Totals {
+    /// Reads the totals since the last reset; there were so many `hits` ever.
+    pub(crate) fn totals(&self, hits: u64) -> Totals {
         let zero = *self.zero.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut totals = self.sum();
-        for (total, zero) in totals.0.iter_mut().zip(zero.0) {
-            // A reset on another thread may have seen a count that this one does not see yet.
+        let mut totals = self.sum(hits);
+        // A reset on another thread may have seen a count that this one does not see yet.
+        totals.hits = totals.hits.saturating_sub(zero.hits);
+        for (total, zero) in totals.events.iter_mut().zip(zero.events) {
             *total = total.saturating_sub(zero);
         }
         totals
     }
 
-    /// Starts counting from zero again.
-    pub(crate) fn reset(&self) {
+    /// Starts counting from zero again; there were so many `hits` ever.
+    pub(crate) fn reset(&self, hits: u64) {
         let mut zero = self.zero.lock().unwrap_or_else(PoisonError::into_inner);
-        *zero = self.sum();
+        *zero = self.sum(hits);
     }
 
     /// Bytes that the stripes take on the heap.
@@ -103,11 +106,11 @@ impl Counters {
         stripes * size_of::<Stripe>()
     }
 
-    fn sum(&self) -> Totals {
-        let mut totals = Totals::default();
+    fn sum(&self, hits: u64) -> Totals {
+        let mut totals = Totals { hits, events: [0; EVENTS] };
         let owned = self.owned.iter().filter_map(|stripe| Some(&**stripe.get()?));
         for stripe in owned.chain([&self.shared]) {
-            for (total, counter) in totals.0.iter_mut().zip(&stripe.0) {
+            for (total, counter) in totals.events.iter_mut().zip(&stripe.0) {
                 *total = total.wrapping_add(counter.load(Ordering::Relaxed));
             }
         }
@@ -131,14 +134,14 @@ mod tests {
                 scope.spawn(|| {
                     barrier.wait();
                     for _ in 0..1_000 {
-                        counters.count(Event::Hit);
+                        counters.count(Event::Miss);
                     }
                     // All alive at once: some had to share.
                     barrier.wait();
                 });
             }
         });
-        assert_eq!(counters.totals().of(Event::Hit), threads as u64 * 1_000);
+        assert_eq!(counters.totals(0).of(Event::Miss), threads as u64 * 1_000);
     }
 
     #[test]
@@ -149,15 +152,16 @@ mod tests {
                 scope.spawn(|| counters.add(Event::Miss, 2));
             });
         }
-        assert_eq!(counters.totals().of(Event::Miss), 6 * NUMBERS as u64);
+        assert_eq!(counters.totals(0).of(Event::Miss), 6 * NUMBERS as u64);
     }
 
     #[test]
     fn a_reset_starts_from_zero() {
         let counters = Counters::new();
         counters.add(Event::Load, 5);
-        counters.reset();
+        counters.reset(7);
         counters.count(Event::Load);
-        assert_eq!(counters.totals().of(Event::Load), 1);
+        let totals = counters.totals(9);
+        assert_eq!((totals.of(Event::Load), totals.hits), (1, 2));
     }
 }

@@ -3,15 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::index::{Entry, Index, Slot};
-use crate::stamp::Stamp;
+use crate::entries::{Entries, Entry, Slot, Stamp};
 
 /// How many slots one step looks at.
 const STEP: usize = 64;
 
 /// What nobody can find any more.
 pub(crate) struct Emptied<K, V> {
-    index: Index<K, V>,
+    index: Entries<K, V>,
     /// The first slot that was not looked at yet.
     next: usize,
     /// The slots that were, in the order of their last use.
@@ -28,7 +27,7 @@ pub(crate) enum Next<K, V> {
 
 impl<K, V> Emptied<K, V> {
     /// Gives the entries out least recently used first.
-    pub(crate) fn by_use(index: Index<K, V>) -> Self {
+    pub(crate) fn by_use(index: Entries<K, V>) -> Self {
         Self { index, next: 0, by_use: BinaryHeap::new() }
     }
 

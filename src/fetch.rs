@@ -19,17 +19,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::bulk::fetch_many;
-use self::detached::Passage;
+use self::detached::Joined;
 pub(crate) use self::detached::fetch_detached;
 pub(crate) use self::update::update;
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
-use crate::flight::{Boarding, Ended, FlightKey, FlightName, Kind, Outcome, Polling, Ticket};
+use crate::entries::{Ended, FlightKey, Kind};
+use crate::flight::{FlightName, Outcome, Polling, Ticket};
 use crate::outbox::Notices;
-use crate::patience::Patience;
 use crate::protocol::{KeySource, Protocol, Source};
-use crate::shard::{Missing, Origin, Submission};
-use crate::store::Store;
+use crate::shard::{Boarding, Departed, LeadOrJoin, Origin, Publication, Use};
+use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -50,7 +50,7 @@ where
 {
     async move {
         let mut leader = 'leads: {
-            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Led) {
+            let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Led) {
                 Step::Found(value) => {
                     drop(load);
                     return P::answer(Ok(P::tell(value, Source::Cache)));
@@ -76,20 +76,12 @@ where
             .await
         };
         let answer = P::result(answer);
-        let notices = 'ends: {
-            // Not by `deliver`, for some hundredths of a miss.
-            let waits = match &answer {
-                Ok(value) => match leader.deliver_now(value) {
-                    Ok(notices) => break 'ends notices,
-                    // In a box, so that the futures of all calls need no room for it.
-                    Err(waiting) => Box::pin(leader.deliver_later(value, waiting)),
-                },
-                Err(error) => {
-                    leader.fail(|| protocol.failure(error));
-                    break 'ends store.backlog(leader.hash);
-                }
-            };
-            waits.await
+        let notices = match &answer {
+            Ok(value) => leader.deliver(value, None),
+            Err(error) => {
+                leader.fail(|| protocol.failure(error));
+                store.backlog(leader.hash)
+            }
         };
         drop(leader);
         if notices.is_empty() {
@@ -110,102 +102,76 @@ enum Step<'a, K, V> {
 }
 
 /// Takes a call as far as it gets without waiting.
+#[inline]
 fn start<K, V>(store: &Store<K, V>, hash: u64, key: impl KeySource<K>, kind: Kind) -> Step<'_, K, V>
 where
     K: Eq,
     V: Clone,
 {
-    match store.get(hash, key.query()) {
-        Ok(value) => {
-            store.count(Event::Hit);
-            drop(key);
-            Step::Found(value)
+    let key = match key.try_into_key() {
+        Ok(key) => {
+            // With the key at hand, a hit and a flight are looked for at once, but not by a pin.
+            if let Some(value) = store.get_pinned(hash, &key) {
+                drop(key);
+                return Step::Found(value);
+            }
+            key
         }
-        Err(missing) => Call::new(store, hash, key.into_key(), kind).board(missing),
-    }
+        Err(borrowed) => match store.get(hash, borrowed.query()) {
+            Some(value) => return Step::Found(value),
+            None => borrowed.into_key(),
+        },
+    };
+    Call::new(store, hash, key, kind).board()
 }
 
 /// A call that has found no value yet.
 struct Call<'a, K, V> {
     store: &'a Store<K, V>,
-    hash: u64,
-    key: FlightKey<K>,
+    boarding: Boarding<K>,
     /// In a cache that appraises its entries, the leader's share of the key.
     appraised_key: Option<Arc<K>>,
     /// Whether the call has been counted, as what it met first.
     is_counted: bool,
-    /// Where its load would be.
-    kind: Kind,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
+    #[inline]
     fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
         let (key, appraised_key) = FlightKey::new(key, store.appraises());
-        Self { store, hash, key, appraised_key, is_counted: false, kind }
+        let boarding = Boarding { hash, key: Some(key), kind };
+        Self { store, boarding, appraised_key, is_counted: false }
     }
 
-    /// Leads a flight or joins the one there is, after a look that found no value.
-    fn board(mut self, mut missing: Missing) -> Step<'a, K, V> {
-        let shard = self.store.shard(self.hash);
-        if !self.store.coalesces() {
-            self.count(Event::Miss);
-            self.expire(missing);
-            let ticket = shard.fly_alone(self.hash, self.key, self.kind);
-            return Step::Lead(Leader::new(self.store, self.hash, ticket, self.appraised_key));
-        }
-        loop {
-            self.expire(missing);
-            match shard.board(self.hash, self.key, missing, self.kind) {
-                Boarding::Lead(ticket) => {
-                    let Self { store, hash, appraised_key, .. } = self;
-                    if !self.is_counted {
-                        store.count(Event::Miss);
-                    }
-                    return Step::Lead(Leader::new(store, hash, ticket, appraised_key));
-                }
-                Boarding::Join(key, landing, ticket) => {
-                    self.key = key;
-                    self.count(Event::Coalesced);
-                    let passage = Passage::new(self.store, self.hash, ticket, landing);
-                    return Step::Wait(Waiter { call: self, passage });
-                }
-                // A write has come between: the value may be there now.
-                Boarding::LookAgain(key) => self.key = key,
-            }
-            match self.look() {
-                Ok(value) => return self.found(value),
-                Err(newer) => missing = newer,
-            }
-        }
-    }
-
-    /// Has an entry leave whose time is over, before another is loaded in its place.
+    /// Finds a value, leads a flight or joins the one there is.
     #[inline]
-    fn expire(&self, missing: Missing) {
-        if missing.has_expired() {
-            // Left to whoever delivers; this call waits for the listener when it has loaded.
-            drop(self.store.expire(self.hash, self.key.get()));
+    fn board(mut self) -> Step<'a, K, V> {
+        let of = if self.is_counted { Use::Uncounted } else { Use::Hit };
+        let mut departed = Departed::default();
+        match self.store.lead_or_join(&mut self.boarding, of, &mut departed) {
+            LeadOrJoin::Hit(value) => {
+                drop((departed, self));
+                Step::Found(value)
+            }
+            LeadOrJoin::Lead(ticket) => {
+                self.count(Event::Miss);
+                let Self { store, boarding, appraised_key, .. } = self;
+                let leader = Leader::new(store, boarding.hash, ticket, appraised_key);
+                // What had expired is left to whoever delivers; this call waits for the listener when it
+                // has loaded.
+                drop(departed);
+                Step::Lead(leader)
+            }
+            LeadOrJoin::Join(completion, ticket) => {
+                self.count(Event::Coalesced);
+                let joined = Joined::new(self.store, self.boarding.hash, ticket, completion);
+                drop(departed);
+                Step::Wait(Waiter { call: self, joined })
+            }
         }
     }
 
-    /// Goes on after a flight that was abandoned.
-    fn go_on(self) -> Step<'a, K, V> {
-        match self.look() {
-            Ok(value) => self.found(value),
-            Err(missing) => self.board(missing),
-        }
-    }
-
-    fn look(&self) -> Result<V, Missing> {
-        self.store.get(self.hash, self.key.get())
-    }
-
-    fn found(mut self, value: V) -> Step<'a, K, V> {
-        self.count(Event::Hit);
-        drop(self);
-        Step::Found(value)
-    }
-
+    #[inline]
     fn count(&mut self, event: Event) {
         if !self.is_counted {
             self.is_counted = true;
@@ -217,7 +183,7 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
 /// A call that has joined a flight.
 struct Waiter<'a, K, V> {
     call: Call<'a, K, V>,
-    passage: Passage<'a, K, V>,
+    joined: Joined<'a, K, V>,
 }
 
 /// What came of waiting for one flight.
@@ -242,7 +208,7 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         loop {
             self = match self.settle(protocol).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
-                Settled::GoOn(call) => match call.go_on() {
+                Settled::GoOn(call) => match call.board() {
                     Step::Found(value) => return Waited::Answer(Ok(value)),
                     Step::Lead(leader) => return Waited::Lead(leader),
                     Step::Wait(waiter) => waiter,
@@ -253,12 +219,12 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
 
     /// Waits for the flight.
     async fn settle<P: Protocol>(self, protocol: &P) -> Settled<'a, K, V, P::Error> {
-        let (outcome, notices) = self.passage.outcome().await;
+        let (outcome, notices) = self.joined.outcome().await;
         // Before the answer is taken, so that the future needs no room for it.
         notices.settle().await;
         let answer = answer(protocol, outcome);
-        let Self { call, passage } = self;
-        drop(passage);
+        let Self { call, joined } = self;
+        drop(joined);
         match answer {
             Some(answer) => {
                 drop(call);
@@ -324,47 +290,10 @@ impl<'a, K, V> Leader<'a, K, V> {
         load()
     }
 
-    /// Ends the flight with a value, as [`deliver`](Self::deliver) does, and waits for the listener. In one
-    /// future, as what its caller holds over several waits has a place of its own in that of the caller.
-    async fn deliver_and_settle(mut self, value: &V, own: Option<Duration>)
-    where
-        K: Eq,
-        V: Clone,
-    {
-        let notices = self.deliver(value, own).await;
-        drop(self);
-        notices.settle().await;
-    }
-
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
     /// its `own`. Returns what is left to do for the listener.
-    async fn deliver(&mut self, value: &V, own: Option<Duration>) -> Notices<K, V>
-    where
-        K: Eq,
-        V: Clone,
-    {
-        let waits = match self.deliver_now_for(value, own) {
-            Ok(notices) => return notices,
-            Err(waiting) => Box::pin(self.deliver_later(value, waiting)),
-        };
-        waits.await
-    }
-
-    /// Does the same, with no lifetime of its own, if no other writer is at work.
-    fn deliver_now(&mut self, value: &V) -> Result<Notices<K, V>, Box<Submission<K, V>>>
-    where
-        K: Eq,
-        V: Clone,
-    {
-        self.deliver_now_for(value, None)
-    }
-
-    #[inline(always)]
-    fn deliver_now_for(
-        &mut self,
-        value: &V,
-        own: Option<Duration>,
-    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
+    #[inline]
+    fn deliver(&mut self, value: &V, own: Option<Duration>) -> Notices<K, V>
     where
         K: Eq,
         V: Clone,
@@ -372,7 +301,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         let outcome = || Outcome::Value(value.clone());
         if !self.store.takes_values() {
             self.end(outcome);
-            return Ok(Notices::default());
+            return Notices::default();
         }
         if own.is_some() {
             self.store.lifetimes().use_time();
@@ -384,51 +313,36 @@ impl<'a, K, V> Leader<'a, K, V> {
         self.publish(kept, appraisal.with_own(own), outcome)
     }
 
-    async fn deliver_later(&mut self, value: &V, waiting: Box<Submission<K, V>>) -> Notices<K, V>
-    where
-        K: Eq,
-        V: Clone,
-    {
-        let mut submission = self.store.submit_later(waiting).await;
-        self.land(&mut submission, || Outcome::Value(value.clone()));
-        self.part_with(*submission)
-    }
-
     /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
-    /// the flight; if no other writer is at work. Returns what is left to do for the listener.
+    /// the flight. Returns what is left to do for the listener.
     #[inline]
     fn publish(
         &mut self,
         value: V,
         appraisal: Appraisal,
-        outcome: impl Fn() -> Outcome<V>,
-    ) -> Result<Notices<K, V>, Box<Submission<K, V>>>
+        outcome: impl FnOnce() -> Outcome<V>,
+    ) -> Notices<K, V>
     where
         K: Eq,
     {
         let origin = Origin::Flight(self.ticket);
-        let mut submission = self.store.submission(self.hash, origin, value, appraisal);
-        if self.store.try_submit(&mut submission, Patience::Try).is_none() {
-            return Err(Box::new(submission));
-        }
-        self.land(&mut submission, outcome);
-        if self.store.has_listener() {
-            return Ok(self.part_with(submission));
-        }
-        Ok(Notices::default())
-    }
-
-    /// Tells the waiters, before the user's `Drop` of what the entry has displaced may panic.
-    fn land(&mut self, submission: &mut Submission<K, V>, outcome: impl Fn() -> Outcome<V>) {
+        let mut publication = self.store.publication(self.hash, origin, value, appraisal);
+        let mut departed = Departed::default();
+        self.store.publish(&mut publication, &mut departed);
+        // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
         self.stage = Stage::Ended;
-        submission.take_arrival().land(outcome);
+        publication.take_completion().complete(outcome);
+        if self.store.has_listener() {
+            return self.part_with(publication, departed);
+        }
+        Notices::default()
     }
 
-    /// Drops the rest of a submission, and returns what is left to do for the listener: to wait for it too
+    /// Drops the rest of a publication, and returns what is left to do for the listener: to wait for it too
     /// if it is far behind, whatever has left on this call's account.
     #[cold]
-    fn part_with(&self, submission: Submission<K, V>) -> Notices<K, V> {
-        let mut notices = submission.into_notices();
+    fn part_with(&self, publication: Publication<K, V>, departed: Departed<K, V>) -> Notices<K, V> {
+        let mut notices = publication.into_notices(departed);
         notices.append(self.store.backlog(self.hash));
         notices
     }
@@ -437,9 +351,9 @@ impl<'a, K, V> Leader<'a, K, V> {
     fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
         self.stage = Stage::Ended;
         // The rest is dropped last: the waiters come before the user's `Drop`.
-        let Ended { key: _key, arrival, sweeps: _sweeps } =
-            self.store.shard(self.hash).end_flight(self.hash, self.ticket);
-        arrival.land(outcome);
+        let Ended { key: _key, completion, sweeps: _sweeps } =
+            self.store.shard(self.hash).end_flight(&self.store.ledger, self.ticket);
+        completion.complete(outcome);
     }
 
     /// Ends the flight without a value.

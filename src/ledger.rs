@@ -10,7 +10,7 @@ use crate::sync::{AtomicU64, Mutex};
 /// The bounds that a cache is built with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// At most [`MAX_ENTRIES`](crate::index::MAX_ENTRIES).
+    /// At most [`MAX_ENTRIES`](crate::entries::MAX_ENTRIES).
     pub(crate) maxsize: usize,
     /// `None` if entries are not weighed.
     pub(crate) max_weight: Option<u64>,
@@ -258,12 +258,6 @@ pub(crate) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Where it is taken from.
-    #[inline]
-    pub(crate) fn ledger(&self) -> &'a Ledger {
-        self.ledger
-    }
-
     /// Makes the room large enough for `cost` if what is missing is free, or tells which bound is short.
     #[inline]
     pub(crate) fn reserve(&mut self, cost: Cost) -> Result<(), Bound> {

@@ -51,7 +51,8 @@
 //! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that started
 //!   before them, nor are `invalidate_if` and `invalidate_keys_if` for what they choose; loads and updates
 //!   of other keys they leave alone.
-//! - **Hits never wait** for a load or for the search for a victim, and allocate nothing.
+//! - **Hits never wait** for a load, for a writer of their shard no longer than one short section, and for
+//!   nobody while nobody writes; they allocate nothing.
 //! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
 //!
 //! # Platforms
@@ -67,26 +68,27 @@
 //!
 //! # How it works
 //!
-//! A hit takes a shard's lock shared and stores one number, the entry's *stamp*. Stamps order all uses,
-//! so the least recently used entry can be found when it is needed instead of being kept track of all
-//! the time: from time to time an eviction makes one pass over the stamps and collects the oldest,
-//! while hits go on.
+//! Each shard is one short lock over its entries. A use stores one number in its entry, the *stamp*: the
+//! number of that use in the shard. So the least recently used entry can be found when it is needed
+//! instead of being kept track of all the time: a *run* holds the oldest in order, and a *hand* that each
+//! eviction moves on collects the next run. While nobody writes a shard, its readers go by *pins* and
+//! notes of their own, and take no lock that others use.
 //!
-//! A miss registers a *flight*, whose leader runs the load inside its own future and publishes the
-//! value before the flight ends. Whatever ends a load early runs the `Drop` of one guard, which wakes
-//! the waiters; the first to be polled leads the next flight.
+//! A miss is found and boarded in one section under the lock: the call joins the *flight* of its key, or
+//! leads one, whose leader runs the load inside its own future and publishes the value as the flight ends.
+//! Whatever ends a load early runs the `Drop` of one guard, which wakes the waiters; the first to be polled
+//! leads the next flight.
 //!
 //! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
 //! the way of one call, also of a detached one, of one for many keys (`fetch::bulk`) and of an update;
 //! `snapshot` and `restore` copy entries out and take them in, `sweep` judges them, and `shrink` lowers
 //! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and
-//! the rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie
-//! `index` (entries by key), `list` (order of eviction), `takers` (whose eviction makes room by weight or
-//! by bytes, where some weigh nothing), `expiry` (order of expiry, by the timer wheel of `wheel` where
-//! deadlines are in no order) and `flight` (loads in progress), none of which knows the lock of a shard.
-//! `pins` let hits read a quiet shard without it.
-//! What leaves goes through the shard's `outbox` to the listener, if there is one (`removal`); what a
-//! `clear` has left is `emptied` step by step.
+//! the rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie the
+//! `entries`, with the loads in progress beside them: `lru_list` is their order of eviction, `takers` that
+//! of those whose eviction makes room by weight or by bytes, where some weigh nothing, and `expiry` the
+//! order of expiry, by the timer `wheel` where deadlines are in no order. `flight` is the end of a load, for
+//! those who wait for it, and `sync::desk` keeps pins. What leaves goes through the shard's `outbox` to the
+//! listener, if there is one (`removal`); what a `clear` has left is `emptied` step by step.
 
 #![forbid(unsafe_code)]
 
@@ -99,32 +101,25 @@ mod clock;
 mod counters;
 mod deep_size;
 mod emptied;
-mod expiry;
+mod entries;
 mod fetch;
 mod flight;
-mod index;
 mod ledger;
 mod lifetime;
-mod list;
 mod memo;
 mod outbox;
-mod patience;
-mod pins;
 mod protocol;
 mod removal;
 mod restore;
 mod shard;
 mod shrink;
 mod snapshot;
-mod stamp;
 mod stats;
 mod store;
 mod sweep;
 mod sync;
-mod takers;
 #[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
 mod threads;
-mod wheel;
 
 pub use builder::Builder;
 pub use cache::{AsyncLru, Lookup, LookupOutcome, Update};

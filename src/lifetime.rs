@@ -172,23 +172,24 @@ impl<K, V> Lifetimes<K, V> {
 
     /// Tells the time for a look at an entry, at less cost, if time is used. Calls user code: never
     /// under a lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn roughly_now(&self) -> Option<Now<'_>> {
-        if !self.is_used.load(Ordering::Relaxed) {
-            return None;
-        }
+        self.is_used.load(Ordering::Relaxed).then(|| self.rough_time())
+    }
+
+    fn rough_time(&self) -> Now<'_> {
         if let Some(idle) = self.idle {
             let now = self.exactly_now();
-            return Some(Now::Using { now, idle_deadline: now.saturating_add(in_nanos(idle)) });
+            return Now::Using { now, idle_deadline: now.saturating_add(in_nanos(idle)) };
         }
         if self.clock.is_some() {
-            return Some(Now::Exactly(self.exactly_now()));
+            return Now::Exactly(self.exactly_now());
         }
         let system = self.system();
-        Some(match system.at_most() {
+        match system.at_most() {
             Some(latest) => Now::AtMost(latest, system),
             None => Now::Exactly(self.exactly_now()),
-        })
+        }
     }
 
     /// When an entry published at `now` expires, which may have a lifetime of its `own`.

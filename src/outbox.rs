@@ -23,7 +23,7 @@ use futures_lite::future::yield_now;
 
 use crate::bell::Bell;
 use crate::emptied::{Emptied, Next};
-use crate::index::{Entry, Index};
+use crate::entries::{Entries, Entry};
 use crate::removal::{Listener, RemovalCause};
 use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
@@ -170,7 +170,7 @@ impl<K, V> Outbox<K, V> {
     }
 
     /// Puts in all entries of a shard that was emptied, for which the caller owes a [`Notice`] too.
-    pub(crate) fn post_all(&self, entries: Index<K, V>) -> u64 {
+    pub(crate) fn post_all(&self, entries: Entries<K, V>) -> u64 {
         let len = entries.len();
         let parcel = Parcel::Everything(Box::new(Emptied::by_use(entries)));
         self.queue().push(parcel, len)

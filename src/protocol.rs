@@ -12,6 +12,11 @@ use crate::flight::Outcome;
 pub(crate) trait KeySource<K> {
     type Query: Hash + Equivalent<K> + ?Sized;
     fn query(&self) -> &Self::Query;
+    /// The key, if the caller has it as that already.
+    fn try_into_key(self) -> Result<K, Self>
+    where
+        Self: Sized;
+    /// The key. Calls user code: never under a lock.
     fn into_key(self) -> K;
 }
 
@@ -22,6 +27,10 @@ impl<K: Hash + Eq> KeySource<K> for Owned<K> {
 
     fn query(&self) -> &K {
         &self.0
+    }
+
+    fn try_into_key(self) -> Result<K, Self> {
+        Ok(self.0)
     }
 
     fn into_key(self) -> K {
@@ -39,6 +48,10 @@ where
 
     fn query(&self) -> &Q {
         self.0
+    }
+
+    fn try_into_key(self) -> Result<K, Self> {
+        Err(self)
     }
 
     fn into_key(self) -> K {

@@ -7,7 +7,7 @@ use crate::budget::Cost;
 use crate::outbox::Notices;
 use crate::shard::Returning;
 use crate::snapshot::Saved;
-use crate::store::Store;
+use crate::store::{Store, hash_of};
 
 /// The most entries that one step deals with.
 const BATCH: usize = 64;
@@ -42,7 +42,7 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
             }
             let left = saved.left();
             let Saved { key, value, .. } = saved;
-            let hash = self.hasher.hash_one(&key);
+            let hash = hash_of(self.hasher, &key);
             let appraisal = self.store.appraise(&key, &value);
             let entry = Returning { hash, key, value, left, appraisal };
             if self.fits(&entry) {

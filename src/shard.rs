@@ -1,94 +1,76 @@
-//! One shard: its locks, the order in which they are taken, and what is read under them.
+//! One shard: its lock, its readers, and what is read.
 
 mod compact;
+mod evict;
+mod flights;
 mod look;
-mod place;
+mod publication;
+mod publish;
 mod restore;
 mod set_ttl;
 mod state;
-mod submission;
 mod update;
-mod victims;
 mod watch;
+mod writer;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError};
 
 use equivalent::Equivalent;
 
+pub(crate) use self::evict::Evicted;
+pub(crate) use self::flights::{Boarding, LeadOrJoin};
 pub(crate) use self::look::Copied;
 use self::look::EVERY_SLOT;
+pub(crate) use self::publication::{Departed, Fate, Origin, Publication};
+pub(crate) use self::publish::Published;
 pub(crate) use self::restore::Returning;
 use self::state::State;
-pub(crate) use self::state::{Expired, Purged, Removed, Written};
-use self::submission::Found;
-pub(crate) use self::submission::{Departed, Fate, Origin, Submission};
+pub(crate) use self::state::{Expired, Purged, Removed};
 pub(crate) use self::update::Fenced;
 pub(crate) use self::watch::{Position, Watch};
+use self::writer::Writer;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
-use crate::emptied::Emptied;
-use crate::flight::{Boarding, Ended, FlightKey, Kind, Landing, Predicate, Sweeps, Ticket};
-use crate::index::{Index, Slot};
-use crate::ledger::{Bound, Ledger, Room};
+use crate::entries::{Entries, Predicate, Slot, Stamp};
+use crate::ledger::Ledger;
 use crate::outbox::{Notices, Outbox};
-use crate::patience::Patience;
-use crate::pins::{PinnedBy, Pins};
-use crate::stamp::Stamp;
-#[cfg(any(test, feature = "__validate"))]
-use crate::sync::MutexGuard;
-use crate::sync::{AtomicU64, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, yield_now};
+use crate::sync::desk::Desks;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::threads;
 
-/// How many times a victim may slip away, used between the search and the lock, before the search is
-/// made under the lock, where nothing slips away.
-const MAX_RACES: usize = 3;
+/// So many hits under the lock without a write, and as many as half the slots, are worth the pins that the
+/// next write has to take back. Few where each read makes the schedules longer.
+const QUIET: u64 = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 1 } else { 256 };
 
-/// A part of the cache, with locks of its own.
+/// A part of the cache, with a lock of its own.
 ///
-/// Locks are taken in the order `searching`, `state`; either may be skipped. No lock is held across an
-/// await, and under none of them runs any of the user's code but `K: Eq`, and `V: Clone` (`K: Clone`
-/// for a list of keys) under `state` shared; what has to be dropped, woken or reported is moved out
+/// No lock is held across an await, and under none of them runs any of the user's code but `K: Eq` and
+/// `V: Clone` (`K: Clone` for a list of keys); what has to be dropped, woken or reported is moved out
 /// first. What goes to a listener lies under a lock of its own, within which no other is taken.
 ///
-/// In the order of the fields, so that what a hit reads of a shard lies on its first cache lines.
+/// In the order of the fields, so that what a hit reads of a shard lies on its first cache line.
 #[repr(C, align(128))]
 pub(crate) struct Shard<K, V> {
+    /// Whether there may be pins. A hint; what counts is under the lock.
+    is_quiet: AtomicBool,
+    number: u32,
     /// The latest time at which an entry was written or seen expired here: for this shard, time does
     /// not step back, whatever the clock does.
     latest: AtomicU64,
     /// The latest deadline that was seen to have passed, in any shard of the cache.
     last_expiry: Arc<AtomicU64>,
-    /// Who reads the entries without `state`.
-    pinned_by: PinnedBy<Index<K, V>>,
-    /// Everything. Shared, or instead of it a pin, for a hit; exclusive for the time of one update,
-    /// and so short that async code may block on it.
-    state: RwLock<State<K, V>>,
-    /// Held during a search for victims, which may take long, so async code never blocks on it.
-    searching: Mutex<()>,
+    /// Where threads keep their pins.
+    desks: Arc<Desks<Entries<K, V>>>,
+    /// Everything. Held for the time of one hit or update, and so short that async code may block on it.
+    state: Mutex<State<K, V>>,
 }
 
-/// What a look that found no live entry has seen.
-///
-/// The epoch of the shard at the look, and in the lowest bit whether there was an entry whose time is over:
-/// in one word, so that a look returns as quickly as if it were only the epoch.
+/// Whether a use is a hit of a call, or of one that was counted otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Missing(u64);
-
-impl Missing {
-    #[inline]
-    fn new(epoch: u64, has_expired: bool) -> Self {
-        Self(epoch << 1 | u64::from(has_expired))
-    }
-
-    fn epoch(self) -> u64 {
-        self.0 >> 1
-    }
-
-    #[inline]
-    pub(crate) fn has_expired(self) -> bool {
-        self.0 & 1 == 1
-    }
+pub(crate) enum Use {
+    Hit,
+    Uncounted,
 }
 
 /// What a shard holds and takes.
@@ -100,73 +82,159 @@ pub(crate) struct Size {
     pub(crate) allocated: usize,
 }
 
+/// Hits.
+impl<K, V> Shard<K, V> {
+    /// Whether the thread may have a pin.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed)
+    }
+
+    /// Returns the live value of `key`, as a hit.
+    #[inline(always)]
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        if self.is_quiet() {
+            let value = self.get_pinned(hash, key, now);
+            if value.is_some() {
+                return value;
+            }
+        }
+        self.get_locked(hash, key, now)
+    }
+
+    /// The same under the lock.
+    #[inline(never)]
+    fn get_locked<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let state = &mut *self.lock();
+        let slot = self.find_live(&state.entries, hash, key, now)?;
+        Some(self.hit(state, slot, now, Use::Hit))
+    }
+
+    /// Returns the live value of `key` if the thread has pinned the shard, as a hit.
+    #[inline(always)]
+    pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let mut pin = self.desks.try_pin(threads::number(), self.number as usize)?;
+        let (entries, notes) = pin.read()?;
+        let slot = self.find_live(entries, hash, key, now)?;
+        let entry = entries.entry(slot);
+        let value = entry.value.clone();
+        if let Some(Now::Using { idle_deadline, .. }) = now {
+            entries.put_off(slot, idle_deadline);
+        }
+        notes.add(slot, |read| entries.touch_pinned(entry, read))?;
+        Some(value)
+    }
+
+    /// Uses the entry in `slot`, which is alive, under the lock.
+    #[inline]
+    fn hit(&self, state: &mut State<K, V>, slot: Slot, now: Option<Now<'_>>, of: Use) -> V
+    where
+        V: Clone,
+    {
+        // Before anything is changed: a clone may panic.
+        let value = state.entries.value(slot).clone();
+        if state.entries.is_shared() {
+            if of == Use::Hit && self.hit_quiet(state, slot, now) {
+                return value;
+            }
+            self.take_back(state);
+        }
+        let entries = state.entries.owned();
+        match of {
+            Use::Hit => entries.touch(slot),
+            Use::Uncounted => entries.touch_uncounted(slot),
+        }
+        if let Some(Now::Using { idle_deadline, .. }) = now {
+            entries.put_off(slot, idle_deadline);
+        }
+        if entries.epoch() >= state.quiet_at {
+            self.pin(state);
+        }
+        value
+    }
+
+    /// The same where others may read by their pins: the thread gets one as well, if it can.
+    #[cold]
+    fn hit_quiet(&self, state: &mut State<K, V>, slot: Slot, now: Option<Now<'_>>) -> bool {
+        if !self.pin(state) {
+            return false;
+        }
+        if let Some(Now::Using { idle_deadline, .. }) = now {
+            state.entries.put_off(slot, idle_deadline);
+        }
+        let pin = self.desks.try_pin(threads::number(), self.number as usize);
+        let Some(mut pin) = pin else { return false };
+        let Some((entries, notes)) = pin.read() else { return false };
+        notes.add(slot, |read| entries.touch_pinned(entries.entry(slot), read)).is_some()
+    }
+
+    /// Has the thread read by a pin from now on; `false` if it cannot.
+    #[cold]
+    fn pin(&self, state: &mut State<K, V>) -> bool {
+        let slots = state.entries.slots();
+        let pins = state.entries.pin(&self.desks, self.number as usize, threads::number(), slots);
+        if pins {
+            self.is_quiet.store(true, Ordering::Relaxed);
+        } else {
+            state.note_write();
+        }
+        pins
+    }
+
+    /// Takes all pins back.
+    #[cold]
+    fn take_back(&self, state: &mut State<K, V>) {
+        let mut most = 0;
+        state.entries.take_back(&self.desks, self.number as usize, |entries, returned| {
+            most = most.max(returned.reads);
+            returned.notes.iter().for_each(|notes| entries.merge(notes));
+        });
+        state.entries.owned().pass(most);
+        self.is_quiet.store(false, Ordering::Relaxed);
+    }
+
+    /// Uses that were hits, ever.
+    pub(crate) fn hits(&self) -> u64 {
+        let state = self.lock();
+        state.entries.hits() + self.desks.reads(self.number as usize)
+    }
+}
+
 /// A look at a shard's entries.
 impl<K, V> Shard<K, V> {
     /// Makes the shard of this `number`, with its `share` of the room, in entries.
     pub(crate) fn new(
         number: usize,
         share: usize,
-        pins: Arc<Pins<Index<K, V>>>,
+        desks: Arc<Desks<Entries<K, V>>>,
         last_expiry: Arc<AtomicU64>,
         outbox: Option<Arc<Outbox<K, V>>>,
     ) -> Self {
         Self {
+            is_quiet: AtomicBool::new(false),
+            number: u32::try_from(number).expect("far fewer shards"),
             latest: AtomicU64::new(0),
             last_expiry,
-            pinned_by: PinnedBy::new(number, pins),
-            state: RwLock::new(State::new(share, outbox)),
-            searching: Mutex::new(()),
+            desks,
+            state: Mutex::new(State::new(share, outbox)),
         }
     }
 
     /// A name for the shard that lasts as long as it is borrowed.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
-    }
-
-    /// Returns the live value of `key` and counts that as a use; otherwise what was there instead.
-    #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Result<V, Missing>
-    where
-        Q: Equivalent<K> + ?Sized,
-        V: Clone,
-    {
-        let thread = threads::number();
-        match self.pinned_by.get(thread) {
-            Some(index) => self.hit(&index, hash, key, now),
-            None => self.hit(&self.shared(thread).index, hash, key, now),
-        }
-    }
-
-    /// Compiled once for each of the two ways to the entries, which differ in how they are let go.
-    #[inline(always)]
-    fn hit<Q>(
-        &self,
-        index: &Index<K, V>,
-        hash: u64,
-        key: &Q,
-        now: Option<Now<'_>>,
-    ) -> Result<V, Missing>
-    where
-        Q: Equivalent<K> + ?Sized,
-        V: Clone,
-    {
-        let missing = |has_expired| Missing::new(index.epoch(), has_expired);
-        let slot = index.find(hash, key).ok_or_else(|| missing(false))?;
-        if now.is_some_and(|now| self.is_expired(index, slot, now)) {
-            return Err(missing(true));
-        }
-        self.touch(index, slot, now);
-        Ok(index.value(slot).clone())
-    }
-
-    /// Records a use of an entry.
-    #[inline]
-    fn touch(&self, index: &Index<K, V>, slot: Slot, now: Option<Now<'_>>) {
-        index.touch(slot);
-        if let Some(Now::Using { idle_deadline, .. }) = now {
-            index.put_off(slot, idle_deadline);
-        }
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -180,9 +248,9 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.read(|index| {
-            let slot = self.find_live(index, hash, key, now)?;
-            Some(look(index.value(slot)))
+        self.read(|entries| {
+            let slot = self.find_live(entries, hash, key, now)?;
+            Some(look(entries.value(slot)))
         })
     }
 
@@ -199,83 +267,46 @@ impl<K, V> Shard<K, V> {
 
     /// What the shard holds and takes.
     pub(crate) fn size(&self) -> Size {
-        let state = self.locked();
+        let state = self.lock();
         Size {
-            entries: state.index.len(),
-            measured: state.index.measured(),
+            entries: state.entries.len(),
+            measured: state.entries.measured(),
             allocated: state.heap_size(),
         }
     }
 
     /// What an entry on its way in takes beyond the one of its key, if that is alive.
-    pub(crate) fn missing(&self, submission: &Submission<K, V>, ledger: &Ledger) -> Cost
+    pub(crate) fn missing(&self, publication: &Publication<K, V>, ledger: &Ledger) -> Cost
     where
         K: Eq,
     {
-        let state = &*self.locked();
-        let seat = submission.seat(&state.flights);
-        let cost = submission.cost(ledger).unwrap_or_default();
+        let state = &*self.lock();
         let latest = self.latest.load(Ordering::Relaxed);
-        let now = submission.now().map_or(latest, |now| now.max(latest));
-        match submission.find(seat.as_ref(), &state.index, &state.flights) {
-            Found::Fence => Cost::default(),
-            Found::Entry(slot) if !state.index.is_expired(slot, now) => {
-                cost.beyond(state.cost(slot, ledger))
-            }
-            _ => cost,
-        }
+        let now = publication.now().map_or(latest, |now| now.max(latest));
+        publication.cost_beyond(&state.entries, now, ledger)
     }
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        let state = self.locked();
-        state.order.expiry.soonest(|slot| state.index.deadline(slot))
+        let state = self.lock();
+        state.order.expiry.soonest(|slot| state.entries.deadline(slot))
     }
 
     /// Lets `look` at the entries: by the thread's pin, or else under the lock.
-    fn read<R>(&self, look: impl FnOnce(&Index<K, V>) -> R) -> R {
-        let thread = threads::number();
-        match self.pinned_by.get(thread) {
-            Some(index) => look(&index),
-            None => look(&self.shared(thread).index),
+    fn read<R>(&self, look: impl FnOnce(&Entries<K, V>) -> R) -> R {
+        if self.is_quiet() {
+            let pin = self.desks.try_pin(threads::number(), self.number as usize);
+            if let Some(entries) = pin.as_ref().and_then(|pin| pin.get()) {
+                return look(entries);
+            }
         }
+        look(&self.lock().entries)
     }
 
-    /// Everything to read, under the lock.
-    #[inline]
-    fn locked(&self) -> RwLockReadGuard<'_, State<K, V>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The same, for a `thread` that is the caller and has no pin.
-    #[inline]
-    fn shared(&self, thread: usize) -> RwLockReadGuard<'_, State<K, V>> {
-        let state = self.locked();
-        if self.pinned_by.count_read(thread) { self.pin(thread, state) } else { state }
-    }
-
-    /// Has the thread read by a pin from the next time on, or the time after that.
-    #[cold]
-    fn pin<'a>(
-        &'a self,
-        thread: usize,
-        state: RwLockReadGuard<'a, State<K, V>>,
-    ) -> RwLockReadGuard<'a, State<K, V>> {
-        if let Some(share) = state.index.pin() {
-            self.pinned_by.pin(thread, share);
-            return state;
-        }
-        drop(state);
-        if let Ok(mut state) = self.state.try_write() {
-            state.index.share();
-        }
-        self.locked()
-    }
-
-    #[inline]
+    #[inline(always)]
     fn find_live<Q>(
         &self,
-        index: &Index<K, V>,
+        entries: &Entries<K, V>,
         hash: u64,
         key: &Q,
         now: Option<Now<'_>>,
@@ -283,17 +314,17 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let slot = index.find(hash, key)?;
+        let slot = entries.find(hash, key)?;
         match now {
-            Some(now) if self.is_expired(index, slot, now) => None,
+            Some(now) if self.is_expired(entries, slot, now) => None,
             _ => Some(slot),
         }
     }
 
     /// Whether the time of an entry is over for a reader, and from then on for everybody: nobody may
     /// see it alive again if the clock steps back.
-    fn is_expired(&self, index: &Index<K, V>, slot: Slot, now: Now<'_>) -> bool {
-        let deadline = index.deadline(slot);
+    fn is_expired(&self, entries: &Entries<K, V>, slot: Slot, now: Now<'_>) -> bool {
+        let deadline = entries.deadline(slot);
         let is_known = deadline <= self.latest.load(Ordering::Relaxed);
         if !is_known && now.has_reached(deadline) {
             self.latest.fetch_max(deadline, Ordering::Relaxed);
@@ -302,245 +333,27 @@ impl<K, V> Shard<K, V> {
         }
         is_known
     }
-}
 
-/// Loads in progress.
-impl<K, V> Shard<K, V> {
-    /// Joins the open flight of `key`, or starts one with it, unless an entry was added to the shard
-    /// since the look that found it missing: it may be there now.
-    ///
-    /// A publication adds the entry and takes its flight out in one step. So whoever finds no flight
-    /// and an unmoved epoch comes neither too late to join nor too early to find the value.
-    pub(crate) fn board(
-        &self,
-        hash: u64,
-        key: FlightKey<K>,
-        missing: Missing,
-        kind: Kind,
-    ) -> Boarding<K, V>
-    where
-        K: Eq,
-    {
-        let state = &mut *self.exclusive();
-        if let Some((landing, ticket)) = state.flights.join(hash, key.get()) {
-            return Boarding::Join(key, landing, ticket);
-        }
-        if state.index.epoch() != missing.epoch() {
-            return Boarding::LookAgain(key);
-        }
-        Boarding::Lead(state.flights.lead(hash, key, kind))
-    }
-
-    /// Takes out the entry of `key` if its time is over, as a load is about to bring another.
-    #[cold]
-    pub(crate) fn expire<Q>(
-        &self,
-        hash: u64,
-        key: &Q,
-        now: Nanos,
-        ledger: &Ledger,
-    ) -> Departed<K, V>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let mut departed = Departed::default();
-        {
-            let mut state = self.writable();
-            let now = self.settle(now);
-            if let Some(slot) = state.index.find(hash, key) {
-                if state.index.is_expired(slot, now) {
-                    ledger.release(state.cost(slot, ledger));
-                    state.expire_from(slot, ledger, &mut departed);
-                }
-            }
-        }
-        departed
-    }
-
-    /// Starts a flight that nobody can join.
-    pub(crate) fn fly_alone(&self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
-        self.exclusive().flights.lead_alone(hash, key, kind)
-    }
-
-    /// Where the flight of `ticket`, which has not ended, will land.
-    pub(crate) fn landing(&self, hash: u64, ticket: Ticket) -> Arc<Landing<V>> {
-        let flights = &mut self.exclusive().flights;
-        let seat = flights.seat(hash, ticket);
-        flights.landing(&seat)
-    }
-
-    /// The key of the flight of `ticket`, which has not ended, in a cache that measures its entries.
-    pub(crate) fn appraised_key(&self, hash: u64, ticket: Ticket) -> Option<Arc<K>> {
-        let flights = &self.exclusive().flights;
-        flights.at(&flights.seat(hash, ticket)).shared_key()
-    }
-
-    /// Takes a caller off a detached flight. If it was the last one this ends the flight; its key is
-    /// the caller's to drop.
-    pub(crate) fn leave(&self, hash: u64, ticket: Ticket) -> Option<Ended<K, V>> {
-        let flight = self.exclusive().flights.leave(hash, ticket)?;
-        Some(flight.end())
-    }
-
-    /// Ends a flight without publishing a value; its key is the caller's to drop.
-    pub(crate) fn end_flight(&self, hash: u64, ticket: Ticket) -> Ended<K, V> {
-        let flights = &mut self.exclusive().flights;
-        let seat = flights.seat(hash, ticket);
-        flights.remove(seat).end()
-    }
-
-    /// Keeps the values of loads of `key` that are in flight out of the cache.
-    pub(crate) fn fence<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        self.exclusive().flights.fence(hash, key)
-    }
-
-    /// Has a sweep asked about the values of all loads that are in flight.
-    pub(crate) fn await_sweep(&self, sweep: &Arc<Predicate<K, V>>) {
-        self.exclusive().flights.await_sweep(sweep);
-    }
-
-    /// The sweeps to be asked about the value of the flight of `ticket`, which has not ended, and its
-    /// key to ask them with.
-    pub(crate) fn take_sweeps(&self, hash: u64, ticket: Ticket) -> (Option<Arc<K>>, Sweeps<K, V>) {
-        let flights = &mut self.exclusive().flights;
-        let seat = flights.seat(hash, ticket);
-        flights.take_sweeps(&seat)
-    }
-
-    /// Has the flight of `ticket` lose to a sweep; tells whether it is an update, which is carried out and
-    /// its value swept away at once. That of a load is kept out, as if a later write had won.
-    pub(crate) fn lose(&self, hash: u64, ticket: Ticket) -> bool {
-        let flights = &mut self.exclusive().flights;
-        let seat = flights.seat(hash, ticket);
-        let is_update = flights.at(&seat).is_update();
-        if !is_update {
-            flights.fence_one(&seat);
-        }
-        is_update
-    }
-
-    /// Keeps the values of those loads in flight out of the cache whose keys are chosen; asked while no
-    /// lock is held.
-    pub(crate) fn fence_if(&self, is_chosen: &mut impl FnMut(&K) -> bool)
-    where
-        K: Clone,
-    {
-        // Made before the lock is taken, so that it is dropped after it is released.
-        let mut keys = Vec::new();
-        self.locked().flights.keys_into(&mut keys);
-        keys.retain(|(_, _, key)| is_chosen(key));
-        let flights = &mut self.exclusive().flights;
-        keys.iter().for_each(|(hash, ticket, _)| flights.fence_if_there(*hash, *ticket));
-    }
-
-    /// Everything but the entries, which others may have pinned.
-    fn exclusive(&self) -> RwLockWriteGuard<'_, State<K, V>> {
-        // A panic of the user's `Eq` under the lock comes before anything has changed.
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    /// Everything, to look at it, and to write to all but the entries.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
+        // A panic of the user's `Eq` or `Clone` under the lock comes before anything has changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Writing.
 impl<K, V> Shard<K, V> {
-    /// Everything, for an update.
-    fn writable(&self) -> RwLockWriteGuard<'_, State<K, V>> {
-        let state = self.exclusive();
-        self.pinned_by.take_back();
-        state
-    }
-
-    /// Publishes an entry, in `room` or what the ledger still has, else in place of the least recently
-    /// used entries that help; `None` if somebody else searches those and `patience` is short.
-    ///
-    /// The submission keeps its key and value until the entry is in.
+    /// Takes the right to write, and all pins back. What leaves goes into `departed`, which outlives the
+    /// writer and thus the lock.
     #[inline]
-    pub(crate) fn write(
-        &self,
-        submission: &mut Submission<K, V>,
-        room: &mut Room<'_>,
-        patience: Patience,
-    ) -> Option<Written>
-    where
-        K: Eq,
-    {
-        let mut races = 0;
-        let mut short = Bound::Entries;
-        loop {
-            {
-                let mut state = self.writable();
-                let now = submission.now().map(|now| self.settle(now));
-                if races >= MAX_RACES {
-                    state.search(short);
-                }
-                match state.write(submission, now, room) {
-                    Written::Unfinished => races = 0,
-                    Written::NeedsVictim(bound) => {
-                        races += 1;
-                        short = bound;
-                    }
-                    written => return Some(written),
-                }
-            }
-            if races == 0 {
-                yield_now();
-            } else if self.search(short, patience).is_none() {
-                if room.is_empty() {
-                    return None;
-                }
-                // To give up would be to have evicted in vain.
-                races = MAX_RACES;
-            }
-        }
-    }
-
-    /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
-    /// what it held to the room, if that `is_needed` by the time that the shard is locked for it. Gives
-    /// up if there is none, or somebody else searches it.
-    pub(crate) fn evict(
-        &self,
-        short: Bound,
-        is_needed: impl Fn() -> bool,
+    pub(crate) fn write<'a>(
+        &'a self,
+        ledger: &'a Ledger,
         now: Option<Nanos>,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Option<()> {
-        let mut races = 0;
-        loop {
-            {
-                let mut state = self.writable();
-                if races == MAX_RACES {
-                    state.search(short);
-                }
-                if !is_needed() {
-                    return None;
-                }
-                let now = now.map(|now| self.settle(now));
-                if state.evict(short, now, room, departed).is_some() {
-                    return Some(());
-                }
-                if state.count_helpful(short) == 0 {
-                    return None;
-                }
-            }
-            self.search(short, Patience::Try)?;
-            races += 1;
-        }
-    }
-
-    /// Takes out an entry that has expired, if one is soon found, and adds what it held to the room.
-    pub(crate) fn expire_one(
-        &self,
-        now: Nanos,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) -> Expired {
-        const STEPS: usize = 16;
-        let mut state = self.writable();
-        let now = self.settle(now);
-        state.expire_one(now, &mut { STEPS }, room, departed)
+        departed: &'a mut Departed<K, V>,
+    ) -> Writer<'a, K, V> {
+        Writer::take(self, self.lock(), ledger, now.map(|now| self.settle(now)), departed)
     }
 
     /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
@@ -554,11 +367,10 @@ impl<K, V> Shard<K, V> {
         const LIMIT: usize = 256;
         const STEPS: usize = 1024;
         let (purged, _old) = {
-            let mut state = self.writable();
-            let now = self.settle(now);
-            let purged = state.free_expired(now, LIMIT, STEPS, ledger, departed);
+            let mut writer = self.write(ledger, Some(now), departed);
+            let purged = writer.free_expired(LIMIT, STEPS);
             let is_done = purged.0 == Purged::All;
-            (purged, if is_done { state.compact(ledger) } else { None })
+            (purged, if is_done { writer.compact() } else { None })
         };
         purged
     }
@@ -576,53 +388,38 @@ impl<K, V> Shard<K, V> {
     {
         // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
         let mut removed = Removed::default();
-        {
-            let mut state = self.writable();
-            let now = now.map(|now| self.settle(now));
-            state.remove(hash, key, now, ledger, &mut removed);
-        }
+        let Removed { entry, fenced, departed } = &mut removed;
+        (*entry, *fenced) = self.write(ledger, now, departed).remove(hash, key);
         removed
     }
 
-    /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
-    pub(crate) fn clear(
-        &self,
-        ledger: &Ledger,
-        notices: &mut Notices<K, V>,
-    ) -> Option<Emptied<K, V>> {
-        self.writable().clear(ledger, notices)
+    /// Has a sweep asked about the values of all loads that are in flight.
+    pub(crate) fn await_sweep(&self, ledger: &Ledger, sweep: &Arc<Predicate<K, V>>) {
+        self.write(ledger, None, &mut Departed::default()).entries().await_sweep(sweep);
     }
 
-    /// Finds the next victims where this bound is `short`, while everybody else goes on; `None` if
-    /// somebody else is at it and `patience` is short.
-    fn search(&self, short: Bound, patience: Patience) -> Option<()> {
-        let _searching = match patience {
-            Patience::Block => self.searching.lock().unwrap_or_else(PoisonError::into_inner),
-            Patience::Try => match self.searching.try_lock() {
-                Ok(searching) => searching,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return None,
-            },
-        };
-        let mut search = self.writable().begin_search(short);
-        search.run();
-        self.exclusive().end_search(search);
-        Some(())
+    /// Keeps the values of those loads in flight out of the cache whose keys are chosen; asked while no
+    /// lock is held.
+    pub(crate) fn fence_if(&self, ledger: &Ledger, is_chosen: &mut impl FnMut(&K) -> bool)
+    where
+        K: Clone,
+    {
+        // Made before the lock is taken, so that it is dropped after it is released.
+        let mut keys = Vec::new();
+        self.lock().entries.flight_keys_into(&mut keys);
+        keys.retain(|(_, key)| is_chosen(key));
+        let mut departed = Departed::default();
+        let mut writer = self.write(ledger, None, &mut departed);
+        keys.iter().for_each(|(ticket, _)| writer.entries().fence_if_there(*ticket));
     }
 
     /// The duty to wait for the listener, if it is far behind.
     pub(crate) fn backlog(&self) -> Notices<K, V> {
         let mut notices = Notices::default();
-        if let Some(outbox) = &self.locked().outbox {
+        if let Some(outbox) = &self.lock().outbox {
             notices.add(outbox, 0);
         }
         notices
-    }
-
-    /// Keeps others from searching for victims.
-    #[cfg(any(test, feature = "__validate"))]
-    pub(crate) fn hold_searches(&self) -> MutexGuard<'_, ()> {
-        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time, and has it know that too.
@@ -638,38 +435,9 @@ impl<K, V> Shard<K, V> {
 impl<K: Eq, V> Shard<K, V> {
     /// Asserts that the shard is whole; returns what its entries take and how many flights it has.
     pub(crate) fn validate(&self, ledger: &Ledger) -> (Cost, usize) {
-        let state = self.exclusive();
-        self.pinned_by.validate(&state.index);
-        (state.total_cost(ledger), state.validate(ledger))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::Incoming;
-    use crate::ledger::Ledger;
-
-    fn shard_of_one(ledger: &Ledger) -> Shard<u32, u32> {
-        let shard = Shard::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
-        let new = Incoming { value: 10, extras: None };
-        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
-        let written = shard.write(&mut submission, &mut ledger.room(), Patience::Try);
-        assert_eq!(written, Some(Written::Done));
-        shard
-    }
-
-    #[test]
-    fn everybody_goes_on_while_another_thread_searches_a_victim() {
-        let ledger = Ledger::of_entries(10);
-        let shard = shard_of_one(&ledger);
-        let _searching = shard.hold_searches();
-        assert_eq!(shard.get(1, &1, None), Ok(10));
-        let missing = shard.get(2, &2, None).unwrap_err();
-        let boarding = shard.board(2, FlightKey::Owned(2), missing, Kind::Led);
-        assert!(matches!(boarding, Boarding::Lead(_)));
-        assert!(shard.search(Bound::Entries, Patience::Try).is_none());
-        let removed = shard.remove(1, &1, None, &ledger);
-        assert_eq!(removed.into_value().0, Some(10));
+        let mut departed = Departed::default();
+        self.lock().entries.validate_pins(&self.desks, self.number as usize);
+        let mut writer = self.write(ledger, None, &mut departed);
+        (writer.total_cost(), writer.validate())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::ledger::{Bound, Room};
 use crate::outbox::Notices;
-use crate::shard::{Departed, Shard};
+use crate::shard::{Departed, Evicted, Shard};
 use crate::store::Store;
 
 /// The eviction of what is above a bound to come, step by step so that other writers get through in
@@ -38,33 +38,49 @@ impl<'a, K, V> Shrink<'a, K, V> {
         (shrink, moved)
     }
 
-    /// Takes one step; `None` if somebody else stands in its way.
-    pub(crate) fn step(&mut self) -> Option<(Moved, Notices<K, V>)> {
+    /// Takes one step, which is over in a short time.
+    pub(crate) fn step(&mut self) -> (Moved, Notices<K, V>) {
         let mut departed = Departed::default();
-        let moved = self.evict_some(&mut departed)?;
-        Some((moved, departed.into_notices()))
+        let moved = self.evict_some(&mut departed);
+        (moved, departed.into_notices())
     }
 
-    fn evict_some(&mut self, departed: &mut Departed<K, V>) -> Option<Moved> {
-        let now = self.store.lifetimes().now();
-        for taken in 0..Self::BATCH {
+    fn evict_some(&mut self, departed: &mut Departed<K, V>) -> Moved {
+        for _ in 0..Self::BATCH {
             let mut room = self.store.ledger.room();
-            let is_needed = || self.move_bound(self.store.ledger.room()) == Moved::Some;
-            let evict =
-                |shard: &Shard<K, V>| shard.evict(self.bound, is_needed, now, &mut room, departed);
-            let has_evicted = self.store.shards_from(self.shard).find_map(evict).is_some();
+            let mut shards = self.store.shards_from(self.shard);
+            let has_evicted = shards.any(|shard| self.evict(shard, &mut room, departed));
             let moved = self.move_bound(room);
             self.evicted += usize::from(has_evicted);
             self.shard += 1;
-            if moved == Moved::AllTheWay {
-                return Some(moved);
-            }
-            if !has_evicted {
-                // What is left are rooms of entries on their way in, or others search.
-                return (taken > 0).then_some(moved);
+            // What is left otherwise are rooms of entries on their way in.
+            if moved == Moved::AllTheWay || !has_evicted {
+                return moved;
             }
         }
-        Some(Moved::Some)
+        Moved::Some
+    }
+
+    /// Takes out the least recently used entry of a shard of those that help, and adds what it held to the
+    /// room, if the bound has not been moved by the time that the shard is locked for it.
+    fn evict(
+        &self,
+        shard: &Shard<K, V>,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> bool {
+        loop {
+            let mut writer =
+                shard.write(&self.store.ledger, self.store.lifetimes().now(), departed);
+            if self.move_bound(self.store.ledger.room()) == Moved::AllTheWay {
+                return false;
+            }
+            match writer.evict(self.bound, room) {
+                Evicted::One => return true,
+                Evicted::None => return false,
+                Evicted::Unfinished => {}
+            }
+        }
     }
 
     /// Moves the bound as near to where it is to be as it can be once this room is given back.

@@ -1,5 +1,6 @@
 //! All shards together: which shard a key lives in, and what takes more than one of them.
 
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,32 +12,33 @@ use crate::bell::Bell;
 #[cfg(feature = "__validate")]
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::counters::Event;
+use crate::counters::{Event, Totals};
 use crate::emptied::Emptied;
-use crate::index::{Incoming, Index};
-use crate::ledger::{Ledger, Limits, Room};
+use crate::entries::{Entries, Incoming};
+use crate::flight::Coalescing;
+use crate::ledger::{Bound, Ledger, Limits, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
 use crate::outbox::{Notices, Outbox};
-use crate::patience::{Patience, patiently};
-use crate::pins::Pins;
 use crate::removal::Listener;
 use crate::shard::{
-    Departed, Expired, Fate, Missing, Origin, Purged, Removed, Returning, Shard, Submission,
-    Written,
+    Boarding, Departed, Evicted, Expired, Fate, LeadOrJoin, Origin, Publication, Published, Purged,
+    Removed, Returning, Shard, Use,
 };
-use crate::sync::AtomicU64;
+use crate::sync::desk::Desks;
+use crate::sync::{AtomicU64, yield_now};
 
-/// Whether callers that miss the same key share a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coalescing {
-    On,
-    Off,
+/// The hash by which a key's shard and its place there are found. A user's hasher may leave any of its bits
+/// constant; here every bit depends on all of them.
+#[inline]
+pub(crate) fn hash_of<Q: Hash + ?Sized>(hasher: &impl BuildHasher, key: &Q) -> u64 {
+    let product = u128::from(hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// The entries of a cache, and the rules by which they come and go.
 pub(crate) struct Store<K, V> {
     shards: Box<[Shard<K, V>]>,
-    pins: Arc<Pins<Index<K, V>>>,
+    desks: Arc<Desks<Entries<K, V>>>,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also
     /// for those who write to other shards by a clock that has stepped back.
     last_expiry: Arc<AtomicU64>,
@@ -63,16 +65,16 @@ impl<K, V> Store<K, V> {
         listener: Option<Listener<K, V>>,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
-        let pins = Arc::new(Pins::new(shards));
+        let desks = Arc::new(Desks::new(shards));
         let share = limits.maxsize.div_ceil(shards);
         let last_expiry = Arc::default();
         let shard = |number| {
             let outbox = listener.as_ref().map(|listener| Arc::new(Outbox::new(listener.clone())));
-            Shard::new(number, share, Arc::clone(&pins), Arc::clone(&last_expiry), outbox)
+            Shard::new(number, share, Arc::clone(&desks), Arc::clone(&last_expiry), outbox)
         };
         Self {
             shards: (0..shards).map(shard).collect(),
-            pins,
+            desks,
             last_expiry,
             ledger: Ledger::new(limits),
             lifetimes,
@@ -96,10 +98,8 @@ impl<K, V> Store<K, V> {
 
     #[inline]
     fn number(&self, hash: u64) -> usize {
-        // The table within the shard uses the lowest and the highest bits, and a user's hasher may
-        // leave any of them constant; the product's middle bits depend on all below them.
-        let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        mixed as usize & (self.shards.len() - 1)
+        // The table within the shard uses the upper half.
+        hash as u32 as usize & (self.shards.len() - 1)
     }
 
     pub(crate) fn lifetimes(&self) -> &Lifetimes<K, V> {
@@ -121,11 +121,6 @@ impl<K, V> Store<K, V> {
         if self.has_listener { self.shard(hash).backlog() } else { Notices::default() }
     }
 
-    /// Whether callers that miss the same key share a load.
-    pub(crate) fn coalesces(&self) -> bool {
-        self.coalescing == Coalescing::On
-    }
-
     /// Whether entries are appraised.
     pub(crate) fn appraises(&self) -> bool {
         self.scales.are_used() || self.lifetimes.look_at_entries()
@@ -145,14 +140,53 @@ impl<K, V> Store<K, V> {
         notices
     }
 
-    /// Returns the live value of `key` and counts that as a use; otherwise what was there instead.
+    /// Returns the live value of `key`, as a hit.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Result<V, Missing>
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        self.shard(hash).get(hash, key, self.lifetimes.roughly_now())
+        match self.lifetimes.roughly_now() {
+            // Compiled apart, as it needs no time.
+            None => self.shard(hash).get(hash, key, None),
+            now => self.shard(hash).get(hash, key, now),
+        }
+    }
+
+    /// Returns the live value of `key` if the thread has pinned its shard, as a hit.
+    #[inline]
+    pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let shard = self.shard(hash);
+        if !shard.is_quiet() {
+            return None;
+        }
+        match self.lifetimes.roughly_now() {
+            // Compiled apart, as it needs no time.
+            None => shard.get_pinned(hash, key, None),
+            now => shard.get_pinned(hash, key, now),
+        }
+    }
+
+    /// Finds a value, joins a flight or leads one; what had expired of the key goes into `departed`.
+    #[inline]
+    pub(crate) fn lead_or_join(
+        &self,
+        boarding: &mut Boarding<K>,
+        of: Use,
+        departed: &mut Departed<K, V>,
+    ) -> LeadOrJoin<V>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let now = self.lifetimes.roughly_now();
+        let shard = self.shard(boarding.hash);
+        shard.lead_or_join(boarding, of, now, self.coalescing, &self.ledger, departed)
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -171,83 +205,82 @@ impl<K, V> Store<K, V> {
 
     /// Prepares an entry for publication as of now.
     #[inline]
-    pub(crate) fn submission(
+    pub(crate) fn publication(
         &self,
         hash: u64,
         origin: Origin<K>,
         value: V,
         appraisal: Appraisal,
-    ) -> Submission<K, V> {
+    ) -> Publication<K, V> {
         let now = self.lifetimes.now();
         let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
         let extras = (now.is_some() || self.scales.are_used())
             .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
         let dies = now.is_some() && !self.lifetimes.let_live(appraisal.lifetime);
         let fate = if dies { Fate::Dies } else { Fate::Lives };
-        Submission::new(hash, origin, Incoming { value, extras }, fate, now)
+        Publication::new(hash, origin, Incoming { value, extras }, fate, now)
     }
 
-    /// Publishes an entry once nobody stands in its way, leaving the thread to other tasks.
-    ///
-    /// The submission is in a box, so that the futures of all calls need no room for what few of them
-    /// wait with.
-    pub(crate) async fn submit_later(
-        &self,
-        mut submission: Box<Submission<K, V>>,
-    ) -> Box<Submission<K, V>>
+    /// Publishes an entry, or keeps it out; what comes of it is in the publication, and what has left for it
+    /// in `departed`.
+    #[inline]
+    pub(crate) fn publish(&self, publication: &mut Publication<K, V>, departed: &mut Departed<K, V>)
     where
         K: Eq,
     {
-        patiently(|patience| self.try_submit(&mut submission, patience)).await;
-        submission
-    }
-
-    /// Attempts to publish an entry; what comes of it is in the submission. Gives up if somebody else
-    /// searches a victim, or fills the room that there was; `patiently` and `blocking` try again.
-    pub(crate) fn try_submit(
-        &self,
-        submission: &mut Submission<K, V>,
-        patience: Patience,
-    ) -> Option<()>
-    where
-        K: Eq,
-    {
-        let done = self.submit(submission, patience);
-        if done.is_none() {
-            // What has left is not to wait for the next attempt, which an unpolled future never makes.
-            drop(std::mem::take(submission.departed()));
-        }
-        done
-    }
-
-    fn submit(&self, submission: &mut Submission<K, V>, patience: Patience) -> Option<()>
-    where
-        K: Eq,
-    {
-        let own = self.number(submission.hash());
-        let deadline = submission.soonest_deadline();
+        let deadline = publication.soonest_deadline();
         let mut room = self.ledger.room();
-        self.expire_for(submission, &mut room);
+        self.expire_for(publication, &mut room, departed);
+        let own = self.number(publication.hash());
         let shard = &self.shards[own];
         let mut turn = own;
         loop {
-            match shard.write(submission, &mut room, patience)? {
-                Written::NeedsVerdict => submission.judge(shard),
-                Written::NeedsRoom(short) => {
-                    // Rooms may also be held by entries on their way in; then the attempt has to wait.
+            let mut writer = shard.write(&self.ledger, publication.now(), departed);
+            let published = writer.publish(publication, &mut room);
+            drop(writer);
+            match published {
+                Published::Done => break,
+                Published::Unfinished => yield_now(),
+                Published::NeedsVerdict => {
+                    // Others are not to wait for the room until the user's code has answered.
+                    room = self.ledger.room();
+                    publication.judge(shard, &self.ledger);
+                }
+                Published::NeedsRoom(short) => {
                     // They give in turns, if one entry takes the room of many.
                     turn += 1;
-                    let is_other = |other: &&Shard<K, V>| !std::ptr::eq(*other, shard);
-                    let (now, departed) = (submission.now(), submission.departed());
-                    let evict =
-                        |other: &Shard<K, V>| other.evict(short, || true, now, &mut room, departed);
-                    self.shards_from(turn).filter(is_other).find_map(evict)?;
+                    let mut others =
+                        self.shards_from(turn).filter(|other| !std::ptr::eq(*other, shard));
+                    let now = publication.now();
+                    if !others.any(|other| self.evict(other, short, now, &mut room, departed)) {
+                        // What there is of room is held by entries on their way in. It is given back, for
+                        // one of them may need this one's.
+                        room = self.ledger.room();
+                        yield_now();
+                    }
                 }
-                _ => break,
             }
         }
-        self.expect_expiry(deadline, submission.departed());
-        Some(())
+        self.expect_expiry(deadline, departed);
+    }
+
+    /// Takes out the least recently used entry of a shard of those that help where this bound is `short`,
+    /// and adds what it held to the room; `false` if there is none.
+    fn evict(
+        &self,
+        shard: &Shard<K, V>,
+        short: Bound,
+        now: Option<Nanos>,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> bool {
+        loop {
+            match shard.write(&self.ledger, now, departed).evict(short, room) {
+                Evicted::One => return true,
+                Evicted::None => return false,
+                Evicted::Unfinished => yield_now(),
+            }
+        }
     }
 
     /// Takes in an entry of an earlier cache if it is in nobody's way; tells whether it was.
@@ -277,15 +310,6 @@ impl<K, V> Store<K, V> {
         self.shard(hash).remove(hash, key, self.lifetimes.now(), &self.ledger)
     }
 
-    /// Takes out the entry of `key` if its time is over, as a load is about to bring another.
-    pub(crate) fn expire<Q>(&self, hash: u64, key: &Q) -> Departed<K, V>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let now = self.lifetimes.now();
-        now.map(|now| self.shard(hash).expire(hash, key, now, &self.ledger)).unwrap_or_default()
-    }
-
     /// Gives the live entry of `key` another time to live; tells whether there is one.
     pub(crate) fn set_ttl<Q>(&self, hash: u64, key: &Q, ttl: Duration) -> (bool, Notices<K, V>)
     where
@@ -303,27 +327,34 @@ impl<K, V> Store<K, V> {
     /// for the listener: neither the user's `Drop` nor that keeps a shard from being emptied.
     pub(crate) fn clear(&self) -> (Vec<Emptied<K, V>>, Notices<K, V>) {
         let mut notices = Notices::default();
-        let clear = |shard: &Shard<K, V>| shard.clear(&self.ledger, &mut notices);
+        let clear = |shard: &Shard<K, V>| {
+            shard.write(&self.ledger, None, &mut Departed::default()).clear(&mut notices)
+        };
         let emptied = self.shards.iter().filter_map(clear).collect();
-        self.ledger.counters.reset();
+        self.reset_counts();
         (emptied, notices)
     }
 
-    /// Takes out entries that have expired, of whatever shard, to spare live ones, until the submission
+    /// Takes out entries that have expired, of whatever shard, to spare live ones, until the publication
     /// fits in.
-    fn expire_for(&self, submission: &mut Submission<K, V>, room: &mut Room<'_>)
-    where
+    #[inline]
+    fn expire_for(
+        &self,
+        publication: &Publication<K, V>,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) where
         K: Eq,
     {
-        let Some(now) = submission.now() else { return };
-        let Some(cost) = submission.cost(&self.ledger) else { return };
+        let Some(now) = publication.now() else { return };
+        let Some(cost) = publication.cost(&self.ledger) else { return };
         let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
         if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has_room_for(cost) {
             return;
         }
-        let own = self.number(submission.hash());
+        let own = self.number(publication.hash());
         // No more than that: holding it would have others evict live entries for want of it.
-        let missing = self.shards[own].missing(submission, &self.ledger);
+        let missing = self.shards[own].missing(publication, &self.ledger);
         if self.ledger.has_room_for(missing) {
             return;
         }
@@ -331,15 +362,42 @@ impl<K, V> Store<K, V> {
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
         for shard in self.shards_from(own) {
-            while let Expired::One = shard.expire_one(now, room, submission.departed()) {
+            while let Expired::One = self.expire_one(shard, now, room, departed) {
                 if room.reserve(missing).is_ok() {
                     // There may be more.
-                    return self.expect_expiry(0, submission.departed());
+                    return self.expect_expiry(0, departed);
                 }
             }
             soonest = soonest.min(shard.soonest_deadline());
         }
         self.soonest.fetch_min(soonest, Ordering::Relaxed);
+    }
+
+    /// Takes out an entry of a shard that has expired, if one is soon found, and adds what it held to the
+    /// room.
+    fn expire_one(
+        &self,
+        shard: &Shard<K, V>,
+        now: Nanos,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Expired {
+        const STEPS: usize = 16;
+        shard.write(&self.ledger, Some(now), departed).expire_one(&mut { STEPS }, room)
+    }
+
+    /// Counts of what happened since the last reset.
+    pub(crate) fn counts(&self) -> Totals {
+        self.ledger.counters.totals(self.hits())
+    }
+
+    /// Starts counting from zero again.
+    pub(crate) fn reset_counts(&self) {
+        self.ledger.counters.reset(self.hits());
+    }
+
+    fn hits(&self) -> u64 {
+        self.shards.iter().map(Shard::hits).sum()
     }
 
     /// Notes that an entry expires at `deadline`, and has those told who wait for the first to expire.
@@ -393,8 +451,8 @@ impl<K, V> Store<K, V> {
         let mut measured = 0;
         let mut allocated = size_of_val(&*self.shards)
             + self.ledger.heap_size()
-            + size_of::<Pins<Index<K, V>>>()
-            + self.pins.heap_size();
+            + size_of::<Desks<Entries<K, V>>>()
+            + self.desks.heap_size();
         for shard in &self.shards {
             let size = shard.size();
             len += size.entries;

@@ -6,6 +6,8 @@
 //! those of loom, which tries all choices (`proof/tests/loom`). What is neither locked nor counted on
 //! for order stays that of `std`.
 
+pub(crate) mod desk;
+
 #[cfg(async_lru_loom)]
 pub(crate) use self::modelled::*;
 #[cfg(not(any(async_lru_shuttle, async_lru_loom)))]
@@ -16,9 +18,8 @@ pub(crate) use self::scheduled::*;
 #[cfg(not(any(async_lru_shuttle, async_lru_loom)))]
 mod real {
     pub(crate) use std::hint::spin_loop;
-    pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
-    pub(crate) use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::thread::yield_now;
     pub(crate) use std::thread_local;
 
@@ -30,9 +31,8 @@ mod scheduled {
     pub(crate) use std::sync::OnceLock;
 
     pub(crate) use shuttle::hint::spin_loop;
-    pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use shuttle::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use shuttle::thread::yield_now;
     pub(crate) use shuttle::thread_local;
 
@@ -56,12 +56,11 @@ mod modelled {
     use std::ops::{Deref, DerefMut};
     use std::sync::{LockResult, TryLockResult};
 
-    use loom::sync::atomic::{self, AtomicBool, Ordering};
+    use loom::sync::atomic::{self, Ordering};
 
     pub(crate) use loom::hint::spin_loop;
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize};
     pub(crate) use loom::sync::{Condvar, MutexGuard};
-    pub(crate) use loom::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use loom::thread::yield_now;
 
     /// Loom's, with a count of its uses. Of several threads that have loaded it loom knows only the last,

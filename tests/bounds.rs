@@ -5,7 +5,6 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -516,58 +515,6 @@ fn a_lowering_that_is_dropped_or_leaked_at_any_poll_leaves_a_bound_that_holds() 
     }
 }
 
-#[test]
-fn the_value_before_is_there_until_a_heavier_one_has_its_room() {
-    let cache = weighed(10).build();
-    cache.insert_blocking(1, 5);
-    cache.insert_blocking(2, 5);
-    let search = cache.hold_searches();
-    let mut insert = hand(cache.insert(1, 9));
-    assert!(poll(&mut insert).is_pending());
-    assert_eq!(cache.peek(&1), Some(5));
-    drop(insert);
-    let mut insert = hand(cache.insert(1, 10));
-    assert!(poll(&mut insert).is_pending());
-    drop(search);
-    assert_eq!(poll(&mut insert), Poll::Ready(Some(5)));
-    assert_eq!((cache.peek(&1), cache.peek(&2), weight(&cache)), (Some(10), None, 10));
-    assert_eq!(cache.validate(), 0);
-}
-
-#[test]
-fn an_insertion_that_has_begun_to_evict_waits_for_no_search() {
-    let cache = weighed(10).build();
-    for key in 0..11 {
-        cache.insert_blocking(key, 1);
-    }
-    // The search for the first victim has found all but the newest.
-    let search = cache.hold_searches();
-    let mut insert = hand(cache.insert(100, 10));
-    assert_eq!(poll(&mut insert), Poll::Ready(None));
-    drop(search);
-    assert_eq!((cache.keys(), weight(&cache)), (vec![100], 10));
-    assert_eq!(cache.validate(), 0);
-}
-
-#[test]
-fn an_insertion_that_waits_for_room_and_is_dropped_evicts_none_that_weighs_nothing() {
-    let cache = weighed(10).build();
-    for (key, value) in [(0, 0), (1, 5), (2, 0), (3, 5)] {
-        cache.insert_blocking(key, value);
-    }
-    let search = cache.hold_searches();
-    let mut insert = hand(cache.insert(4, 10));
-    assert!(poll(&mut insert).is_pending());
-    drop(insert);
-    assert_eq!((cache.keys(), cache.stats().evictions), (vec![0, 1, 2, 3], 0));
-    let mut insert = hand(cache.insert(4, 10));
-    assert!(poll(&mut insert).is_pending());
-    drop(search);
-    assert_eq!(poll(&mut insert), Poll::Ready(None));
-    assert_eq!((cache.keys(), cache.stats().evictions), (vec![0, 2, 4], 2));
-    assert_eq!(cache.validate(), 0);
-}
-
 /// Against a list that is looked through from end to end.
 #[test]
 fn the_victims_are_the_oldest_that_help_among_hundreds() {
@@ -622,22 +569,6 @@ fn a_value_that_can_never_fit_frees_no_more_than_any_write() {
     clock.advance(TTL);
     cache.insert_blocking(100, 101);
     assert!((90..100).contains(&cache.len()), "{} are left", cache.len());
-    assert_eq!(cache.validate(), 0);
-}
-
-#[test]
-fn a_lowering_waits_for_nobody_it_cannot_do_without() {
-    let cache = Cache::builder().maxsize(2).build();
-    cache.insert_blocking(1, 0);
-    cache.insert_blocking(2, 0);
-    let search = cache.hold_searches();
-    let mut lowering = hand(cache.set_maxsize(1));
-    assert!(poll(&mut lowering).is_pending(), "the victim is searched");
-    cache.remove_blocking(&1);
-    assert_eq!(poll(&mut lowering), Poll::Ready(0), "and no more needed");
-    drop(search);
-    drop(lowering);
-    assert_eq!((cache.keys(), cache.info().maxsize), (vec![2], 1));
     assert_eq!(cache.validate(), 0);
 }
 
@@ -705,7 +636,7 @@ fn two_heavy_entries_at_a_time_do_not_keep_each_other_out() {
 fn the_configuration_tells_all_bounds() {
     let info = weighed(500).max_bytes(1_048_576).build().info();
     assert_eq!((info.max_weight, info.max_bytes), (Some(500), Some(1_048_576)));
-    let bounds = "at most 4294967294 entries, weight 500, 1.00 MB in 1 shard, no time to live";
+    let bounds = "at most 2147483647 entries, weight 500, 1.00 MB in 1 shard, no time to live";
     assert_eq!(info.to_string(), bounds);
     assert_eq!(weighed(500).maxsize(7).build().info().maxsize, 7);
     let unbounded = Cache::builder().weigher(|_, _| 1).build().info();

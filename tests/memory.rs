@@ -13,6 +13,7 @@ use std::future::pending;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// A cache with what was live before it.
@@ -231,9 +232,14 @@ fn the_estimate_counts_what_many_reads_take() {
     let read = |cache: &AsyncLru<u64, u64>| {
         (0..1_000).for_each(|_| assert_eq!(cache.get(&1), Some(10)));
     };
-    // Little more than a pin for each shard.
-    assert!((1..4_096).contains(&growth(&counted, read)));
+    // A cache line for each shard.
+    assert_eq!(growth(&counted, read), 4_096);
     assert_eq!(growth(&counted, read), 0);
+    // Another thread has lines of its own, and of what two threads read, each keeps notes.
+    let estimate = |cache: &AsyncLru<u64, u64>| cache.stats().total_size_in_memory_bytes;
+    let before = estimate(&counted.cache);
+    thread::scope(|scope| scope.spawn(|| read(&counted.cache)).join().unwrap());
+    assert!((4_096 + 1..2 * 4_096).contains(&(estimate(&counted.cache) - before)));
 }
 
 /// What takes out all entries but ten, which have no lifetime; returns how many.

@@ -908,41 +908,6 @@ fn a_victim_whose_time_is_over_is_reported_and_counted_as_expired() {
     }
 }
 
-/// A write that has freed an expired entry may need more room than that, and have to wait for the search
-/// of a victim in another shard. In its own it searches rather than lose what it has.
-#[test]
-fn a_write_that_has_to_wait_keeps_nothing_from_being_reported_also_if_it_is_leaked() {
-    for is_leaked in [false, true] {
-        let mut has_waited = false;
-        // Which shard a key lives in differs from cache to cache.
-        for _ in 0..64 {
-            let (log, clock) = (Log::default(), ManualClock::new());
-            let builder = log.builder().shards(2).clock(clock.clone());
-            let cache = builder.max_weight(30).weigher(|_, value| u64::from(*value)).build();
-            cache.insert_with_ttl_blocking(1, 10, TTL);
-            cache.insert_blocking(2, 20);
-            clock.advance(TTL);
-            let search = cache.hold_searches();
-            let mut insert = hand(cache.insert(3, 30));
-            if poll(&mut insert).is_ready() {
-                continue;
-            }
-            has_waited = true;
-            assert_eq!(log.take(), [(1, 10, Expired)]);
-            drop(search);
-            if is_leaked {
-                std::mem::forget(insert);
-                continue;
-            }
-            assert!(poll(&mut insert).is_ready());
-            assert_eq!(log.take(), [(2, 20, Capacity)]);
-            drop(insert);
-            assert_eq!(cache.validate(), 0);
-        }
-        assert!(has_waited);
-    }
-}
-
 // Listeners that are slower than those who write.
 
 /// The most entries that may wait for a listener while nobody has to wait for it.

@@ -458,25 +458,6 @@ fn a_batch_has_failed_once_unless_all_that_it_brought_was_published() {
     }
 }
 
-#[test]
-fn a_batch_that_is_dropped_while_it_waits_to_publish_has_failed_once() {
-    let cache = AsyncLru::<u64, u64>::new(2);
-    for key in 0..2 {
-        cache.insert_blocking(key, key);
-    }
-    let load = async |missing: Vec<u64>| missing.into_iter().map(|key| (key, key));
-    let search = cache.hold_searches();
-    for keys in [10..11, 10..13] {
-        cache.reset_stats();
-        let mut batch = hand(cache.get_or_insert_many(keys, load));
-        assert!(poll(&mut batch).is_pending());
-        drop(batch);
-        assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
-    }
-    drop(search);
-    assert_eq!((cache.len(), cache.validate()), (2, 0));
-}
-
 // Resets.
 
 executors! {

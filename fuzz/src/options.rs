@@ -193,7 +193,7 @@ impl Settings {
     fn assert_kept(&self, cache: &AsyncLru<Key, Value, Hashing>) {
         let info = cache.info();
         assert!(
-            info.maxsize == self.maxsize || info.maxsize >= 1 << 31 && info.maxsize < self.maxsize
+            info.maxsize == self.maxsize || info.maxsize >= 1 << 30 && info.maxsize < self.maxsize
         );
         assert_eq!(info.ttl, self.ttl);
         assert!(info.shards.is_power_of_two() && info.shards <= 1024);

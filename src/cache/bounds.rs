@@ -3,10 +3,10 @@
 use futures_lite::future::yield_now;
 
 use super::AsyncLru;
-use crate::index::MAX_ENTRIES;
+use crate::entries::MAX_ENTRIES;
 use crate::ledger::Bound;
-use crate::patience::{blocking, patiently};
 use crate::shrink::{Moved, Shrink};
+use crate::sync::yield_now as yield_thread;
 
 /// Moving the bounds.
 impl<K, V, S> AsyncLru<K, V, S> {
@@ -156,7 +156,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         }
         while moved == Moved::Some {
             let notices;
-            (moved, notices) = patiently(|_| shrink.step()).await;
+            (moved, notices) = shrink.step();
             notices.settle().await;
             if moved == Moved::Some {
                 yield_now().await;
@@ -179,8 +179,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
         }
         while moved == Moved::Some {
             let notices;
-            (moved, notices) = blocking(|_| shrink.step());
+            (moved, notices) = shrink.step();
             notices.settle_blocking();
+            yield_thread();
         }
         for shard in self.store().shards() {
             shard.compact(&self.store().ledger);

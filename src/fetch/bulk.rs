@@ -16,9 +16,10 @@ use hashbrown::HashTable;
 use super::joins::Joins;
 use super::{Leader, Settled, Stage, Step, Waiter, start};
 use crate::counters::Event;
-use crate::flight::{FlightName, Kind, Polling};
+use crate::entries::Kind;
+use crate::flight::{FlightName, Polling};
 use crate::protocol::{Borrowed, Infallible, Protocol};
-use crate::store::Store;
+use crate::store::{Store, hash_of};
 
 /// How many keys a call deals with before other tasks have the thread.
 const AT_ONCE: usize = 256;
@@ -101,7 +102,7 @@ impl<K: Hash + Eq, V> Asked<K, V> {
 
     /// Adds a key, unless it is there already.
     fn add(&mut self, hasher: &impl BuildHasher, key: K) {
-        let hash = hasher.hash_one(&key);
+        let hash = hash_of(hasher, &key);
         if self.find(hash, &key).is_none() {
             let place = self.keys.len();
             self.keys.push(Key { hash, key, value: None });
@@ -188,7 +189,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         let mut pairs = pairs.into_iter();
         // Each stays where it is until it is published, which takes no room in the future.
         while let Some((key, value)) = pairs.as_slice().first() {
-            let place = asked.find(hasher.hash_one(key), key);
+            let place = asked.find(hash_of(hasher, key), key);
             let Some((place, mut leader)) = place.and_then(|place| self.take(place)) else {
                 drop(pairs.next());
                 continue;
@@ -197,7 +198,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
                 attempt.rest_with(&mut leader);
             }
             // Left to whoever delivers: this call waits for the listener when it has published all.
-            drop(leader.deliver(value, None).await);
+            drop(leader.deliver(value, None));
             drop(leader);
             if let Some((key, value)) = pairs.next() {
                 drop(key);
@@ -277,5 +278,5 @@ where
     })
     .await;
     left.sort_by_key(|(place, _)| *place);
-    left.into_iter().map(|(place, call)| (place, call.go_on())).collect()
+    left.into_iter().map(|(place, call)| (place, call.board())).collect()
 }

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use super::{Leader, Stage, Step, Waited, answer, start};
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
-use crate::flight::{FlightName, Helm, Kind, Landing, Outcome, Polling, Progress, Ticket};
+use crate::entries::Kind;
+use crate::flight::{Completion, FlightName, Load, Outcome, PollGuard, Polling, Ticket};
 use crate::outbox::Notices;
 use crate::protocol::{KeySource, Protocol, Source};
-use crate::store::Store;
+use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
 /// that goes on without the call.
@@ -34,7 +35,7 @@ where
 {
     async move {
         let leader = 'leads: {
-            let waits = match start(store, hasher.hash_one(key.query()), key, Kind::Detached) {
+            let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Detached) {
                 Step::Found(value) => {
                     drop(load);
                     return P::answer(Ok(P::tell(value, Source::Cache)));
@@ -50,12 +51,12 @@ where
                 }
             }
         };
-        let passage = leader.detach(load);
-        let (outcome, notices) = Box::pin(passage.outcome()).await;
+        let joined = leader.detach(load);
+        let (outcome, notices) = Box::pin(joined.outcome()).await;
         // Before the answer is taken, so that the future needs no room for it.
         notices.settle().await;
         let answer = answer(&protocol, outcome);
-        drop(passage);
+        drop(joined);
         // Its closure is spent, so it cannot go on as others do.
         let answer = answer.expect("the load of this call panicked while another call polled it");
         P::answer(answer.map(|value| P::tell(value, Source::Closure)))
@@ -64,22 +65,22 @@ where
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
 /// goes, the load goes with it.
-pub(super) struct Passage<'a, K, V> {
+pub(super) struct Joined<'a, K, V> {
     store: &'a Store<K, V>,
     hash: u64,
     ticket: Ticket,
-    landing: Arc<Landing<V>>,
+    completion: Arc<Completion<V>>,
 }
 
-impl<'a, K, V> Passage<'a, K, V> {
+impl<'a, K, V> Joined<'a, K, V> {
     /// A share in the flight of `ticket`, which has counted it.
     pub(super) fn new(
         store: &'a Store<K, V>,
         hash: u64,
         ticket: Ticket,
-        landing: Arc<Landing<V>>,
+        completion: Arc<Completion<V>>,
     ) -> Self {
-        Self { store, hash, ticket, landing }
+        Self { store, hash, ticket, completion }
     }
 
     fn flight(&self) -> FlightName {
@@ -94,13 +95,13 @@ impl<'a, K, V> Passage<'a, K, V> {
         V: Clone,
     {
         let mut notices = Notices::default();
-        let mut wait = pin!(self.landing.wait(self.flight()));
+        let mut wait = pin!(self.completion.wait(self.flight()));
         let outcome = poll_fn(|cx| {
             // Registers before the look at the load, so that no wake-up comes between.
             let polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
-                if let Some((helm, progress)) = self.landing.take_helm() {
-                    self.steer(helm, progress, cx, &mut notices);
+                if let Some((guard, load)) = self.completion.take_guard() {
+                    self.poll_load(guard, load, cx, &mut notices);
                     return wait.as_mut().poll(cx);
                 }
             }
@@ -112,10 +113,10 @@ impl<'a, K, V> Passage<'a, K, V> {
 
     /// Moves the load on as far as it gets; adds what is left to do for the listener to `notices`, which
     /// a `Drop` that panics here would otherwise leak.
-    fn steer(
+    fn poll_load(
         &self,
-        helm: Helm<'_, V>,
-        progress: Progress<V>,
+        guard: PollGuard<'_, V>,
+        mut load: Load<V>,
         cx: &Context<'_>,
         notices: &mut Notices<K, V>,
     ) where
@@ -124,36 +125,22 @@ impl<'a, K, V> Passage<'a, K, V> {
     {
         let mut leader = Leader::new(self.store, self.hash, self.ticket, None);
         leader.stage = Stage::Loading;
-        let (outcome, appraisal) = match progress {
-            Progress::Loaded(outcome, appraisal) => (outcome, appraisal),
-            Progress::Loading(mut load) => {
-                let polled = {
-                    let waker = helm.waker();
-                    let _polling = Polling::enter_with(self.flight(), &waker, cx);
-                    load.as_mut().poll(&mut Context::from_waker(&waker))
-                };
-                let Poll::Ready(outcome) = polled else {
-                    leader.stage = Stage::Ended;
-                    helm.give_back(Progress::Loading(load));
-                    return;
-                };
-                drop(load);
-                let appraisal = leader.appraise(&outcome);
-                (outcome, appraisal)
-            }
+        let polled = {
+            let waker = guard.waker();
+            let _polling = Polling::enter_with(self.flight(), &waker, cx);
+            load.as_mut().poll(&mut Context::from_waker(&waker))
         };
+        let Poll::Ready(outcome) = polled else {
+            leader.stage = Stage::Ended;
+            guard.give_back(load);
+            return;
+        };
+        drop(load);
         match &outcome {
             Outcome::Value(value) if self.store.takes_values() => {
-                let land = || Outcome::Value(value.clone());
-                match leader.publish(value.clone(), appraisal, land) {
-                    Ok(left) => notices.append(left),
-                    Err(waiting) => {
-                        // Whoever is polled next tries again: nobody has to wait for this caller.
-                        drop(waiting);
-                        leader.stage = Stage::Ended;
-                        helm.give_back_due(Progress::Loaded(outcome, appraisal));
-                    }
-                }
+                let appraisal = leader.appraise(value);
+                let kept = value.clone();
+                notices.append(leader.publish(kept, appraisal, || outcome));
             }
             Outcome::Value(_) => leader.end(|| outcome),
             Outcome::Failure(_) | Outcome::Abandoned => {
@@ -164,10 +151,10 @@ impl<'a, K, V> Passage<'a, K, V> {
     }
 }
 
-impl<K, V> Drop for Passage<'_, K, V> {
+impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
-        if self.landing.needs_callers() {
-            let ended = self.store.shard(self.hash).leave(self.hash, self.ticket);
+        if self.completion.needs_callers() {
+            let ended = self.store.shard(self.hash).leave(&self.store.ledger, self.ticket);
             if ended.is_some() {
                 self.store.count(Event::LoadFailure);
             }
@@ -178,26 +165,25 @@ impl<K, V> Drop for Passage<'_, K, V> {
 impl<'a, K, V> Leader<'a, K, V> {
     /// Calls the user's closure, and hands its future and the duty to end the flight over to all who
     /// wait for it.
-    fn detach<Fut>(mut self, load: impl FnOnce() -> Fut) -> Passage<'a, K, V>
+    fn detach<Fut>(mut self, load: impl FnOnce() -> Fut) -> Joined<'a, K, V>
     where
         Fut: Future<Output = Outcome<V>> + Send + 'static,
     {
         let load = Box::pin(self.start(load));
         // Whoever publishes the value gets it from the flight.
         self.appraised_key = None;
-        let landing = self.store.shard(self.hash).landing(self.hash, self.ticket);
-        landing.bring(load);
+        let completion = self.store.shard(self.hash).completion(&self.store.ledger, self.ticket);
+        completion.bring(load);
         self.stage = Stage::Ended;
-        Passage::new(self.store, self.hash, self.ticket, landing)
+        Joined::new(self.store, self.hash, self.ticket, completion)
     }
 
     /// Appraises the value of a detached flight, if the cache does that.
-    fn appraise(&self, outcome: &Outcome<V>) -> Appraisal {
-        let Outcome::Value(value) = outcome else { return Appraisal::default() };
+    fn appraise(&self, value: &V) -> Appraisal {
         if !self.store.appraises() {
             return Appraisal::default();
         }
-        let key = self.store.shard(self.hash).appraised_key(self.hash, self.ticket);
+        let key = self.store.shard(self.hash).appraised_key(self.ticket);
         key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
     }
 }

@@ -8,14 +8,15 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::detached::Passage;
+use super::detached::Joined;
 use super::{Leader, Stage};
 use crate::cache::Update;
-use crate::flight::{Boarding, Ended, FlightKey, Polling};
+use crate::entries::{Ended, FlightKey, Kind};
+use crate::flight::Polling;
 use crate::outbox::Notices;
 use crate::protocol::Protocol;
-use crate::shard::{Departed, Fenced};
-use crate::store::Store;
+use crate::shard::{Boarding, Departed, Fenced, LeadOrJoin};
+use crate::store::{Store, hash_of};
 
 /// Changes the value of `key` as `update` says, and returns what it has left.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -35,7 +36,7 @@ where
     Fut: Future<Output = P::Answer<Update<V>>>,
 {
     async move {
-        let hash = hasher.hash_one(&key);
+        let hash = hash_of(hasher, &key);
         let Start { mut leader, old, kept } = Box::pin(lead(store, hash, key)).await;
         let answer = {
             let mut update = pin!(update(old));
@@ -67,8 +68,9 @@ where
             notices.settle().await;
             return P::answer(Ok(None));
         };
-        leader.deliver_and_settle(&value, own).await;
-        drop(kept);
+        let notices = leader.deliver(&value, own);
+        drop((leader, kept));
+        notices.settle().await;
         P::answer(Ok(Some(value)))
     }
 }
@@ -85,24 +87,27 @@ struct Start<'a, K, V> {
 /// Leads the flight of `key` once there is none that has to be waited for.
 async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<'_, K, V> {
     let shard = store.shard(hash);
-    let (mut key, mut appraised_key) = FlightKey::new(key, store.appraises());
+    let (key, mut appraised_key) = FlightKey::new(key, store.appraises());
+    let mut boarding = Boarding { hash, key: Some(key), kind: Kind::Update };
     loop {
         // Before the flight: a clock of the user's that writes could fence it every time.
         let now = store.lifetimes().roughly_now();
-        match shard.board_update(hash, key) {
-            Boarding::Join(own_key, landing, ticket) => {
-                key = own_key;
+        match shard.board_update(&mut boarding, &store.ledger) {
+            LeadOrJoin::Join(completion, ticket) => {
                 // If it has published the value, it waits for the listener when it is done itself.
-                drop(Passage::new(store, hash, ticket, landing).outcome().await.1);
+                drop(Joined::new(store, hash, ticket, completion).outcome().await.1);
             }
-            Boarding::Lead(ticket) => {
+            LeadOrJoin::Lead(ticket) => {
                 let leader = Leader::new(store, hash, ticket, appraised_key);
                 match shard.start_update(hash, ticket, now) {
                     Ok(old) => return Start { leader, kept: old.clone(), old },
-                    Err(Fenced) => (key, appraised_key) = leader.step_back(),
+                    Err(Fenced) => {
+                        let (key, appraised) = leader.step_back();
+                        (boarding.key, appraised_key) = (Some(key), appraised);
+                    }
                 }
             }
-            Boarding::LookAgain(_) => unreachable!("an update looks once it leads"),
+            LeadOrJoin::Hit(_) => unreachable!("an update looks once it leads"),
         }
     }
 }
@@ -111,9 +116,9 @@ impl<K, V> Leader<'_, K, V> {
     /// Ends the flight as if it had not been, and takes its key back.
     fn step_back(mut self) -> (FlightKey<K>, Option<Arc<K>>) {
         self.stage = Stage::Ended;
-        let Ended { key, arrival, sweeps } =
-            self.store.shard(self.hash).end_flight(self.hash, self.ticket);
-        drop(arrival);
+        let Ended { key, completion, sweeps } =
+            self.store.shard(self.hash).end_flight(&self.store.ledger, self.ticket);
+        drop(completion);
         drop(sweeps);
         (key, self.appraised_key.take())
     }
@@ -131,7 +136,7 @@ impl<K, V> Leader<'_, K, V> {
             store.shard(hash).remove_by_update(hash, ticket, now, &store.ledger, &mut departed);
         self.stage = Stage::Ended;
         // The waiters come before the user's `Drop`.
-        drop(ended.arrival);
+        drop(ended.completion);
         drop((ended.key, ended.sweeps));
         if let Some(entry) = entry {
             departed.keep_taken(entry);

@@ -10,25 +10,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
-use super::{Course, Landing, Outcome, Waiters};
-use crate::appraisal::Appraisal;
+use super::{Completion, Course, Outcome, Waiters};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, OnceLock};
 
 /// A load that any thread may poll.
 pub(crate) type Load<V> = Pin<Box<dyn Future<Output = Outcome<V>> + Send>>;
 
-/// How far a detached load has come.
-pub(crate) enum Progress<V> {
-    Loading(Load<V>),
-    /// It is done, and its value, which has been appraised, not yet published.
-    Loaded(Outcome<V>, Appraisal),
-}
-
-/// What a landing has of a detached flight.
+/// What a completion has of a detached flight.
 pub(super) struct Detached<V> {
     bell: Arc<Bell>,
     /// `None` before the leader has called its closure, while somebody polls the load, and after it.
-    progress: Mutex<Option<Progress<V>>>,
+    load: Mutex<Option<Load<V>>>,
     /// Callers aboard, the leader among them. Changed only under the shard's lock.
     callers: AtomicUsize,
 }
@@ -38,29 +30,29 @@ impl<V> Detached<V> {
         &self.bell.waiters
     }
 
-    fn progress(&self) -> MutexGuard<'_, Option<Progress<V>>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn load(&self) -> MutexGuard<'_, Option<Load<V>>> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<V> Landing<V> {
-    /// The landing of a detached flight, with the leader aboard.
-    pub(super) fn detached() -> Self {
+impl<V> Completion<V> {
+    /// The completion of a detached flight, with the leader aboard.
+    pub(crate) fn detached() -> Self {
         let bell = Arc::default();
-        let (progress, callers) = (Mutex::new(None), AtomicUsize::new(1));
-        let course = Course::Detached(Detached { bell, progress, callers });
+        let (load, callers) = (Mutex::new(None), AtomicUsize::new(1));
+        let course = Course::Detached(Detached { bell, load, callers });
         Self { outcome: OnceLock::new(), course }
     }
 
     /// Counts a caller that joins.
-    pub(super) fn count_in(&self) {
+    pub(crate) fn count_in(&self) {
         if let Course::Detached(detached) = &self.course {
             detached.callers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts a caller that leaves; tells whether it was the last one to move the load on.
-    pub(super) fn count_out(&self) -> bool {
+    pub(crate) fn count_out(&self) -> bool {
         match &self.course {
             Course::Led(_) => false,
             Course::Detached(detached) => detached.callers.fetch_sub(1, Ordering::Relaxed) == 1,
@@ -77,47 +69,41 @@ impl<V> Landing<V> {
         let Course::Detached(detached) = &self.course else {
             unreachable!("a load is brought to a flight that was made for it")
         };
-        *detached.progress() = Some(Progress::Loading(load));
+        *detached.load() = Some(load);
         // Not only for the leader, which goes on anyway: a panic may keep it from that.
         detached.bell.ring();
     }
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
-    pub(crate) fn take_helm(&self) -> Option<(Helm<'_, V>, Progress<V>)> {
+    pub(crate) fn take_guard(&self) -> Option<(PollGuard<'_, V>, Load<V>)> {
         let Course::Detached(detached) = &self.course else { return None };
         if !detached.bell.begin() {
             return None;
         }
-        let helm = Helm { detached };
-        let progress = detached.progress().take()?;
-        Some((helm, progress))
+        let guard = PollGuard { detached };
+        let load = detached.load().take()?;
+        Some((guard, load))
     }
 }
 
 /// The right to move a load on, which one caller at a time has.
-pub(crate) struct Helm<'a, V> {
+pub(crate) struct PollGuard<'a, V> {
     detached: &'a Detached<V>,
 }
 
-impl<V> Helm<'_, V> {
+impl<V> PollGuard<'_, V> {
     /// What to poll the load with.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(Arc::clone(&self.detached.bell))
     }
 
     /// Gives the load back, to be moved on when it wakes.
-    pub(crate) fn give_back(self, progress: Progress<V>) {
-        *self.detached.progress() = Some(progress);
-    }
-
-    /// Gives the load back, to be moved on again by whoever is polled first.
-    pub(crate) fn give_back_due(self, progress: Progress<V>) {
-        self.detached.bell.ring();
-        self.give_back(progress);
+    pub(crate) fn give_back(self, load: Load<V>) {
+        *self.detached.load() = Some(load);
     }
 }
 
-impl<V> Drop for Helm<'_, V> {
+impl<V> Drop for PollGuard<'_, V> {
     fn drop(&mut self) {
         self.detached.bell.finish();
     }

@@ -8,9 +8,8 @@ use equivalent::Equivalent;
 
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
-use crate::index::{Entry, Slot};
+use crate::entries::{Entry, Slot, Stamp};
 use crate::lifetime::{Deadlines, Left};
-use crate::stamp::Stamp;
 
 /// More slots than there are.
 pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
@@ -51,21 +50,25 @@ impl<K, V> Shard<K, V> {
     /// so that a panic drops them after the lock is released. One clone at a time must be on its way
     /// there.
     ///
-    /// By the lock and not by a pin, for this takes longer than a hit, and who waits for a lock sleeps.
+    /// By the lock and not by a pin, for this takes longer than a hit, and who waits for a lock sleeps. What
+    /// readers have noted of their uses is asked for first.
     pub(crate) fn each_live(
         &self,
         slots: Range<usize>,
         now: Option<Now<'_>>,
         mut look: impl FnMut(Live<'_, K, V>),
     ) {
-        let state = self.locked();
-        let index = &*state.index;
-        for (slot, stamp, entry) in index.iter(slots) {
-            if now.is_some_and(|now| self.is_expired(index, slot, now)) {
+        let mut state = self.lock();
+        if state.entries.is_shared() {
+            self.take_back(&mut state);
+        }
+        let entries = &*state.entries;
+        for (slot, stamp, entry) in entries.iter(slots) {
+            if now.is_some_and(|now| self.is_expired(entries, slot, now)) {
                 continue;
             }
-            let deadlines = now.map_or(Deadlines::NONE, |_| index.deadlines(slot));
-            let has_own_lifetime = index.has_own_lifetime(slot);
+            let deadlines = now.map_or(Deadlines::NONE, |_| entries.deadlines(slot));
+            let has_own_lifetime = entries.has_own_lifetime(slot);
             look(Live { slot, stamp, deadlines, has_own_lifetime, entry });
         }
     }
@@ -95,9 +98,9 @@ impl<K, V> Shard<K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         let now = now.map(|now| self.as_of(now));
-        self.read(|index| {
-            let slot = self.find_live(index, hash, key, now.map(Now::Exactly))?;
-            Some(now.map_or(NEVER, |now| time_left(index.deadline(slot), Some(now))))
+        self.read(|entries| {
+            let slot = self.find_live(entries, hash, key, now.map(Now::Exactly))?;
+            Some(now.map_or(NEVER, |now| time_left(entries.deadline(slot), Some(now))))
         })
     }
 

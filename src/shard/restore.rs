@@ -1,9 +1,10 @@
 //! Taking in entries of an earlier cache.
 
-use super::{Departed, Shard, State};
+use super::state::State;
+use super::{Departed, Shard, Writer};
 use crate::appraisal::Appraisal;
 use crate::clock::Nanos;
-use crate::index::{Entry, Extras, Incoming};
+use crate::entries::{Bucket, Entry, Extras, Incoming};
 use crate::ledger::Ledger;
 use crate::lifetime::{Deadlines, Left, Lifetimes};
 use crate::outbox::Notices;
@@ -38,15 +39,14 @@ impl<K, V> Shard<K, V> {
     where
         K: Eq,
     {
-        let mut state = self.writable();
-        let settled = now.map(|now| self.settle(now));
-        let late = settled.zip(now).map_or(0, |(settled, read)| settled - read);
-        state.admit(entry, deadlines.put_off(late), settled, ledger, departed)
+        let mut writer = self.write(ledger, now, departed);
+        let late = writer.now.zip(now).map_or(0, |(settled, read)| settled - read);
+        writer.admit(entry, deadlines.put_off(late))
     }
 
     /// Lets the listener hear of an entry that was not taken in, if there is one; otherwise drops it.
     pub(crate) fn reject(&self, entry: Returning<K, V>, notices: &mut Notices<K, V>) {
-        let outbox = self.locked().outbox.clone();
+        let outbox = self.lock().outbox.clone();
         if let Some(outbox) = outbox {
             let entry = Entry::new(entry.hash, entry.key, entry.value);
             notices.add(&outbox, outbox.post(entry, RemovalCause::Rejected));
@@ -54,29 +54,23 @@ impl<K, V> Shard<K, V> {
     }
 }
 
-impl<K, V> State<K, V> {
-    fn admit(
-        &mut self,
-        entry: Returning<K, V>,
-        deadlines: Deadlines,
-        now: Option<Nanos>,
-        ledger: &Ledger,
-        departed: &mut Departed<K, V>,
-    ) -> Result<(), Returning<K, V>>
+impl<K, V> Writer<'_, K, V> {
+    fn admit(&mut self, entry: Returning<K, V>, deadlines: Deadlines) -> Result<(), Returning<K, V>>
     where
         K: Eq,
     {
+        let ledger = self.ledger;
         // An open flight relies on it that nobody else publishes its key without fencing it.
-        if self.flights.is_awaited(entry.hash, &entry.key) {
+        if self.entries().is_awaited(entry.hash, &entry.key) {
             return Err(entry);
         }
         let mut room = ledger.room();
-        if let Some(slot) = self.index.find(entry.hash, &entry.key) {
-            if now.is_none_or(|now| !self.index.is_expired(slot, now)) {
+        if let Some(slot) = self.entries().find(entry.hash, &entry.key) {
+            if !self.is_expired(slot) {
                 return Err(entry);
             }
-            room.inherit(self.cost(slot, ledger));
-            self.expire_from(slot, ledger, departed);
+            room.inherit(self.cost(slot));
+            self.expire(slot);
         }
         let cost = entry.appraisal.cost(ledger);
         if room.reserve(cost).is_err() {
@@ -86,10 +80,13 @@ impl<K, V> State<K, V> {
         let Returning { hash, key, value, left, appraisal } = entry;
         let extras = Extras { is_own: left.is_own, ..appraisal.extras(deadlines) };
         let new = Incoming { value, extras: Some(extras) };
-        let slot = self.index.get_mut().insert(hash, key, new, self.share);
+        let State { entries, order, share, .. } = &mut *self.state;
+        let entries = entries.owned();
+        let slot = entries.insert(hash, key, new, Bucket::NONE, *share);
+        order.lru.prepare(entries, entries.epoch());
         self.file(slot);
-        self.note_cost(slot, ledger);
-        self.watchers.note(slot);
+        self.note_cost(slot);
+        self.state.watchers.note(slot);
         Ok(())
     }
 }

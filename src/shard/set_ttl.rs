@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 
-use super::{Departed, Shard, State};
+use super::{Departed, Shard, Writer};
 use crate::clock::Nanos;
-use crate::index::Slot;
+use crate::entries::Slot;
 use crate::ledger::Ledger;
 use crate::lifetime::in_nanos;
 
@@ -25,25 +25,24 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut state = self.writable();
-        let now = self.settle(now);
-        let slot =
-            state.index.find(hash, key).filter(|slot| !state.index.is_expired(*slot, now))?;
+        let mut writer = self.write(ledger, Some(now), departed);
+        let now = writer.now?;
+        let slot = writer.entries().find(hash, key).filter(|slot| !writer.is_expired(*slot))?;
         let deadline = now.saturating_add(in_nanos(ttl));
         if deadline > now {
-            state.set_own_deadline(slot, deadline);
+            writer.set_own_deadline(slot, deadline);
         } else {
-            ledger.release(state.cost(slot, ledger));
-            state.expire_from(slot, ledger, departed);
+            writer.release(slot);
+            writer.expire(slot);
         }
         Some(deadline)
     }
 }
 
-impl<K, V> State<K, V> {
+impl<K, V> Writer<'_, K, V> {
     fn set_own_deadline(&mut self, slot: Slot, deadline: Nanos) {
-        self.order.expiry.remove(slot);
-        self.index.get_mut().set_own_deadline(slot, deadline);
+        self.state.order.expiry.remove(slot);
+        self.entries().set_own_deadline(slot, deadline);
         self.file(slot);
     }
 }

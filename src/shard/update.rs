@@ -1,20 +1,30 @@
 //! What an update does with the entry of its key and with its flight.
 
-use super::Shard;
-use super::submission::Departed;
+use super::flights::{Boarding, LeadOrJoin};
+use super::{Departed, Shard, Use};
 use crate::clock::{Nanos, Now};
-use crate::flight::{Boarding, Ended, FlightKey, Kind, Ticket};
+use crate::entries::Ended;
+use crate::flight::Ticket;
 use crate::ledger::Ledger;
 use crate::outbox::Taken;
 
 impl<K: Eq, V> Shard<K, V> {
-    /// Leads the flight of an update of `key`, or joins a flight that it has to wait for.
-    pub(crate) fn board_update(&self, hash: u64, key: FlightKey<K>) -> Boarding<K, V> {
-        let flights = &mut self.exclusive().flights;
-        match flights.join_for_update(hash, key.get()) {
-            Some((landing, ticket)) => Boarding::Join(key, landing, ticket),
-            None => Boarding::Lead(flights.lead(hash, key, Kind::Update)),
+    /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
+    pub(crate) fn board_update(
+        &self,
+        boarding: &mut Boarding<K>,
+        ledger: &Ledger,
+    ) -> LeadOrJoin<V> {
+        let Boarding { hash, key, kind } = boarding;
+        let query = key.as_ref().expect("the key is the call's until it leads").get();
+        let mut departed = Departed::default();
+        let mut writer = self.write(ledger, None, &mut departed);
+        let entries = writer.entries();
+        if let Some((completion, ticket)) = entries.join_for_update(*hash, query) {
+            return LeadOrJoin::Join(completion, ticket);
         }
+        let key = key.take().expect("it was looked for");
+        LeadOrJoin::Lead(entries.lead(*hash, key, *kind))
     }
 
     /// Returns the live value that an update starts from, which counts as a use, unless a later write
@@ -31,16 +41,13 @@ impl<K: Eq, V> Shard<K, V> {
     where
         V: Clone,
     {
-        let state = self.locked();
-        let flight = state.flights.at(&state.flights.seat(hash, ticket));
+        let state = &mut *self.lock();
+        let flight = state.entries.flight(ticket);
         if flight.is_fenced() {
             return Err(Fenced);
         }
-        let slot = self.find_live(&state.index, hash, flight.key(), now);
-        Ok(slot.map(|slot| {
-            self.touch(&state.index, slot, now);
-            state.index.value(slot).clone()
-        }))
+        let slot = self.find_live(&state.entries, hash, flight.key(), now);
+        Ok(slot.map(|slot| self.hit(state, slot, now, Use::Uncounted)))
     }
 
     /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
@@ -52,9 +59,7 @@ impl<K: Eq, V> Shard<K, V> {
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> (Option<Taken<K, V>>, Ended<K, V>) {
-        let mut state = self.writable();
-        let now = now.map(|now| self.settle(now));
-        state.remove_by_update(hash, ticket, now, ledger, departed)
+        self.write(ledger, now, departed).remove_by_update(hash, ticket)
     }
 }
 
@@ -66,30 +71,34 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::index::Incoming;
-    use crate::patience::Patience;
-    use crate::pins::Pins;
-    use crate::shard::{Fate, Origin, Submission, Written};
+    use crate::entries::{FlightKey, Incoming, Kind};
+    use crate::shard::{Fate, Origin, Publication, Published};
+    use crate::sync::desk::Desks;
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose
     /// to its writer.
     #[test]
     fn a_write_between_the_start_of_an_update_and_its_look_at_the_value_is_seen() {
         let ledger = Ledger::of_entries(10);
-        let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Pins::new(1)), Arc::default(), None);
-        let Boarding::Lead(ticket) = shard.board_update(1, FlightKey::Owned(1)) else {
+        let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Desks::new(1)), Arc::default(), None);
+        let key = Some(FlightKey::Owned(1));
+        let mut boarding = Boarding { hash: 1, key, kind: Kind::Update };
+        let LeadOrJoin::Lead(ticket) = shard.board_update(&mut boarding, &ledger) else {
             unreachable!("there is no flight to join")
         };
         assert!(matches!(shard.start_update(1, ticket, None), Ok(None)));
         let new = Incoming { value: 10, extras: None };
-        let mut submission = Submission::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
-        let written = shard.write(&mut submission, &mut ledger.room(), Patience::Try);
-        assert_eq!(written, Some(Written::Done));
+        let mut publication = Publication::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
+        let mut departed = Departed::default();
+        let mut writer = shard.write(&ledger, None, &mut departed);
+        assert_eq!(writer.publish(&mut publication, &mut ledger.room()), Published::Done);
+        drop(writer);
         assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
         // The key comes back for another attempt.
-        let ended = shard.end_flight(1, ticket);
-        drop(ended.arrival);
-        let Boarding::Lead(ticket) = shard.board_update(1, ended.key) else {
+        let ended = shard.end_flight(&ledger, ticket);
+        drop(ended.completion);
+        boarding.key = Some(ended.key);
+        let LeadOrJoin::Lead(ticket) = shard.board_update(&mut boarding, &ledger) else {
             unreachable!("the flight has ended")
         };
         assert!(matches!(shard.start_update(1, ticket, None), Ok(Some(10))));

@@ -7,9 +7,10 @@
 use std::ops::Range;
 
 use super::look::Live;
-use super::{Departed, Shard, State};
+use super::state::State;
+use super::{Departed, Shard, Writer};
 use crate::clock::{Nanos, Now};
-use crate::index::Slot;
+use crate::entries::Slot;
 use crate::ledger::Ledger;
 use crate::removal::RemovalCause;
 
@@ -105,10 +106,10 @@ impl<K, V> Shard<K, V> {
     /// Watches the slots from `position` on, or from the first on if the entries have moved since then:
     /// those to come may be where the caller has been. `None` if there are no more slots.
     pub(crate) fn watch(&self, position: Position) -> Option<Watch<'_, K, V>> {
-        let state = &mut *self.exclusive();
+        let state = &mut *self.lock();
         let generation = state.generation;
         let first = if position.generation == generation { position.slot } else { 0 };
-        if first >= state.index.slots() {
+        if first >= state.entries.slots() {
             return None;
         }
         let number = state.watchers.add(first as Slot);
@@ -141,38 +142,28 @@ impl<K, V> Watch<'_, K, V> {
         ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> usize {
-        {
-            let mut state = self.shard.writable();
-            let now = now.map(|now| self.shard.settle(now));
-            state.take_out_unchanged(self.number, chosen, now, ledger, departed)
-        }
+        self.shard.write(ledger, now, departed).take_out_unchanged(self.number, chosen)
         // The watch ends here, and takes the lock again.
     }
 }
 
 impl<K, V> Drop for Watch<'_, K, V> {
     fn drop(&mut self) {
-        self.shard.exclusive().watchers.remove(self.number);
+        self.shard.lock().watchers.remove(self.number);
     }
 }
 
-impl<K, V> State<K, V> {
-    fn take_out_unchanged(
-        &mut self,
-        watch: u64,
-        chosen: &[Slot],
-        now: Option<Nanos>,
-        ledger: &Ledger,
-        departed: &mut Departed<K, V>,
-    ) -> usize {
-        let watcher = self.watchers.get(watch);
-        let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && self.index.is_in_use(*slot);
+impl<K, V> Writer<'_, K, V> {
+    fn take_out_unchanged(&mut self, watch: u64, chosen: &[Slot]) -> usize {
+        let State { watchers, entries, .. } = &*self.state;
+        let watcher = watchers.get(watch);
+        let is_unchanged = |slot: &Slot| !watcher.has_seen(*slot) && entries.is_in_use(*slot);
         let unchanged: Vec<Slot> = chosen.iter().copied().filter(is_unchanged).collect();
         let mut taken = 0;
         for slot in unchanged {
-            let entry = self.take_out(slot, RemovalCause::Removed, now, ledger, departed);
+            let entry = self.take_out(slot, RemovalCause::Removed);
             taken += usize::from(entry.is_some());
-            entry.into_iter().for_each(|entry| departed.keep_taken(entry));
+            entry.into_iter().for_each(|entry| self.departed.keep_taken(entry));
         }
         taken
     }

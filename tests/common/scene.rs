@@ -5,7 +5,7 @@
 
 use crate::forms::Form;
 use crate::ledger::Made;
-use crate::props::{Ending, YIELDS};
+use crate::props::Ending;
 use crate::stage::{ASIDE, Answer, Call, Caller, KEY, Kind, SEED, Stage, drive};
 
 /// What the call to be cancelled is to the others.
@@ -17,8 +17,7 @@ pub enum Role {
     Waiter,
     /// It waits for a load that is dropped, and is the first to be polled after that.
     Heir,
-    /// It has to wait for a search, with a write that concerns the others' key or with the value that
-    /// the others wait for.
+    /// It writes to the others' key, which is being loaded.
     Writer,
     /// It works on another key of the same hash.
     Bystander,
@@ -50,9 +49,6 @@ const SUBJECT: u32 = 1;
 const HELPER: u32 = 2;
 const OTHERS: u32 = 3;
 
-/// How often a call is polled in vain while somebody else searches.
-const BLOCKED_POLLS: usize = 3;
-
 /// A call among others, to be cancelled.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
@@ -78,10 +74,7 @@ impl Scene {
         match self.role {
             Role::Leader => load.is_some(),
             Role::Waiter | Role::Heir => load.is_some() && self.kind.is_single_flight,
-            // An error is not written, and a cache that keeps nothing is not written to.
-            Role::Writer => {
-                load.is_none() || (load == Some(Ending::Value) && self.kind.keeps_entries())
-            }
+            Role::Writer => load.is_none(),
             Role::Bystander => !self.call.is_sweeping(),
         }
     }
@@ -90,20 +83,12 @@ impl Scene {
     fn has_helper(&self) -> bool {
         match self.role {
             Role::Leader => false,
-            Role::Waiter | Role::Heir | Role::Bystander => true,
-            Role::Writer => self.call.load().is_none(),
+            Role::Waiter | Role::Heir | Role::Writer | Role::Bystander => true,
         }
     }
 
     fn key(&self) -> u32 {
         if self.role == Role::Bystander { ASIDE } else { KEY }
-    }
-
-    /// Whether somebody else searches at the poll of this number.
-    fn is_blocked(&self, poll: usize) -> bool {
-        let first = if self.call.load().is_some() { YIELDS } else { 0 };
-        let is_late_enough = poll >= first && poll < first + BLOCKED_POLLS;
-        self.role == Role::Writer && self.kind.keeps_entries() && is_late_enough
     }
 
     /// Plays the scene until the call was polled `polls` times, lets it meet its fate, and sees to
@@ -123,7 +108,7 @@ impl Scene {
 
     fn play_on(&self, stage: &Stage, polls: usize, fate: Fate) -> Run {
         let mut cast = self.gather(stage, polls);
-        self.act(stage, &mut cast, polls);
+        self.act(&mut cast, polls);
         let Cast { subject, helper, others } = cast;
         let mut others: Vec<Caller<'_>> = helper.into_iter().chain(others).collect();
 
@@ -189,21 +174,17 @@ impl Scene {
     }
 
     /// Polls the call up to `polls` times, and the others as the role has it.
-    fn act(&self, stage: &Stage, cast: &mut Cast<'_>, polls: usize) {
+    fn act(&self, cast: &mut Cast<'_>, polls: usize) {
         let Cast { subject, helper, others } = cast;
         for poll in 0..polls {
-            if self.is_blocked(poll) {
-                stage.during_a_search(|| subject.poll());
-            } else {
-                subject.poll();
-            }
+            subject.poll();
             if subject.answer().is_some() {
                 break;
             }
             match self.role {
                 Role::Heir if poll == 0 => helper.take().into_iter().for_each(Caller::cancel),
-                // Their load must not end while the write waits.
-                Role::Writer if self.has_helper() || poll > 0 => {}
+                // Their load must not end before the write.
+                Role::Writer => {}
                 _ => helper.iter_mut().chain(others.iter_mut()).for_each(Caller::poll),
             }
         }
@@ -243,7 +224,7 @@ impl Scene {
             (Role::Leader | Role::Heir, Some(Answer::Value(maker))) => Some(maker),
             (Role::Writer, Some(Answer::Value(maker))) => Some(maker),
             (Role::Waiter | Role::Bystander, _) => Some(HELPER),
-            (Role::Writer, _) if self.has_helper() => Some(HELPER),
+            (Role::Writer, _) => Some(HELPER),
             _ => None,
         };
         if let (Some(maker), Some(expected)) = (makers.first(), expected) {

@@ -298,12 +298,6 @@ impl Stage {
         Caller { stage: self, maker, call, future, answer, has_started, alarm, was_polled: false }
     }
 
-    /// Does something while nobody can find out which entry would have to leave for another.
-    pub fn during_a_search<T>(&self, what: impl FnOnce() -> T) -> T {
-        let _search = self.cache.hold_searches();
-        what()
-    }
-
     /// Who made the value that is cached for a key.
     pub fn cached(&self, key: u32) -> Option<u32> {
         self.cache.peek(&self.key(key)).map(|value| value.maker)

@@ -79,7 +79,7 @@ fn a_heavier_value_of_a_key_is_there_or_the_one_before_it() {
 }
 
 #[test]
-fn what_weighs_nothing_stays_though_it_comes_while_victims_are_searched() {
+fn what_weighs_nothing_stays_though_it_comes_while_room_is_made() {
     explore(|| {
         let (cache, mint) = (weighed(10, 1).build(), Mint::default());
         for (key, weight) in [(0, 0), (3, 3), (4, 4), (1, 3)] {

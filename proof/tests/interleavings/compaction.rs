@@ -1,4 +1,4 @@
-//! Memory that is given back while others search, sweep, read and write.
+//! Memory that is given back while others evict, sweep, read and write.
 
 use shuttle::future::block_on;
 use shuttle::thread::scope;
@@ -19,7 +19,7 @@ fn filled(mint: &Mint) -> Cache {
 }
 
 #[test]
-fn a_search_that_ends_after_the_entries_have_moved_makes_none_a_victim_before_its_turn() {
+fn an_eviction_after_the_entries_have_moved_makes_none_a_victim_before_its_turn() {
     explore(|| {
         let mint = Mint::default();
         let cache = filled(&mint);

@@ -223,7 +223,7 @@ fn what_was_loaded_before_an_invalidation_is_not_seen_after_it() {
 }
 
 #[test]
-fn a_value_that_waits_for_the_search_of_another_writer_is_published_by_whoever_is_polled() {
+fn a_value_that_is_loaded_beside_another_writer_is_published_by_whoever_is_polled() {
     explore(|| {
         let (cache, ground) = (builder(2).build(), Ground::default());
         ground.mint.fill(&cache, [2, 3]);

@@ -7,7 +7,7 @@ use crate::explore::explore;
 use crate::witness::{Mint, builder, number};
 
 /// Two keys of the first shard of two, and two of the second.
-const SHARDS: [[u32; 2]; 2] = [[0, 6], [1, 2]];
+const SHARDS: [[u32; 2]; 2] = [[2, 3], [0, 1]];
 
 #[test]
 fn an_entry_that_is_hit_is_not_the_victim_of_an_insertion_that_comes_later() {
@@ -37,7 +37,7 @@ fn a_victim_that_was_found_before_and_used_since_stays() {
     explore(|| {
         let (cache, mint) = (builder(3).build(), Mint::default());
         mint.fill(&cache, 1..=4);
-        // The search that found 1 has also found 2 and 3.
+        // The run that held 1 also holds 2 and 3.
         let hit = scope(|scope| {
             let hit = scope.spawn(|| number(cache.get(&2)));
             scope.spawn(|| mint.fill(&cache, [5]));
@@ -51,7 +51,7 @@ fn a_victim_that_was_found_before_and_used_since_stays() {
 }
 
 #[test]
-fn the_entry_that_a_thread_has_just_used_survives_the_searches_of_two_others() {
+fn the_entry_that_a_thread_has_just_used_survives_the_insertions_of_two_others() {
     explore(|| {
         let (cache, mint) = (builder(3).build(), Mint::default());
         mint.fill(&cache, 1..=3);

@@ -108,15 +108,15 @@ fn in_a_full_cache_an_expired_entry_of_another_shard_goes_before_a_live_one() {
         let cache = builder(3).shards(2).clock(clock.clone()).build();
         let mint = Mint::default();
         // Two keys of the first shard, and one of the second.
-        put(&cache, &mint, [(0, 60), (6, 50)]);
-        put(&cache, &mint, [(1, 20), (1, 10)]);
+        put(&cache, &mint, [(2, 60), (3, 50)]);
+        put(&cache, &mint, [(0, 20), (0, 10)]);
         clock.advance(seconds(10));
         scope(|scope| {
-            scope.spawn(|| put(&cache, &mint, [(6, 30), (6, 40)]));
-            scope.spawn(|| assert!(!cache.contains_key(&1)));
-            cache.insert_blocking(12, mint.value(12));
+            scope.spawn(|| put(&cache, &mint, [(3, 30), (3, 40)]));
+            scope.spawn(|| assert!(!cache.contains_key(&0)));
+            cache.insert_blocking(8, mint.value(8));
         });
-        assert!(!cache.contains_key(&1));
+        assert!(!cache.contains_key(&0));
         assert_eq!((cache.len(), cache.stats().expirations), (3, 1));
         assert_eq!(cache.stats().evictions, 0);
         mint.close(cache);

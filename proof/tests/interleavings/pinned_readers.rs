@@ -1,20 +1,20 @@
 //! Readers that read without the lock of a shard, and writers that take that from them.
 //!
-//! Built for shuttle, a shard is worth a pin after two reads: the second moves what is read to where
-//! it can be shared, the third pins it, the fourth reads by the pin.
+//! Built for shuttle, a shard is worth a pin after one hit, which pins it; the next reads by the pin. From
+//! the second thread with a pin on, each keeps notes of its uses.
 
 use shuttle::thread::scope;
 
 use crate::explore::explore;
 use crate::witness::{Cache, Mint, Moment, builder, number};
 
-/// Reads after which a thread has pinned what it reads, unless a write comes between.
-const READS: usize = 3;
+/// Hits after which a thread has pinned what it reads, unless a write comes between.
+const READS: usize = 2;
 
 /// Has the calling thread pin the shard, unless others write to it.
 fn pin(cache: &Cache) {
     for _ in 0..READS {
-        cache.contains_key(&1);
+        cache.get(&1);
     }
 }
 
@@ -102,6 +102,30 @@ fn a_use_by_a_pin_counts_for_the_order() {
         });
         assert_eq!(hit.is_some(), cache.contains_key(&1));
         assert_eq!((cache.len(), cache.stats().evictions), (2, 1));
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn uses_that_are_noted_by_their_threads_decide_who_is_evicted_and_are_all_counted() {
+    explore(|| {
+        let (cache, mint) = (builder(3).build(), Mint::default());
+        mint.fill(&cache, [1, 2, 3]);
+        let hits = |keys: &[u32]| {
+            keys.iter().for_each(|key| assert_eq!(number(cache.get(key)), Some(*key)));
+        };
+        scope(|scope| {
+            scope.spawn(|| hits(&[1, 1, 1, 2]));
+            scope.spawn(|| hits(&[3, 3, 3]));
+        });
+        assert_eq!(cache.stats().hits, 7);
+        mint.fill(&cache, [4]);
+        // 1 was used before 2, by the same thread.
+        assert!(cache.contains_key(&2) && cache.contains_key(&4));
+        hits(&[2, 4]);
+        mint.fill(&cache, [5]);
+        assert!(!cache.contains_key(&1) && !cache.contains_key(&3));
+        assert!(cache.contains_key(&2) && cache.contains_key(&4) && cache.contains_key(&5));
         mint.close(cache);
     });
 }

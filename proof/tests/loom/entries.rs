@@ -10,7 +10,7 @@ use loom::thread;
 use crate::explore::{Extent, World, at_once, close, explore};
 use crate::witness::{builder, number};
 
-/// Hits that store their stamps while the search reads them, or after it: of two entries that one
+/// Hits beside an insertion that evicts: of two entries that one
 /// thread has hit in order, the first goes.
 #[test]
 fn an_entry_that_is_hit_is_not_the_victim_of_an_insertion_that_comes_later() {
@@ -33,7 +33,7 @@ fn an_entry_that_is_hit_is_not_the_victim_of_an_insertion_that_comes_later() {
     });
 }
 
-/// A candidate that an earlier search has found is looked at again when its turn comes.
+/// A candidate that was collected for an earlier eviction is looked at again when its turn comes.
 #[test]
 fn a_victim_that_was_found_before_and_used_since_stays() {
     explore(Extent::Whole, || {
@@ -48,7 +48,7 @@ fn a_victim_that_was_found_before_and_used_since_stays() {
     });
 }
 
-/// Two writers that both have to search for a victim, one that blocks and one that does not.
+/// Two writers that both evict, one that blocks and one that does not.
 #[test]
 fn a_blocking_insertion_and_an_async_one_get_by_each_other() {
     explore(Extent::Whole, || {
@@ -74,7 +74,7 @@ fn two_shards_that_take_entries_in_at_once_stay_within_the_bound_of_the_cache() 
             &world,
             [
                 |w| number(w.cache.insert_blocking(0, w.mint.value(0))),
-                |w| number(w.cache.insert_blocking(1, w.mint.value(1))),
+                |w| number(w.cache.insert_blocking(2, w.mint.value(2))),
             ],
         );
         assert_eq!((world.cache.len(), world.cache.stats().evictions), (1, 1));
@@ -82,14 +82,14 @@ fn two_shards_that_take_entries_in_at_once_stay_within_the_bound_of_the_cache() 
     });
 }
 
-/// Reads after which a thread has pinned what it reads, unless a write comes between.
-const READS: usize = 3;
+/// Hits after which a thread has pinned what it reads, unless a write comes between.
+const READS: usize = 2;
 
 /// Reads the entry `times` times, each time the value that it had or the one that it got.
 fn read(world: &World, times: usize) {
     let mut last = 1;
     for _ in 0..times {
-        let seen = world.cache.peek(&1).expect("it was always there").number;
+        let seen = world.cache.get(&1).expect("it was always there").number;
         assert!([1, 2].contains(&seen) && seen >= last);
         last = seen;
     }
@@ -132,6 +132,26 @@ fn threads_that_pin_at_once_let_the_next_writer_in() {
         let world = World::new(builder(2).build(), [1]);
         at_once(&world, [|w| read(w, READS + 1), |w| read(w, READS)]);
         write(&world);
+        close(world);
+    });
+}
+
+/// Two threads that note their uses, each beside the other's pin: of two entries that one thread has used
+/// in order, the first is the older, and every use is counted.
+#[test]
+fn uses_that_are_noted_by_their_threads_decide_who_is_evicted_and_are_all_counted() {
+    explore(Extent::ThreePreemptions, || {
+        let world = World::new(builder(2).build(), [1, 2]);
+        at_once(
+            &world,
+            [
+                |w| [1, 1, 2].iter().for_each(|key| assert!(w.cache.get(key).is_some())),
+                |w| [1, 1].iter().for_each(|key| assert!(w.cache.get(key).is_some())),
+            ],
+        );
+        assert_eq!(world.cache.stats().hits, 5);
+        world.mint.fill(&world.cache, [3]);
+        assert!(world.cache.contains_key(&3) && world.cache.len() == 2);
         close(world);
     });
 }

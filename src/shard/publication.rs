@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, Writer};
 use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::flight::{Arrival, Ended, FlightKey, Flights, Seat, Sweeps, Ticket};
-use crate::index::{Entry, Extras, Incoming, Index, Slot};
+use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Incoming, Slot, Sweeps};
+use crate::flight::{CompletionGuard, Ticket};
 use crate::ledger::Ledger;
 use crate::outbox::{Notices, Outbox, Taken};
 use crate::removal::RemovalCause;
@@ -116,7 +116,7 @@ pub(crate) enum Fate {
     Swept,
 }
 
-/// What there is of a submission's key.
+/// What there is of a publication's key.
 pub(super) enum Found {
     Entry(Slot),
     Nothing,
@@ -127,7 +127,7 @@ pub(super) enum Found {
 }
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
-pub(crate) struct Submission<K, V> {
+pub(crate) struct Publication<K, V> {
     hash: u64,
     origin: Origin<K>,
     /// `None` once the entry is in or kept out.
@@ -140,11 +140,10 @@ pub(crate) struct Submission<K, V> {
     /// The live entry that was there before.
     replaced: Option<Taken<K, V>>,
     /// The waiters to be told, if the value was a flight's.
-    arrival: Option<Arrival<V>>,
-    departed: Departed<K, V>,
+    completion: Option<CompletionGuard<V>>,
 }
 
-impl<K, V> Submission<K, V> {
+impl<K, V> Publication<K, V> {
     pub(crate) fn new(
         hash: u64,
         origin: Origin<K>,
@@ -152,19 +151,8 @@ impl<K, V> Submission<K, V> {
         fate: Fate,
         now: Option<Nanos>,
     ) -> Self {
-        let departed = Departed::default();
-        let new = Some(new);
-        Self {
-            hash,
-            origin,
-            new,
-            fate,
-            now,
-            kept_deadline: None,
-            replaced: None,
-            arrival: None,
-            departed,
-        }
+        let (new, kept_deadline, replaced, completion) = (Some(new), None, None, None);
+        Self { hash, origin, new, fate, now, kept_deadline, replaced, completion }
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -196,120 +184,126 @@ impl<K, V> Submission<K, V> {
         extras.map_or(NEVER, |extras| extras.deadlines.soonest())
     }
 
-    /// Where to put what makes room for the entry.
-    pub(crate) fn departed(&mut self) -> &mut Departed<K, V> {
-        &mut self.departed
-    }
-
     /// The value that was there before, once everything else is dropped: a value that is on its way to
     /// the caller would be leaked by a `Drop` that panics after it.
-    pub(crate) fn into_replaced(self) -> (Option<V>, Notices<K, V>) {
-        let Self { replaced, departed, .. } = self;
+    pub(crate) fn into_replaced(self, departed: Departed<K, V>) -> (Option<V>, Notices<K, V>) {
         let mut notices = departed.into_notices();
-        let value = replaced.map(|replaced| replaced.into_value(&mut notices));
+        let value = self.replaced.map(|replaced| replaced.into_value(&mut notices));
         (value, notices)
     }
 
     /// Drops everything, and returns what is left to do for the listener.
-    pub(crate) fn into_notices(self) -> Notices<K, V> {
-        let Self { replaced, departed, .. } = self;
+    pub(crate) fn into_notices(self, departed: Departed<K, V>) -> Notices<K, V> {
         let mut notices = departed.into_notices();
-        replaced.into_iter().for_each(|replaced| replaced.let_go(&mut notices));
+        self.replaced.into_iter().for_each(|replaced| replaced.let_go(&mut notices));
         notices
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
-    pub(crate) fn take_arrival(&mut self) -> Arrival<V> {
-        self.arrival.take().unwrap_or_default()
-    }
-
-    /// Where the flight is that the entry comes from, if it comes from one.
-    pub(super) fn seat(&self, flights: &Flights<K, V>) -> Option<Seat> {
-        match self.origin {
-            Origin::Caller(_) => None,
-            Origin::Flight(ticket) => Some(flights.seat(self.hash, ticket)),
-        }
+    pub(crate) fn take_completion(&mut self) -> CompletionGuard<V> {
+        self.completion.take().unwrap_or_default()
     }
 
     /// Lets those of the sweeps say whether the entry is kept that began while its load was in flight.
     /// Calls user code: never under a lock.
-    pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
+    pub(crate) fn judge(&mut self, shard: &Shard<K, V>, ledger: &Ledger) {
         let Origin::Flight(ticket) = self.origin else { return };
-        let (key, sweeps) = shard.take_sweeps(self.hash, ticket);
+        let (key, sweeps) = shard.take_sweeps(ledger, ticket);
         let (Some(key), Some(new)) = (key, &self.new) else { return };
         let is_chosen = sweeps.choose(&key, &new.value);
         // The flight gets its key back before it needs it.
         drop(key);
-        if is_chosen && shard.lose(self.hash, ticket) {
+        if is_chosen && shard.lose(ledger, ticket) {
             self.fate = Fate::Swept;
         }
     }
 
     /// Looks for an entry of the key.
     #[inline]
-    pub(super) fn find(
-        &self,
-        seat: Option<&Seat>,
-        index: &Index<K, V>,
-        flights: &Flights<K, V>,
-    ) -> Found
+    pub(super) fn find(&self, entries: &Entries<K, V>) -> Found
     where
         K: Eq,
     {
-        let entry = match (&self.origin, seat) {
-            (_, Some(seat)) => {
-                let flight = flights.at(seat);
+        let entry = match &self.origin {
+            Origin::Caller(key) => {
+                entries.find(self.hash, key.as_ref().expect("it is kept until it is in"))
+            }
+            Origin::Flight(ticket) => {
+                let flight = entries.flight(*ticket);
                 if flight.is_fenced() {
                     return Found::Fence;
                 }
                 if flight.has_sweeps() {
                     return Found::Undecided;
                 }
-                if flight.is_open() && !flight.is_update() && !index.has_deadlines() {
-                    // Whoever else publishes the key fences the flight.
+                if flight.is_open() && !flight.is_update() {
+                    // Whoever else publishes the key fences the flight, and what there was of it had left
+                    // before the flight began.
                     return Found::Nothing;
                 }
-                index.find(self.hash, flight.key())
+                entries.find(self.hash, flight.key())
             }
-            (Origin::Caller(Some(key)), None) => index.find(self.hash, key),
-            _ => unreachable!("a submission keeps its key until it is in"),
         };
         entry.map_or(Found::Nothing, Found::Entry)
+    }
+
+    /// What the entry takes beyond the one of its key, if that is alive at `now`.
+    pub(super) fn cost_beyond(&self, entries: &Entries<K, V>, now: Nanos, ledger: &Ledger) -> Cost
+    where
+        K: Eq,
+    {
+        let cost = self.cost(ledger).unwrap_or_default();
+        match self.find(entries) {
+            Found::Fence => Cost::default(),
+            Found::Entry(slot) if !entries.is_expired(slot, now) => {
+                cost.beyond(ledger.cost(entries.weight(slot), entries.size(slot)))
+            }
+            _ => cost,
+        }
     }
 
     /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry
     /// or an update does.
     #[inline]
-    pub(super) fn fence(&self, seat: Option<&Seat>, flights: &mut Flights<K, V>)
+    pub(super) fn fence(&self, entries: &mut Entries<K, V>)
     where
         K: Eq,
     {
-        match (&self.origin, seat) {
-            (Origin::Caller(Some(key)), _) => {
-                flights.fence(self.hash, key);
+        match &self.origin {
+            Origin::Caller(key) => {
+                key.as_ref().map(|key| entries.fence(self.hash, key));
             }
-            (_, Some(seat)) if flights.at(seat).is_update() => flights.fence_others(seat),
-            _ => {}
+            Origin::Flight(ticket) if entries.flight(*ticket).is_update() => {
+                entries.fence_others(*ticket);
+            }
+            Origin::Flight(_) => {}
         }
     }
 
     /// Has an update of the entry in `slot` keep the lifetime of its own that this has, unless that is over
     /// or the update brings another one.
-    pub(super) fn keep_lifetime(&mut self, slot: Slot, index: &Index<K, V>, now: Option<Nanos>) {
-        let is_alive = now.is_none_or(|now| !index.is_expired(slot, now));
+    pub(super) fn keep_lifetime(&mut self, slot: Slot, writer: &Writer<'_, K, V>) {
+        let entries = &writer.state.entries;
+        let is_update = match self.origin {
+            Origin::Caller(_) => false,
+            Origin::Flight(ticket) => entries.flight(ticket).is_update(),
+        };
         let extras = self.new.as_ref().and_then(|new| new.extras);
         let brings_one = extras.is_some_and(|extras| extras.is_own);
-        let keeps = is_alive && index.has_own_lifetime(slot) && !brings_one;
-        self.kept_deadline = keeps.then(|| index.deadlines(slot).fixed);
+        let keeps =
+            is_update && !writer.is_expired(slot) && entries.has_own_lifetime(slot) && !brings_one;
+        self.kept_deadline = keeps.then(|| entries.deadlines(slot).fixed);
     }
 
-    /// Takes the key, ending the flight that it comes from.
+    /// Takes the key, and ends the flight that it comes from, whose place in the table the entry gets.
     #[inline]
-    pub(super) fn take_key(&mut self, seat: Option<Seat>, flights: &mut Flights<K, V>) -> K {
-        match (&mut self.origin, seat) {
-            (_, Some(seat)) => self.end_flight(seat, flights).into_inner(),
-            (Origin::Caller(key), None) => key.take().expect("an entry goes in once"),
-            (Origin::Flight(_), None) => unreachable!("a flight has a seat"),
+    pub(super) fn take_key(&mut self, writer: &mut Writer<'_, K, V>) -> (K, Bucket) {
+        match &mut self.origin {
+            Origin::Caller(key) => (key.take().expect("an entry goes in once"), Bucket::NONE),
+            Origin::Flight(ticket) => {
+                let (flight, bucket) = writer.entries().take_flight(*ticket);
+                (self.part_with_flight(flight.end(), writer.departed).into_inner(), bucket)
+            }
         }
     }
 
@@ -329,36 +323,35 @@ impl<K, V> Submission<K, V> {
     }
 
     /// Keeps the value out, and ends the flight that it comes from.
-    pub(super) fn turn_away(
-        &mut self,
-        seat: Option<Seat>,
-        flights: &mut Flights<K, V>,
-        outbox: Option<&Arc<Outbox<K, V>>>,
-    ) {
-        let key = match (&mut self.origin, seat) {
-            (_, Some(seat)) => self.end_flight(seat, flights),
-            (Origin::Caller(key), None) => {
-                FlightKey::Owned(key.take().expect("it is kept out once"))
+    pub(super) fn turn_away(&mut self, writer: &mut Writer<'_, K, V>) {
+        let key = match &mut self.origin {
+            Origin::Caller(key) => FlightKey::Owned(key.take().expect("it is kept out once")),
+            Origin::Flight(ticket) => {
+                let ended = writer.entries().end_flight(*ticket);
+                self.part_with_flight(ended, writer.departed)
             }
-            (Origin::Flight(_), None) => unreachable!("a flight has a seat"),
         };
         let value = self.new.take().expect("it is kept out once").value;
-        match outbox {
-            None => self.departed.rest().turned_away = Some((key, value)),
+        match &writer.state.outbox {
+            None => writer.departed.rest().turned_away = Some((key, value)),
             Some(outbox) => {
                 let entry = Entry::new(self.hash, key.into_inner(), value);
-                let until = outbox.post(entry, RemovalCause::Rejected);
-                self.departed.notify(outbox, until);
+                writer.departed.notify(outbox, outbox.post(entry, RemovalCause::Rejected));
             }
         }
     }
 
+    /// Keeps what there is to do of a flight that has ended, but for its key.
     #[inline]
-    fn end_flight(&mut self, seat: Seat, flights: &mut Flights<K, V>) -> FlightKey<K> {
-        let Ended { key, arrival, sweeps } = flights.remove(seat).end();
-        self.arrival = Some(arrival);
+    fn part_with_flight(
+        &mut self,
+        ended: Ended<K, V>,
+        departed: &mut Departed<K, V>,
+    ) -> FlightKey<K> {
+        let Ended { key, completion, sweeps } = ended;
+        self.completion = Some(completion);
         if !sweeps.is_empty() {
-            self.departed.rest().sweeps = sweeps;
+            departed.rest().sweeps = sweeps;
         }
         key
     }

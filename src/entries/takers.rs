@@ -4,10 +4,8 @@
 //! What weighs nothing makes no room by weight. So where weight is short the victim is looked for among
 //! these slots only, and no search goes over all others for it.
 
-use crate::index::Slot;
-use crate::list::LruList;
-use crate::stamp::Stamp;
-use crate::sync::AtomicU64;
+use super::lru_list::{Candidate, LruList, Oldest, Places};
+use super::{Slot, Stamp};
 
 /// What stands for the place of a slot that is not in the list.
 const NOWHERE: u32 = u32::MAX;
@@ -33,24 +31,14 @@ impl Takers {
         self.slots.len()
     }
 
-    /// The least recently used; `None` if a search has to run first.
-    pub(crate) fn oldest(&mut self, stamps: &[AtomicU64]) -> Option<Slot> {
-        self.lru.oldest(stamps)
-    }
-
-    /// Finds the next of them; see [`LruList::search`].
-    pub(crate) fn search(&mut self, stamps: &[AtomicU64], since: Stamp) {
-        self.lru.search_among(&self.slots, stamps, since);
-    }
-
-    /// Takes the list for a search, and a copy of the slots to search.
-    pub(crate) fn lend(&mut self) -> (LruList, Vec<Slot>) {
-        (self.lru.lend(), self.slots.clone())
-    }
-
-    /// Takes the list back.
-    pub(crate) fn take_back(&mut self, lru: LruList) {
-        self.lru = lru;
+    /// Finds the least recently used; see [`LruList::oldest`].
+    pub(crate) fn oldest(
+        &mut self,
+        entries: &impl Places,
+        now: Stamp,
+        steps: &mut usize,
+    ) -> Oldest {
+        self.lru.oldest(&Among { slots: &self.slots, entries }, now, steps)
     }
 
     /// Adds a slot, unless it is there.
@@ -66,15 +54,19 @@ impl Takers {
     }
 
     /// Takes out a slot, if it is there; the order of eviction finds out by the stamp.
-    pub(crate) fn remove(&mut self, slot: Slot) {
+    pub(crate) fn remove(&mut self, slot: Slot, entries: &impl Places) {
         let Some(place) = self.places.get_mut(slot as usize) else { return };
         let place = std::mem::replace(place, NOWHERE);
         if place == NOWHERE {
             return;
         }
         self.slots.swap_remove(place as usize);
-        if let Some(moved) = self.slots.get(place as usize) {
-            self.places[*moved as usize] = place;
+        if let Some(&moved) = self.slots.get(place as usize) {
+            self.places[moved as usize] = place;
+            let old_place = self.slots.len();
+            if let Some(stamp) = entries.stamp(moved).filter(|_| old_place >= self.lru.hand()) {
+                self.lru.pass(Candidate { stamp, slot: moved }, place as usize);
+            }
         }
     }
 
@@ -86,14 +78,35 @@ impl Takers {
     }
 }
 
+/// Some of the entries.
+struct Among<'a, P> {
+    slots: &'a [Slot],
+    entries: &'a P,
+}
+
+impl<P: Places> Places for Among<'_, P> {
+    fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn at(&self, place: usize) -> Option<Candidate> {
+        let slot = self.slots[place];
+        Some(Candidate { stamp: self.entries.stamp(slot)?, slot })
+    }
+
+    fn stamp(&self, slot: Slot) -> Option<Stamp> {
+        self.entries.stamp(slot)
+    }
+}
+
 #[cfg(feature = "__validate")]
 impl Takers {
     /// Asserts that slots, places and the order of eviction agree, and that the slots are these.
-    pub(crate) fn validate(&self, takers: impl Iterator<Item = Slot>, stamps: &[AtomicU64]) {
+    pub(crate) fn validate(&self, takers: impl Iterator<Item = Slot>, entries: &impl Places) {
         let mut slots = self.slots.clone();
         slots.sort_unstable();
         assert!(slots.into_iter().eq(takers), "what takes something is listed once");
-        self.lru.validate(self.slots.iter().copied(), stamps);
+        self.lru.validate(&Among { slots: &self.slots, entries });
         for (place, slot) in (0..).zip(&self.slots) {
             assert_eq!(self.places[*slot as usize], place);
         }
@@ -106,20 +119,51 @@ impl Takers {
 mod tests {
     use super::*;
 
+    /// Entries whose stamps are as their slots.
+    struct BySlot;
+
+    impl Places for BySlot {
+        fn len(&self) -> usize {
+            100
+        }
+
+        fn at(&self, place: usize) -> Option<Candidate> {
+            Some(Candidate { stamp: place as Stamp, slot: place as Slot })
+        }
+
+        fn stamp(&self, slot: Slot) -> Option<Stamp> {
+            Some(slot.into())
+        }
+    }
+
     #[test]
     fn slots_come_and_go_in_any_order_and_are_there_once() {
-        let mut takers = Takers::new([5, 0, 9].into_iter());
+        let mut takers = Takers::new([5, 7, 9].into_iter());
         takers.add(5);
-        takers.remove(0);
-        takers.remove(0);
-        takers.remove(100);
+        takers.remove(7, &BySlot);
+        takers.remove(7, &BySlot);
+        takers.remove(90, &BySlot);
         takers.add(2);
-        takers.remove(9);
-        takers.add(0);
+        takers.remove(9, &BySlot);
+        takers.add(7);
         let mut slots = takers.slots.clone();
         slots.sort_unstable();
-        assert_eq!(slots, [0, 2, 5]);
+        assert_eq!(slots, [2, 5, 7]);
         #[cfg(feature = "__validate")]
-        takers.validate(slots.into_iter(), &[]);
+        takers.validate(slots.into_iter(), &BySlot);
+    }
+
+    #[test]
+    fn an_entry_that_moves_past_the_hand_is_found_all_the_same() {
+        // Enough of them that the hand stops on its way, at each place in turn.
+        for budget in 1..400 {
+            let mut takers = Takers::new((1..=200).rev());
+            let mut steps = budget;
+            let found = takers.oldest(&BySlot, 200, &mut steps);
+            // The last in the list comes to where the first one was.
+            takers.remove(200, &BySlot);
+            assert!(matches!(found, Oldest::Unfinished | Oldest::Slot(1)), "{found:?}");
+            assert_eq!(takers.oldest(&BySlot, 200, &mut 1_000), Oldest::Slot(1), "{budget} steps");
+        }
     }
 }

@@ -4,9 +4,9 @@
 //! publication. Such slots are linked in a list, so that one which leaves early, evicted or removed,
 //! leaves no trace behind. A slot that expires before the last of the list goes into a [`Wheel`].
 
+use super::Slot;
+use super::wheel::{Due, Wheel};
 use crate::clock::{NEVER, Nanos};
-use crate::index::Slot;
-use crate::wheel::{Due, Wheel};
 
 const NONE: Slot = Slot::MAX;
 
@@ -31,11 +31,13 @@ pub(crate) struct ExpiryOrder {
     wheel: Option<Box<Wheel>>,
 }
 
-impl ExpiryOrder {
-    pub(crate) fn new() -> Self {
+impl Default for ExpiryOrder {
+    fn default() -> Self {
         Self { links: Vec::new(), first: NONE, last: NONE, last_deadline: 0, wheel: None }
     }
+}
 
+impl ExpiryOrder {
     /// A slot whose deadline has come by `now`, if one is found in so many `steps`. It stays where it is
     /// until it is removed.
     ///
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn slots_leave_in_the_order_of_their_arrival_and_from_the_middle() {
-        let mut order = ExpiryOrder::new();
+        let mut order = ExpiryOrder::default();
         for slot in 0..5 {
             order.push(slot, 10);
         }
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn slots_that_expire_sooner_than_those_before_them_leave_in_the_order_of_their_deadlines() {
         let deadlines = [30, 10, 40, 20, 30];
-        let mut order = ExpiryOrder::new();
+        let mut order = ExpiryOrder::default();
         for (slot, deadline) in (0..).zip(deadlines) {
             order.push(slot, deadline);
         }

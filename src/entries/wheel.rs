@@ -9,8 +9,8 @@
 //!
 //! After Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987).
 
+use super::Slot;
 use crate::clock::Nanos;
-use crate::index::Slot;
 
 const NONE: Slot = Slot::MAX;
 

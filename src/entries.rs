@@ -1,0 +1,1223 @@
+//! The nodes of a shard, found by key: its entries, and the loads in progress; knows no lock and no hasher.
+//!
+//! One table leads to both, since most loads become entries: a publication has the load's place in the
+//! table lead to the entry. A load that a later write has won over leaves the table at once, and ends where
+//! only its leader knows it.
+
+pub(crate) mod expiry;
+mod loading;
+pub(crate) mod lru_list;
+pub(crate) mod takers;
+pub(crate) mod wheel;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use equivalent::Equivalent;
+use hashbrown::HashTable;
+use slab::Slab;
+
+use self::loading::Standing;
+pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps};
+use self::lru_list::{Candidate, Places};
+use crate::clock::{NEVER, Nanos};
+use crate::flight::{Completion, Ticket};
+use crate::lifetime::Deadlines;
+use crate::sync::AtomicU64;
+
+/// Where an entry lives; free for reuse once the entry has left.
+pub(crate) type Slot = u32;
+
+/// When an entry was last used: the number of that use among all of its shard. At a hundred million uses a
+/// second a shard needs five thousand years to run out of them.
+pub(crate) type Stamp = u64;
+
+/// The most entries that a cache can have: as many as slots can number.
+pub(crate) const MAX_ENTRIES: usize = Node::FLIGHT as usize - 1;
+
+/// What the table leads to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Node(u32);
+
+impl Node {
+    /// Set where it is a load in progress; the rest is the slot.
+    const FLIGHT: u32 = 1 << 31;
+
+    fn entry(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    fn flight(slot: usize) -> Self {
+        Self(slot as u32 | Self::FLIGHT)
+    }
+
+    #[inline]
+    fn is_flight(self) -> bool {
+        self.0 & Self::FLIGHT != 0
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        (self.0 & !Self::FLIGHT) as usize
+    }
+}
+
+/// A cached key and value.
+pub(crate) struct Entry<K, V> {
+    /// Atomic because readers store it.
+    stamp: AtomicU64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+    /// Kept so that growing the table never calls the user's `Hash`.
+    hash: u32,
+    /// Whether its fixed deadline is that of a lifetime of its own, given by a call. (Has a place that
+    /// would be padding, and values that tell a free slot from one in use.)
+    has_own_lifetime: bool,
+}
+
+impl<K, V> Entry<K, V> {
+    /// One that is in no shard.
+    pub(crate) fn new(hash: u64, key: K, value: V) -> Self {
+        Self { stamp: AtomicU64::new(0), key, value, hash: narrow(hash), has_own_lifetime: false }
+    }
+
+    pub(crate) fn into_parts(self) -> (K, V) {
+        (self.key, self.value)
+    }
+
+    pub(crate) fn into_value(self) -> V {
+        let Self { key, value, .. } = self;
+        // Before the value is on its way out, where a `Drop` that panics would leak it.
+        drop(key);
+        value
+    }
+
+    #[inline]
+    fn stamp(&self) -> Stamp {
+        self.stamp.load(Ordering::Relaxed)
+    }
+}
+
+/// Shards of fewer slots than this are not worth compacting. Few where a scheduler chooses among the steps
+/// of each insertion.
+const WORTH_COMPACTING: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 8 } else { 32 };
+
+/// What an entry brings along besides its key.
+pub(crate) struct Incoming<V> {
+    pub(crate) value: V,
+    /// `None` for [`Extras::NONE`], which most caches have of all entries.
+    pub(crate) extras: Option<Extras>,
+}
+
+/// What few caches keep of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extras {
+    pub(crate) deadlines: Deadlines,
+    /// Whether a call has given the entry a lifetime of its own, which outlives updates.
+    pub(crate) is_own: bool,
+    /// Bytes of key and value, in a cache that measures them.
+    pub(crate) size: Option<usize>,
+    /// In a cache that weighs its entries.
+    pub(crate) weight: Option<u64>,
+}
+
+impl Extras {
+    pub(crate) const NONE: Self =
+        Self { deadlines: Deadlines::NONE, is_own: false, size: None, weight: None };
+}
+
+/// The place that a flight had in the table.
+#[must_use]
+pub(crate) struct Bucket(Option<usize>);
+
+impl Bucket {
+    /// That of what was in no table.
+    pub(crate) const NONE: Self = Self(None);
+}
+
+/// All nodes of a shard, and the table that leads to them.
+///
+/// What only some caches keep of an entry lies in arrays of its own, by slot: a cache without a time to live
+/// or a measure pays for neither.
+///
+/// What a hit reads comes first, and in this order.
+#[repr(C)]
+pub(crate) struct Entries<K, V> {
+    table: HashTable<Node>,
+    entries: Slab<Entry<K, V>>,
+    /// The latest stamp: the number of uses up to now.
+    epoch: Stamp,
+    /// How many of them are no hits of a call: insertions, and uses by calls that were counted otherwise.
+    uncounted: u64,
+    flights: Slab<Flight<K, V>>,
+    /// How many flights there were, which tells those of one slot apart.
+    started: u32,
+    /// Slots that have ever been in use.
+    slots: usize,
+    /// Of all slots up to the last that ever had one.
+    deadlines: Vec<Nanos>,
+    /// Up to when each entry lives unless it is used; atomic because readers put it off.
+    idle_deadlines: Vec<AtomicU64>,
+    sizes: Vec<usize>,
+    /// Sum of `sizes` over the slots in use; wide enough never to overflow.
+    measured: u128,
+    weights: Vec<u64>,
+    /// Sum of `weights` over the slots in use, which is bounded.
+    weighed: u64,
+}
+
+impl<K, V> Default for Entries<K, V> {
+    fn default() -> Self {
+        Self {
+            table: HashTable::new(),
+            entries: Slab::new(),
+            epoch: 0,
+            uncounted: 0,
+            flights: Slab::new(),
+            started: 0,
+            slots: 0,
+            deadlines: Vec::new(),
+            idle_deadlines: Vec::new(),
+            sizes: Vec::new(),
+            measured: 0,
+            weights: Vec::new(),
+            weighed: 0,
+        }
+    }
+}
+
+/// The part of a hash by which nodes are found in their shard.
+#[inline]
+fn narrow(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// What the table takes for the hash: it uses the lowest bits and the highest.
+#[inline]
+fn wide(hash: u32) -> u64 {
+    u64::from(hash) | u64::from(hash) << 32
+}
+
+/// The hash of a node; of these slabs, as the table is borrowed at the same time.
+#[inline]
+fn hash_of<K, V>(entries: &Slab<Entry<K, V>>, flights: &Slab<Flight<K, V>>, node: Node) -> u64 {
+    wide(match node.is_flight() {
+        true => flights[node.slot()].hash,
+        false => entries[node.slot()].hash,
+    })
+}
+
+/// Entries, as one finds and uses them.
+impl<K, V> Entries<K, V> {
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether there is an entry in `slot`.
+    pub(crate) fn is_in_use(&self, slot: Slot) -> bool {
+        self.entries.contains(slot as usize)
+    }
+
+    /// Finds the slot of `key`, expired or not. Calls the user's `Eq`, before anything has changed.
+    #[inline]
+    pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let is_key =
+            |node: &Node| !node.is_flight() && key.equivalent(&self.entries[node.slot()].key);
+        self.table.find(wide(narrow(hash)), is_key).map(|node| node.0)
+    }
+
+    /// The entry in a slot that is in use.
+    #[inline]
+    pub(crate) fn entry(&self, slot: Slot) -> &Entry<K, V> {
+        &self.entries[slot as usize]
+    }
+
+    /// The value in a slot that is in use.
+    #[inline]
+    pub(crate) fn value(&self, slot: Slot) -> &V {
+        &self.entries[slot as usize].value
+    }
+
+    /// How many uses there were that were hits of a call.
+    pub(crate) fn hits(&self) -> u64 {
+        self.epoch - self.uncounted
+    }
+
+    /// The latest stamp.
+    pub(crate) fn epoch(&self) -> Stamp {
+        self.epoch
+    }
+
+    /// Records a use of the entry: a hit.
+    #[inline]
+    pub(crate) fn touch(&mut self, slot: Slot) {
+        self.epoch += 1;
+        self.entries[slot as usize].stamp.store(self.epoch, Ordering::Relaxed);
+    }
+
+    /// Records a use of the entry that counts for no hit.
+    #[inline]
+    pub(crate) fn touch_uncounted(&mut self, slot: Slot) {
+        self.uncounted += 1;
+        self.touch(slot);
+    }
+
+    /// Records the use of this number since the entries were pinned, by a reader, who has no right to
+    /// write.
+    ///
+    /// Two threads that read one entry at the same instant may leave the lower of their two stamps; reads
+    /// of different threads of what nobody writes count as simultaneous.
+    #[inline]
+    pub(crate) fn touch_pinned(&self, entry: &Entry<K, V>, read: u64) {
+        let (stamp, current) = (self.epoch + read, &entry.stamp);
+        if current.load(Ordering::Relaxed) < stamp {
+            current.store(stamp, Ordering::Relaxed);
+        }
+    }
+
+    /// Records the uses that a reader has noted: by slot, the number of the last since the entries were
+    /// pinned, or zero.
+    pub(crate) fn merge(&self, notes: &[u32]) {
+        let noted = notes.iter().enumerate().filter(|(_, read)| **read != 0);
+        for (slot, &read) in noted {
+            if let Some(entry) = self.entries.get(slot) {
+                self.touch_pinned(entry, read.into());
+            }
+        }
+    }
+
+    /// Goes past all stamps of readers who have read so often since the entries were pinned, and have
+    /// counted their reads themselves.
+    pub(crate) fn pass(&mut self, reads: u64) {
+        self.epoch += reads;
+        self.uncounted += reads;
+    }
+
+    /// Whether the entry's time is over at `now`.
+    #[inline]
+    pub(crate) fn is_expired(&self, slot: Slot, now: Nanos) -> bool {
+        self.deadline(slot) <= now
+    }
+
+    /// When the entry expires: [`NEVER`] if it does not.
+    #[inline]
+    pub(crate) fn deadline(&self, slot: Slot) -> Nanos {
+        let slot = slot as usize;
+        let deadline = self.deadlines.get(slot).copied().unwrap_or(NEVER);
+        match self.idle_deadlines.get(slot) {
+            Some(idle) => deadline.min(idle.load(Ordering::Relaxed)),
+            None => deadline,
+        }
+    }
+
+    /// When the entry expires, used or not.
+    pub(crate) fn deadlines(&self, slot: Slot) -> Deadlines {
+        let slot = slot as usize;
+        let idle = self.idle_deadlines.get(slot);
+        Deadlines {
+            fixed: self.deadlines.get(slot).copied().unwrap_or(NEVER),
+            idle: idle.map_or(NEVER, |idle| idle.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether a call has given the entry a lifetime of its own.
+    pub(crate) fn has_own_lifetime(&self, slot: Slot) -> bool {
+        self.entries[slot as usize].has_own_lifetime
+    }
+
+    /// Gives the entry a lifetime of its own that ends at `deadline`.
+    pub(crate) fn set_own_deadline(&mut self, slot: Slot, deadline: Nanos) {
+        set(&mut self.deadlines, slot as usize, deadline, || NEVER);
+        self.entries[slot as usize].has_own_lifetime = true;
+    }
+
+    /// Whether entries may expire.
+    pub(crate) fn has_deadlines(&self) -> bool {
+        !self.deadlines.is_empty() || !self.idle_deadlines.is_empty()
+    }
+
+    /// Whether the deadlines of entries may be put off.
+    pub(crate) fn has_idle_deadlines(&self) -> bool {
+        !self.idle_deadlines.is_empty()
+    }
+
+    /// Puts off when the entry expires unless it is used; a reader may.
+    pub(crate) fn put_off(&self, slot: Slot, idle_deadline: Nanos) {
+        if let Some(current) = self.idle_deadlines.get(slot as usize) {
+            if current.load(Ordering::Relaxed) < idle_deadline {
+                current.store(idle_deadline, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many slots have ever been in use.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// The entries in these slots with their slots and stamps, in no order.
+    pub(crate) fn iter(
+        &self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = (Slot, Stamp, &Entry<K, V>)> {
+        (slots.start..slots.end.min(self.slots)).filter_map(|slot| {
+            let entry = self.entries.get(slot)?;
+            Some((slot as Slot, entry.stamp(), entry))
+        })
+    }
+
+    /// The weight that the entry came with.
+    #[inline]
+    pub(crate) fn weight(&self, slot: Slot) -> Option<u64> {
+        self.weights.get(slot as usize).copied()
+    }
+
+    /// The size that the entry came with.
+    #[inline]
+    pub(crate) fn size(&self, slot: Slot) -> Option<usize> {
+        self.sizes.get(slot as usize).copied()
+    }
+
+    /// Sum of the sizes that entries came with.
+    pub(crate) fn measured(&self) -> u128 {
+        self.measured
+    }
+
+    /// Sum of the weights that entries came with.
+    pub(crate) fn weighed(&self) -> u64 {
+        self.weighed
+    }
+
+    /// Bytes that all of it has allocated, room for further entries included.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.table.allocation_size()
+            + self.entries.capacity() * size_of::<SlabSlot<Entry<K, V>>>()
+            + self.flights.capacity() * size_of::<SlabSlot<Flight<K, V>>>()
+            + self.deadlines.capacity() * size_of::<Nanos>()
+            + self.idle_deadlines.capacity() * size_of::<AtomicU64>()
+            + self.sizes.capacity() * size_of::<usize>()
+            + self.weights.capacity() * size_of::<u64>()
+    }
+}
+
+/// Entries, as they come and go.
+impl<K, V> Entries<K, V> {
+    /// Adds an entry whose key is not there yet, to a shard that will hold `share` of them or somewhat
+    /// more. It gets the flight's place in the table that it comes from, if it comes from one.
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        key: K,
+        new: Incoming<V>,
+        bucket: Bucket,
+        share: usize,
+    ) -> Slot {
+        if self.entries.len() == self.entries.capacity() {
+            self.grow(share);
+        }
+        let Incoming { value, extras } = new;
+        let mut entry = Entry::new(hash, key, value);
+        self.stamp_write(&mut entry);
+        let hash = entry.hash;
+        let slot = self.entries.insert(entry);
+        self.slots = self.slots.max(slot + 1);
+        self.set_extras(slot, extras);
+        self.list(hash, Node::entry(slot as Slot), bucket);
+        slot as Slot
+    }
+
+    /// Puts an entry in the place of one with an equal key, as a use of it, and returns the old one.
+    ///
+    /// The new key comes with its value, since the two were measured together.
+    pub(crate) fn replace(
+        &mut self,
+        slot: Slot,
+        key: K,
+        new: Incoming<V>,
+        bucket: Bucket,
+    ) -> Entry<K, V> {
+        let Incoming { value, extras } = new;
+        let mut entry = Entry::new(0, key, value);
+        self.stamp_write(&mut entry);
+        let place = &mut self.entries[slot as usize];
+        entry.hash = place.hash;
+        let old = std::mem::replace(place, entry);
+        self.forget_extras(slot as usize);
+        self.set_extras(slot as usize, extras);
+        self.unlist_bucket(bucket);
+        old
+    }
+
+    /// Puts an entry whose key is not there yet in the place of another, which it returns.
+    pub(crate) fn supplant(
+        &mut self,
+        slot: Slot,
+        hash: u64,
+        key: K,
+        new: Incoming<V>,
+        bucket: Bucket,
+    ) -> Entry<K, V> {
+        let Incoming { value, extras } = new;
+        let mut entry = Entry::new(hash, key, value);
+        self.stamp_write(&mut entry);
+        let hash = entry.hash;
+        let old = std::mem::replace(&mut self.entries[slot as usize], entry);
+        self.unlist(old.hash, Node::entry(slot));
+        self.forget_extras(slot as usize);
+        self.set_extras(slot as usize, extras);
+        self.list(hash, Node::entry(slot), bucket);
+        old
+    }
+
+    /// Takes the entry out of `slot`.
+    pub(crate) fn remove(&mut self, slot: Slot) -> Entry<K, V> {
+        let entry = self.entries.remove(slot as usize);
+        self.unlist(entry.hash, Node::entry(slot));
+        self.forget_extras(slot as usize);
+        entry
+    }
+
+    /// Counts the entry as used just now, which is no hit.
+    pub(crate) fn make_newest(&mut self, slot: Slot) {
+        self.touch_uncounted(slot);
+    }
+
+    /// Takes out all entries, and fences all flights. The stamps go on, so that none is ever given twice.
+    pub(crate) fn take(&mut self) -> Self {
+        for (_, flight) in &mut self.flights {
+            flight.standing = Standing::Fenced;
+        }
+        self.take_entries()
+    }
+
+    fn take_entries(&mut self) -> Self {
+        let flights = std::mem::take(&mut self.flights);
+        let (epoch, uncounted, started) = (self.epoch, self.uncounted, self.started);
+        let left = Self { epoch, uncounted, started, flights, ..Self::default() };
+        let taken = std::mem::replace(self, left);
+        self.list_flights();
+        taken
+    }
+
+    /// Takes the entry out of `slot`, if there is one, where nobody looks into the table any more.
+    pub(crate) fn vacate(&mut self, slot: Slot) -> Option<Entry<K, V>> {
+        self.entries.try_remove(slot as usize)
+    }
+
+    /// Whether less than a quarter of the slots are in use, of so many that it matters.
+    pub(crate) fn is_sparse(&self) -> bool {
+        let slots = self.entries.capacity();
+        slots >= WORTH_COMPACTING && self.len() < slots / 4
+    }
+
+    /// Moves all entries to the first slots of room that is no larger than they need. Each keeps its stamp
+    /// and its extras; flights stay where they are. Returns the old room, empty.
+    pub(crate) fn compact(&mut self) -> Self {
+        let mut old = self.take_entries();
+        let len = old.len();
+        self.table = HashTable::with_capacity(len + self.flights.len());
+        self.entries = Slab::with_capacity(len);
+        reserve_like(&mut self.deadlines, &old.deadlines, len);
+        reserve_like(&mut self.idle_deadlines, &old.idle_deadlines, len);
+        reserve_like(&mut self.sizes, &old.sizes, len);
+        reserve_like(&mut self.weights, &old.weights, len);
+        for from in 0..old.slots {
+            let Some(extras) = old.is_in_use(from as Slot).then(|| old.extras(from)) else {
+                continue;
+            };
+            let entry = old.entries.remove(from);
+            let hash = entry.hash;
+            let to = self.entries.insert(entry);
+            self.set_extras(to, Some(extras));
+            self.list(hash, Node::entry(to as Slot), Bucket::NONE);
+        }
+        self.slots = len;
+        self.list_flights();
+        old
+    }
+
+    /// Makes room for more entries than there ever were: twice as many, but no more than the shard will
+    /// need if its keys are spread as by chance (four standard deviations above its share), and beyond
+    /// that an eighth more.
+    #[cold]
+    fn grow(&mut self, share: usize) {
+        const FEWEST: usize = 4;
+        let len = self.entries.capacity();
+        let likely = share.saturating_add(4 * share.isqrt());
+        let more = match likely.checked_sub(len) {
+            None | Some(0) => len / 8,
+            Some(missing) => len.min(missing),
+        };
+        let more = more.max(FEWEST);
+        self.entries.reserve_exact(more);
+        if !self.deadlines.is_empty() {
+            self.deadlines.reserve_exact(more);
+        }
+        if !self.idle_deadlines.is_empty() {
+            self.idle_deadlines.reserve_exact(more);
+        }
+        if !self.sizes.is_empty() {
+            self.sizes.reserve_exact(more);
+        }
+        if !self.weights.is_empty() {
+            self.weights.reserve_exact(more);
+        }
+    }
+
+    /// Stamps an entry on its way in.
+    #[inline]
+    fn stamp_write(&mut self, entry: &mut Entry<K, V>) {
+        self.epoch += 1;
+        self.uncounted += 1;
+        entry.stamp = AtomicU64::new(self.epoch);
+    }
+
+    /// Has the table lead to a node, which is there: in the place of a flight if that left one.
+    #[inline]
+    fn list(&mut self, hash: u32, node: Node, Bucket(bucket): Bucket) {
+        match bucket.and_then(|bucket| self.table.get_bucket_mut(bucket)) {
+            Some(place) => {
+                *place = node;
+                self.end_burst();
+            }
+            None => {
+                let Self { table, entries, flights, .. } = self;
+                table.insert_unique(wide(hash), node, |&node| hash_of(entries, flights, node));
+            }
+        }
+    }
+
+    /// Has the table lead to the flights that can be found; it leads to none yet.
+    fn list_flights(&mut self) {
+        let Self { table, entries, flights, .. } = self;
+        for (slot, flight) in flights.iter().filter(|(_, flight)| flight.is_listed()) {
+            let node = Node::flight(slot);
+            table.insert_unique(wide(flight.hash), node, |&node| hash_of(entries, flights, node));
+        }
+    }
+
+    /// Has the table lead to a node no more.
+    #[inline]
+    fn unlist(&mut self, hash: u32, node: Node) {
+        if let Ok(found) = self.table.find_entry(wide(hash), |other| *other == node) {
+            found.remove();
+        }
+    }
+
+    fn unlist_bucket(&mut self, Bucket(bucket): Bucket) {
+        if let Some(Ok(found)) = bucket.map(|bucket| self.table.get_bucket_entry(bucket)) {
+            found.remove();
+            self.end_burst();
+        }
+    }
+
+    /// What the entry in `slot` came with.
+    fn extras(&self, slot: usize) -> Extras {
+        let slot = slot as Slot;
+        let (deadlines, is_own) = (self.deadlines(slot), self.has_own_lifetime(slot));
+        Extras { deadlines, is_own, size: self.size(slot), weight: self.weight(slot) }
+    }
+
+    #[inline]
+    fn set_extras(&mut self, slot: usize, extras: Option<Extras>) {
+        if extras.is_some() || self.has_deadlines() {
+            self.set_some_extras(slot, extras.unwrap_or(Extras::NONE));
+        }
+    }
+
+    fn set_some_extras(&mut self, slot: usize, extras: Extras) {
+        let Extras { deadlines: Deadlines { fixed, idle }, is_own, size, weight } = extras;
+        self.entries[slot].has_own_lifetime = is_own;
+        if fixed != NEVER || slot < self.deadlines.len() {
+            set(&mut self.deadlines, slot, fixed, || NEVER);
+        }
+        if idle != NEVER || slot < self.idle_deadlines.len() {
+            let never = || AtomicU64::new(NEVER);
+            set(&mut self.idle_deadlines, slot, AtomicU64::new(idle), never);
+        }
+        if let Some(size) = size {
+            set(&mut self.sizes, slot, size, || 0);
+            self.measured += size as u128;
+        }
+        if let Some(weight) = weight {
+            set(&mut self.weights, slot, weight, || 0);
+            self.weighed += weight;
+        }
+    }
+
+    fn forget_extras(&mut self, slot: usize) {
+        if let Some(size) = self.sizes.get(slot) {
+            self.measured -= *size as u128;
+        }
+        if let Some(weight) = self.weights.get(slot) {
+            self.weighed -= weight;
+        }
+    }
+}
+
+/// Flights: the loads in progress.
+impl<K, V> Entries<K, V> {
+    /// Room for more flights than this that a burst has left is given back when they have ended.
+    const KEPT_FLIGHTS: usize = 256;
+
+    /// Joins the flight that is open for `key`.
+    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, Ticket)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.join_if(hash, key, Flight::is_open)
+    }
+
+    /// Joins a flight that an update of `key` has to wait for: the open one, or an update that goes on
+    /// although a later write has won over it.
+    pub(crate) fn join_for_update(
+        &mut self,
+        hash: u64,
+        key: &K,
+    ) -> Option<(Arc<Completion<V>>, Ticket)>
+    where
+        K: Eq,
+    {
+        self.join_if(hash, key, |flight| flight.is_open() || flight.is_update())
+    }
+
+    #[inline]
+    fn join_if<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        is_wanted: impl Fn(&Flight<K, V>) -> bool,
+    ) -> Option<(Arc<Completion<V>>, Ticket)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let is_key = |flight: &Flight<K, V>| is_wanted(flight) && key.equivalent(flight.key());
+        let bucket = self.find_flight(narrow(hash), is_key)?;
+        let slot = self.table.get_bucket(bucket)?.slot();
+        Some(self.flights[slot].join())
+    }
+
+    /// Where the table leads to a flight that is wanted.
+    #[inline]
+    fn find_flight(&self, hash: u32, is_wanted: impl Fn(&Flight<K, V>) -> bool) -> Option<usize> {
+        if self.flights.is_empty() {
+            return None;
+        }
+        self.table.find_bucket_index(wide(hash), |node| {
+            node.is_flight() && is_wanted(&self.flights[node.slot()])
+        })
+    }
+
+    /// Whether the value of a load of `key` that is in flight will be cached.
+    pub(crate) fn is_awaited(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        let is_awaited = |flight: &Flight<K, V>| !flight.is_fenced() && flight.key() == key;
+        self.find_flight(narrow(hash), is_awaited).is_some()
+    }
+
+    /// Starts a flight that others may join.
+    #[inline]
+    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
+        self.start(hash, key, kind, Standing::Open)
+    }
+
+    /// Starts a flight for the caller alone.
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
+        self.start(hash, key, kind, Standing::Private)
+    }
+
+    #[inline]
+    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
+        let hash = narrow(hash);
+        let place = self.flights.vacant_entry();
+        let slot = place.key();
+        let ticket = Ticket::new(self.started, slot);
+        self.started = self.started.wrapping_add(1);
+        let (completion, sweeps) = (kind.completion(), Sweeps::default());
+        place.insert(Flight { hash, kind, standing, ticket, key, completion, sweeps });
+        self.list(hash, Node::flight(slot), Bucket::NONE);
+        ticket
+    }
+
+    /// The flight of `ticket`, which its leader has not ended.
+    #[inline]
+    pub(crate) fn flight(&self, ticket: Ticket) -> &Flight<K, V> {
+        &self.flights[ticket.slot()]
+    }
+
+    /// The flight of `ticket`, which its leader has not ended.
+    #[inline]
+    pub(crate) fn flight_mut(&mut self, ticket: Ticket) -> &mut Flight<K, V> {
+        &mut self.flights[ticket.slot()]
+    }
+
+    /// The flight of `ticket`, if it has not ended.
+    fn flight_if_there(&self, ticket: Ticket) -> Option<&Flight<K, V>> {
+        self.flights.get(ticket.slot()).filter(|flight| flight.ticket == ticket)
+    }
+
+    /// Takes out the flight of `ticket`, which its leader has not ended, but for its place in the table:
+    /// that is the caller's to fill, or to give up.
+    #[inline]
+    pub(crate) fn take_flight(&mut self, ticket: Ticket) -> (Flight<K, V>, Bucket) {
+        let slot = ticket.slot();
+        let flight = self.flights.remove(slot);
+        let is_own = |node: &Node| *node == Node::flight(slot);
+        let bucket = match flight.is_listed() {
+            true => self.table.find_bucket_index(wide(flight.hash), is_own),
+            false => None,
+        };
+        (flight, Bucket(bucket))
+    }
+
+    /// Takes out the flight of `ticket`, which its leader has not ended.
+    pub(crate) fn end_flight(&mut self, ticket: Ticket) -> Ended<K, V> {
+        let (flight, bucket) = self.take_flight(ticket);
+        self.unlist_bucket(bucket);
+        self.end_burst();
+        flight.end()
+    }
+
+    /// Gives memory back that a burst of flights has left, once they have all ended.
+    #[inline]
+    fn end_burst(&mut self) {
+        if self.flights.is_empty() && self.flights.capacity() > Self::KEPT_FLIGHTS {
+            self.shrink();
+        }
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        self.flights = Slab::new();
+        let Self { table, entries, flights, .. } = self;
+        if table.capacity() > 4 * entries.len() {
+            table.shrink_to(entries.len(), |&node| hash_of(entries, flights, node));
+        }
+    }
+
+    /// Takes a caller off the flight of `ticket`, if that has not ended; returns the flight if nobody
+    /// is left to move its load on.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<Ended<K, V>> {
+        let completion = self.flight_if_there(ticket)?.completion.as_ref()?;
+        completion.count_out().then(|| self.end_flight(ticket))
+    }
+
+    /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
+    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut found = false;
+        let is_key = |flight: &Flight<K, V>| !flight.is_fenced() && key.equivalent(flight.key());
+        while let Some(bucket) = self.find_flight(narrow(hash), is_key) {
+            self.fence_bucket(bucket);
+            found = true;
+        }
+        found
+    }
+
+    /// Keeps the values of all other flights of the same key out of the cache as that of `ticket`.
+    pub(crate) fn fence_others(&mut self, ticket: Ticket)
+    where
+        K: Eq,
+    {
+        loop {
+            let own = self.flight(ticket);
+            let is_other = |flight: &Flight<K, V>| {
+                flight.ticket != ticket && !flight.is_fenced() && flight.key() == own.key()
+            };
+            let Some(bucket) = self.find_flight(own.hash, is_other) else { return };
+            self.fence_bucket(bucket);
+        }
+    }
+
+    /// Keeps the value of the flight of `ticket`, which its leader has not ended, out of the cache.
+    pub(crate) fn fence_one(&mut self, ticket: Ticket) {
+        let flight = self.flight(ticket);
+        let (hash, was_listed) = (flight.hash, flight.is_listed());
+        self.flight_mut(ticket).standing = Standing::Fenced;
+        if was_listed && !self.flight(ticket).is_listed() {
+            self.unlist(hash, Node::flight(ticket.slot()));
+        }
+    }
+
+    /// The same, if its leader has not ended it.
+    pub(crate) fn fence_if_there(&mut self, ticket: Ticket) {
+        if self.flight_if_there(ticket).is_some() {
+            self.fence_one(ticket);
+        }
+    }
+
+    fn fence_bucket(&mut self, bucket: usize) {
+        let node = self.table.get_bucket(bucket).expect("it was found there");
+        let flight = &mut self.flights[node.slot()];
+        flight.standing = Standing::Fenced;
+        if !flight.is_listed() {
+            self.unlist_bucket(Bucket(Some(bucket)));
+        }
+    }
+
+    /// Has a sweep asked about the value of every flight that there is.
+    pub(crate) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        let slots: Vec<usize> = self.flights.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            // Taken out and put back, since a key has to be moved to be shared.
+            let mut flight = self.flights.remove(slot);
+            flight.key = flight.key.into_shared();
+            let (ticket, is_one_too_many) = (flight.ticket, flight.await_sweep(sweep));
+            let place = self.flights.insert(flight);
+            debug_assert_eq!(place, slot, "a slab gives the slot that was freed last");
+            if is_one_too_many {
+                self.fence_one(ticket);
+            }
+        }
+    }
+
+    /// Copies the keys of all flights whose values will be cached, with what tells the flights apart.
+    pub(crate) fn flight_keys_into(&self, keys: &mut Vec<(Ticket, K)>)
+    where
+        K: Clone,
+    {
+        for (_, flight) in self.flights.iter().filter(|(_, flight)| !flight.is_fenced()) {
+            keys.push((flight.ticket, flight.key().clone()));
+        }
+    }
+
+    /// Gives memory back that a burst of flights has left.
+    pub(crate) fn compact_flights(&mut self) {
+        self.flights.shrink_to_fit();
+    }
+}
+
+/// All slots, one after another.
+impl<K, V> Places for Entries<K, V> {
+    #[inline]
+    fn len(&self) -> usize {
+        self.slots
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> Option<Candidate> {
+        let slot = place as Slot;
+        Some(Candidate { stamp: self.stamp(slot)?, slot })
+    }
+
+    #[inline]
+    fn stamp(&self, slot: Slot) -> Option<Stamp> {
+        self.entries.get(slot as usize).map(Entry::stamp)
+    }
+}
+
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Entries<K, V> {
+    /// Asserts that table, entries, flights, stamps, deadlines and sizes agree; returns how many flights
+    /// there are.
+    pub(crate) fn validate(&self) -> usize {
+        let Self { table, entries, flights, epoch, slots, deadlines, sizes, measured, .. } = self;
+        let listed = flights.iter().filter(|(_, flight)| flight.is_listed());
+        assert_eq!(table.len(), entries.len() + listed.count(), "every node is in the table once");
+        assert!(*slots <= entries.capacity());
+        for (slot, entry) in entries {
+            assert!(slot < *slots);
+            let hash = u64::from(entry.hash) << 32;
+            assert_eq!(self.find(hash, &entry.key), Some(slot as Slot), "a key finds its entry");
+            assert!(entry.stamp() <= *epoch, "no use lies ahead");
+        }
+        assert!(self.uncounted <= *epoch);
+        assert!(deadlines.len() <= *slots && self.idle_deadlines.len() <= *slots);
+        assert!(sizes.is_empty() || sizes.len() == *slots);
+        assert!(self.weights.is_empty() || self.weights.len() == *slots);
+        if !self.weights.is_empty() {
+            let sum: u64 = entries.iter().map(|(slot, _)| self.weights[slot]).sum();
+            assert_eq!(sum, self.weighed);
+        }
+        if !sizes.is_empty() {
+            let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
+            assert_eq!(sum, *measured);
+        }
+        for (slot, flight) in flights {
+            assert_eq!(flight.ticket.slot(), slot);
+            let is_twin = |node: &&Node| {
+                let other = node.is_flight().then(|| &flights[node.slot()]);
+                other.is_some_and(|other| {
+                    other.ticket == flight.ticket
+                        || other.is_open() && flight.is_open() && other.key() == flight.key()
+                })
+            };
+            let twins = table.iter_hash(wide(flight.hash)).filter(is_twin).count();
+            assert_eq!(twins, usize::from(flight.is_listed()), "no key has two flights to join");
+        }
+        flights.len()
+    }
+}
+
+/// Makes room for so many elements, if there are any in the array that this one replaces.
+fn reserve_like<T>(array: &mut Vec<T>, old: &[T], len: usize) {
+    if !old.is_empty() {
+        array.reserve_exact(len);
+    }
+}
+
+/// Sets the element of `slot`, and those before it that have none to what `filler` makes.
+fn set<T>(array: &mut Vec<T>, slot: usize, value: T, filler: impl FnMut() -> T) {
+    if array.len() <= slot {
+        array.resize_with(slot, filler);
+        array.push(value);
+    } else {
+        array[slot] = value;
+    }
+}
+
+/// What a slab keeps for each slot; its own type is private, and this one has the same layout.
+#[allow(dead_code, reason = "only its size is of interest")]
+enum SlabSlot<T> {
+    Vacant(usize),
+    Occupied(T),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming(value: &str) -> Incoming<String> {
+        Incoming {
+            value: value.to_owned(),
+            extras: Some(Extras {
+                deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
+                is_own: false,
+                size: Some(value.len()),
+                weight: None,
+            }),
+        }
+    }
+
+    fn stamp<K, V>(entries: &Entries<K, V>, slot: Slot) -> Stamp {
+        entries.stamp(slot).expect("there is an entry")
+    }
+
+    /// Adds an entry to a shard that is to hold a hundred.
+    fn add<K, V>(entries: &mut Entries<K, V>, hash: u64, key: K, new: Incoming<V>) -> Slot {
+        entries.insert(hash << 32, key, new, Bucket::NONE, 100)
+    }
+
+    #[test]
+    fn a_vacated_slot_is_reused_and_its_old_stamp_gone() {
+        let mut entries = Entries::default();
+        let first = add(&mut entries, 1, "a", incoming("one"));
+        let old = stamp(&entries, first);
+        assert_eq!(entries.remove(first).value, "one");
+        assert_eq!(entries.stamp(first), None);
+        assert_eq!(add(&mut entries, 2, "b", incoming("two")), first);
+        assert!(stamp(&entries, first) > old);
+        assert_eq!(entries.find(1 << 32, "a"), None);
+        assert_eq!(entries.find(2 << 32, "b"), Some(first));
+    }
+
+    #[test]
+    fn a_supplanted_entry_is_gone_and_the_new_one_in_its_slot() {
+        let mut entries = Entries::default();
+        let slot = add(&mut entries, 1, "a", incoming("one"));
+        let old = stamp(&entries, slot);
+        assert_eq!(
+            entries.supplant(slot, 2 << 32, "b", incoming("three"), Bucket::NONE).value,
+            "one"
+        );
+        assert!(stamp(&entries, slot) > old);
+        assert_eq!((entries.find(1 << 32, "a"), entries.find(2 << 32, "b")), (None, Some(slot)));
+        assert_eq!((entries.len(), entries.measured(), entries.deadline(slot)), (1, 5, 5));
+    }
+
+    #[test]
+    fn one_hash_for_all_keys_still_tells_them_apart() {
+        let mut entries = Entries::default();
+        let slots: Vec<Slot> =
+            (0..100).map(|key| add(&mut entries, 0, key, incoming("x"))).collect();
+        for (key, slot) in slots.iter().enumerate() {
+            assert_eq!(entries.find(0, &key), Some(*slot));
+        }
+        entries.remove(slots[50]);
+        assert_eq!(entries.find(0, &50), None);
+        assert_eq!(entries.find(0, &51), Some(slots[51]));
+    }
+
+    #[test]
+    fn the_measured_sum_follows_inserts_replacements_and_removals() {
+        let mut entries = Entries::default();
+        let a = add(&mut entries, 1, 1, incoming("four"));
+        let b = add(&mut entries, 2, 2, incoming("sixsix"));
+        assert_eq!(entries.measured(), 10);
+        assert_eq!(entries.replace(a, 1, incoming("a"), Bucket::NONE).value, "four");
+        assert_eq!(entries.measured(), 7);
+        entries.remove(b);
+        assert_eq!(entries.measured(), 1);
+    }
+
+    #[test]
+    fn room_doubles_up_to_what_is_likely_and_then_grows_by_an_eighth() {
+        let mut entries = Entries::default();
+        let mut rooms = vec![0];
+        for key in 0..190 {
+            add(&mut entries, key, key, incoming("x"));
+            rooms.push(entries.entries.capacity());
+        }
+        rooms.dedup();
+        // Four times the square root of the share is 40.
+        assert_eq!(rooms, [0, 4, 8, 16, 32, 64, 128, 140, 157, 176, 198]);
+    }
+
+    #[test]
+    fn room_is_made_for_what_entries_have_and_for_nothing_else() {
+        fn room(extras: Option<Extras>) -> [usize; 4] {
+            let mut entries = Entries::default();
+            for key in 0..100 {
+                add(&mut entries, key, key, Incoming { value: (), extras });
+            }
+            assert_eq!(entries.entries.capacity(), 128);
+            let Entries { deadlines, idle_deadlines, sizes, weights, .. } = entries;
+            let deadlines = [deadlines.capacity(), idle_deadlines.capacity()];
+            [deadlines[0], deadlines[1], sizes.capacity(), weights.capacity()]
+        }
+        let expiring =
+            |fixed, idle| Some(Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE });
+        assert_eq!(room(None), [0, 0, 0, 0]);
+        assert_eq!(room(Some(Extras::NONE)), [0, 0, 0, 0]);
+        assert_eq!(room(expiring(1, NEVER)), [128, 0, 0, 0]);
+        assert_eq!(room(expiring(NEVER, 1)), [0, 128, 0, 0]);
+        assert_eq!(room(Some(Extras { size: Some(1), ..Extras::NONE })), [0, 0, 128, 0]);
+        assert_eq!(room(Some(Extras { weight: Some(1), ..Extras::NONE })), [0, 0, 0, 128]);
+    }
+
+    #[test]
+    fn entries_that_are_compacted_keep_all_but_their_slots_and_take_no_more_than_they_need() {
+        let mut entries = Entries::default();
+        for key in 0..100 {
+            add(&mut entries, key % 7, key, incoming(&"x".repeat(key as usize)));
+        }
+        for key in 0..80 {
+            let slot = entries.find((key % 7) << 32, &key).unwrap();
+            entries.remove(slot);
+        }
+        assert!(entries.is_sparse());
+        let looks = |entries: &Entries<u64, String>| -> Vec<_> {
+            let look = |key: u64| {
+                let slot = entries.find((key % 7) << 32, &key)?;
+                let extras = entries.extras(slot as usize);
+                Some((entries.value(slot).clone(), stamp(entries, slot), extras))
+            };
+            (0..100).map(look).collect()
+        };
+        let (before, epoch) = (looks(&entries), entries.epoch());
+        let old = entries.compact();
+        assert!(old.is_empty() && !entries.is_sparse());
+        assert_eq!((looks(&entries), entries.epoch()), (before, epoch));
+        assert_eq!(
+            (entries.slots(), entries.entries.capacity(), entries.sizes.capacity()),
+            (20, 20, 20)
+        );
+        #[cfg(feature = "__validate")]
+        entries.validate();
+        add(&mut entries, 100, 100, incoming("new"));
+        assert_eq!((entries.len(), entries.entries.capacity()), (21, 40));
+    }
+
+    #[test]
+    fn a_stamp_never_goes_back_nor_comes_again() {
+        let mut entries = Entries::default();
+        let slot = add(&mut entries, 1, 1, incoming("x"));
+        entries.touch_pinned(entries.entry(slot), 1_000);
+        entries.touch_pinned(entries.entry(slot), 999);
+        let latest = stamp(&entries, slot);
+        assert_eq!(latest, entries.epoch() + 1_000);
+        entries.pass(1_000);
+        entries.touch(slot);
+        assert_eq!((stamp(&entries, slot), entries.hits()), (latest + 1, 1));
+
+        let before = entries.take().epoch();
+        let slot = add(&mut entries, 1, 1, incoming("x"));
+        assert!(entries.epoch() > before);
+        let written = stamp(&entries, slot);
+        entries.touch(slot);
+        assert!(stamp(&entries, slot) > written);
+    }
+
+    fn flight(entries: &mut Entries<u32, u32>, hash: u64, key: u32, kind: Kind) -> Ticket {
+        entries.lead(hash << 32, FlightKey::Owned(key), kind)
+    }
+
+    #[test]
+    fn a_published_entry_takes_the_place_of_its_flight_in_the_table() {
+        let mut entries = Entries::default();
+        // All of one hash.
+        let tickets: Vec<Ticket> =
+            (0..50).map(|key| flight(&mut entries, 7, key, Kind::Led)).collect();
+        for (key, ticket) in (0..).zip(tickets) {
+            assert_eq!(entries.find(7 << 32, &key), None);
+            assert!(entries.join(7 << 32, &key).is_some());
+            let (flight, bucket) = entries.take_flight(ticket);
+            let key = flight.end().key.into_inner();
+            let new = Incoming { value: key, extras: None };
+            let slot = entries.insert(7 << 32, key, new, bucket, 100);
+            assert_eq!(entries.find(7 << 32, &key), Some(slot));
+            assert!(entries.join(7 << 32, &key).is_none());
+            #[cfg(feature = "__validate")]
+            assert_eq!(entries.validate(), 49 - key as usize);
+        }
+    }
+
+    #[test]
+    fn a_fenced_load_is_found_no_more_and_a_fenced_update_by_updates() {
+        for (kind, is_found) in [(Kind::Led, false), (Kind::Update, true)] {
+            let mut entries = Entries::default();
+            let ticket = flight(&mut entries, 1, 1, kind);
+            assert!(entries.fence(1 << 32, &1));
+            assert!(!entries.fence(1 << 32, &1), "it is fenced already");
+            assert!(entries.join(1 << 32, &1).is_none());
+            assert_eq!(entries.join_for_update(1 << 32, &1).is_some(), is_found);
+            let newer = flight(&mut entries, 1, 1, Kind::Led);
+            assert_eq!(entries.join(1 << 32, &1).map(|(_, ticket)| ticket), Some(newer));
+            drop((entries.end_flight(ticket).completion, entries.end_flight(newer).completion));
+            #[cfg(feature = "__validate")]
+            assert_eq!(entries.validate(), 0);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_two_words_takes_four() {
+        assert_eq!(size_of::<SlabSlot<Entry<u64, u64>>>(), 32);
+    }
+
+    #[test]
+    fn flights_stay_where_they_are_when_entries_leave_or_move() {
+        let mut entries = Entries::default();
+        let [load, update] = [Kind::Led, Kind::Update]
+            .map(|kind| flight(&mut entries, 1, if kind == Kind::Led { 1 } else { 2 }, kind));
+        for key in 100..200 {
+            add(&mut entries, 3, key, Incoming { value: key, extras: None });
+        }
+        for key in 110..200 {
+            let slot = entries.find(3 << 32, &key).unwrap();
+            entries.remove(slot);
+        }
+        drop(entries.compact());
+        assert!(entries.join(1 << 32, &1).is_some());
+        drop(entries.take());
+        assert!(entries.flight(load).is_fenced() && entries.flight(update).is_fenced());
+        assert!(entries.join(1 << 32, &1).is_none());
+        assert!(entries.join_for_update(1 << 32, &2).is_some());
+        for ticket in [load, update] {
+            drop(entries.end_flight(ticket).completion);
+        }
+        #[cfg(feature = "__validate")]
+        assert_eq!(entries.validate(), 0);
+    }
+}

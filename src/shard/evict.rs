@@ -1,0 +1,237 @@
+//! Who is evicted, and how room is made: of those that help, the least recently used goes.
+
+use super::Writer;
+use super::state::{Order, State};
+use crate::budget::Cost;
+use crate::counters::Event;
+use crate::entries::Slot;
+use crate::entries::lru_list::Oldest;
+use crate::entries::takers::Takers;
+use crate::ledger::{Bound, Room};
+use crate::removal::RemovalCause;
+
+/// The most entries that a write evicts before it lets others have the shard.
+const EVICTED_PER_WRITE: usize = 64;
+
+/// The most entries that a write looks at for a victim before it lets others have the shard.
+const STEPS_PER_WRITE: usize = 1 << 14;
+
+/// Where an entry goes.
+pub(super) enum Place {
+    /// Where its key is already.
+    Same(Slot),
+    /// Into a room of its own.
+    Room,
+    /// Where the least recently used entry was.
+    InsteadOf(Slot),
+}
+
+/// Why there is no place for an entry yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// It takes more steps to make one than one write takes.
+    Unfinished,
+    /// It takes the room of an entry of another shard, as this bound is short.
+    NeedsRoom(Bound),
+}
+
+/// What came of an attempt to evict an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Evicted {
+    One,
+    /// There is none that helps.
+    None,
+    /// It takes more steps to find it.
+    Unfinished,
+}
+
+impl Order {
+    /// The slots whose entries take something of this bound; `None` as long as all do.
+    fn takers(&mut self, bound: Bound) -> Option<&mut Takers> {
+        match bound {
+            Bound::Entries => None,
+            Bound::Weight => self.weight_takers.as_deref_mut(),
+            Bound::Bytes => self.byte_takers.as_deref_mut(),
+        }
+    }
+}
+
+impl<K, V> State<K, V> {
+    /// Whether it helps to evict the entry in `slot` where this bound is short.
+    fn helps(&self, slot: Slot, bound: Bound) -> bool {
+        match bound {
+            Bound::Entries => true,
+            Bound::Weight => self.entries.weight(slot).is_some_and(|weight| weight > 0),
+            Bound::Bytes => self.entries.size(slot).is_some_and(|size| size > 0),
+        }
+    }
+
+    /// How many entries it helps to evict where this bound is short.
+    fn count_helpful(&mut self, bound: Bound) -> usize {
+        let all = self.entries.len();
+        self.order.takers(bound).map_or(all, |takers| takers.len())
+    }
+
+    /// The slots of the entries that it helps to evict where this bound is short.
+    fn helpful(&self, bound: Bound) -> impl Iterator<Item = Slot> {
+        let slots = (0..self.entries.slots() as Slot).filter(|slot| self.entries.is_in_use(*slot));
+        slots.filter(move |slot| self.helps(*slot, bound))
+    }
+}
+
+impl<K, V> Writer<'_, K, V> {
+    /// Finds a place for an entry of this cost, or makes one; `slot` is where its key is now.
+    #[inline]
+    pub(super) fn find_place(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        room: &mut Room<'_>,
+    ) -> Result<Place, NoPlace> {
+        if self.ledger.weighs() {
+            self.make_room(slot, cost, room)?;
+            return Ok(slot.map_or(Place::Room, Place::Same));
+        }
+        if let Some(slot) = slot {
+            return Ok(Place::Same(slot));
+        }
+        if room.reserve(cost).is_ok() {
+            return Ok(Place::Room);
+        }
+        match self.oldest(Bound::Entries) {
+            Oldest::Slot(victim) => Ok(Place::InsteadOf(victim)),
+            Oldest::Nothing => Err(NoPlace::NeedsRoom(Bound::Entries)),
+            Oldest::Unfinished => Err(NoPlace::Unfinished),
+        }
+    }
+
+    /// Evicts entries until what an entry of this cost takes beyond the one in `slot` is in the room.
+    fn make_room(
+        &mut self,
+        slot: Option<Slot>,
+        cost: Cost,
+        room: &mut Room<'_>,
+    ) -> Result<(), NoPlace> {
+        let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot)));
+        let Err(mut short) = room.reserve(missing) else { return Ok(()) };
+        if let Some(slot) = slot {
+            // It goes last, and only as the new entry comes.
+            self.entries().make_newest(slot);
+        }
+        for _ in 0..EVICTED_PER_WRITE {
+            let own = slot.is_some_and(|slot| self.state.helps(slot, short));
+            if self.state.count_helpful(short) == usize::from(own) {
+                return Err(NoPlace::NeedsRoom(short));
+            }
+            if self.evict(short, room) != Evicted::One {
+                return Err(NoPlace::Unfinished);
+            }
+            match room.reserve(missing) {
+                Ok(()) => return Ok(()),
+                Err(still_short) => short = still_short,
+            }
+        }
+        Err(NoPlace::Unfinished)
+    }
+
+    /// Gives the entry what it takes, out of the room and of what was there before.
+    #[inline]
+    pub(super) fn pay(&self, place: &Place, cost: Cost, room: &mut Room<'_>) {
+        match *place {
+            Place::Same(slot) if self.ledger.weighs() => {
+                let old = self.cost(slot);
+                room.fill(cost.beyond(old));
+                self.ledger.release(old.beyond(cost));
+            }
+            Place::Room => room.fill(cost),
+            // One entry for another.
+            Place::Same(_) | Place::InsteadOf(_) => {}
+        }
+    }
+
+    /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
+    /// what it held to the room.
+    pub(crate) fn evict(&mut self, short: Bound, room: &mut Room<'_>) -> Evicted {
+        let victim = match self.oldest(short) {
+            Oldest::Slot(victim) => victim,
+            Oldest::Nothing => return Evicted::None,
+            Oldest::Unfinished => return Evicted::Unfinished,
+        };
+        let cause = self.cause_of_eviction(victim);
+        room.inherit(self.cost(victim));
+        let entry = self.detach(victim);
+        self.part_with(entry, cause);
+        Evicted::One
+    }
+
+    /// Finds the least recently used of the entries that help where this bound is `short`.
+    #[inline]
+    fn oldest(&mut self, short: Bound) -> Oldest {
+        let State { entries, order, .. } = &mut *self.state;
+        let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
+        let now = entries.epoch();
+        match order.takers(short) {
+            _ if entries.is_empty() => Oldest::Nothing,
+            None => order.lru.oldest(entries, now, &mut steps),
+            Some(takers) => takers.oldest(entries, now, &mut steps),
+        }
+    }
+
+    /// Counts the eviction of an entry, or its expiration if nobody had found out that its time is over.
+    pub(super) fn cause_of_eviction(&self, victim: Slot) -> RemovalCause {
+        let (event, cause) = match self.is_expired(victim) {
+            true => (Event::Expiration, RemovalCause::Expired),
+            false => (Event::Eviction, RemovalCause::Capacity),
+        };
+        self.ledger.counters.count(event);
+        cause
+    }
+
+    /// Notes of which bounds the entry takes something that has come into `slot`.
+    #[inline]
+    pub(super) fn note_cost(&mut self, slot: Slot) {
+        if !self.ledger.weighs() {
+            return;
+        }
+        for bound in
+            [Bound::Weight, Bound::Bytes].into_iter().filter(|bound| self.ledger.has(*bound))
+        {
+            let helps = self.state.helps(slot, bound);
+            let State { entries, order, .. } = &mut *self.state;
+            match order.takers(bound) {
+                Some(takers) if helps => takers.add(slot),
+                Some(takers) => takers.remove(slot, &**entries),
+                None if helps => {}
+                None => self.list_takers(bound),
+            }
+        }
+    }
+
+    /// Tells from now on apart who takes something of this bound: the first that takes nothing is here.
+    /// Who has none of those pays nothing for it.
+    #[cold]
+    fn list_takers(&mut self, bound: Bound) {
+        let takers = Box::new(Takers::new(self.state.helpful(bound)));
+        match bound {
+            Bound::Entries => {}
+            Bound::Weight => self.state.order.weight_takers = Some(takers),
+            Bound::Bytes => self.state.order.byte_takers = Some(takers),
+        }
+    }
+}
+
+#[cfg(feature = "__validate")]
+impl<K, V> Writer<'_, K, V> {
+    /// Asserts that those who take something of a bound are listed, if others take nothing.
+    pub(super) fn validate_takers(&self) {
+        let State { entries, order, .. } = &*self.state;
+        let takers = [&order.weight_takers, &order.byte_takers];
+        for (bound, takers) in [Bound::Weight, Bound::Bytes].into_iter().zip(takers) {
+            let helpful = self.state.helpful(bound);
+            match takers {
+                Some(takers) => takers.validate(helpful, &**entries),
+                None => assert!(!self.ledger.has(bound) || helpful.count() == entries.len()),
+            }
+        }
+    }
+}

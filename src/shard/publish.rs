@@ -1,0 +1,122 @@
+//! How an entry gets into its shard.
+
+use super::Writer;
+use super::evict::{NoPlace, Place};
+use super::publication::{Found, Publication};
+use super::state::State;
+use crate::counters::Event;
+use crate::entries::{Bucket, Slot};
+use crate::ledger::{Bound, Room};
+use crate::removal::RemovalCause;
+
+/// How an attempt to publish an entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// The entry is in, or kept out.
+    Done,
+    /// It takes more than one attempt.
+    Unfinished,
+    /// There is room for it only in place of an entry of another shard, as this bound is short.
+    NeedsRoom(Bound),
+    /// Sweeps have to be asked about it first.
+    NeedsVerdict,
+}
+
+impl<K, V> Writer<'_, K, V> {
+    /// Publishes an entry in `room`, or one that is made for it.
+    ///
+    /// The publication keeps its key and value until the entry is in.
+    pub(crate) fn publish(
+        &mut self,
+        publication: &mut Publication<K, V>,
+        room: &mut Room<'_>,
+    ) -> Published
+    where
+        K: Eq,
+    {
+        self.free_some_expired();
+        // What the user's `Eq` has to say comes before anything that must be whole.
+        let slot = match publication.find(&self.state.entries) {
+            Found::Fence => {
+                publication.turn_away(self);
+                return Published::Done;
+            }
+            Found::Undecided => return Published::NeedsVerdict,
+            Found::Entry(slot) => Some(slot),
+            Found::Nothing => None,
+        };
+        if let Some(slot) = slot {
+            publication.keep_lifetime(slot, self);
+        }
+        let Some(cost) = publication.cost(self.ledger) else {
+            self.refuse(publication, slot);
+            return Published::Done;
+        };
+        let place = match self.find_place(slot, cost, room) {
+            Ok(place) => place,
+            Err(NoPlace::Unfinished) => return Published::Unfinished,
+            Err(NoPlace::NeedsRoom(bound)) => return Published::NeedsRoom(bound),
+        };
+        // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
+        publication.fence(self.entries());
+        let (key, bucket) = publication.take_key(self);
+        self.pay(&place, cost, room);
+        self.put(publication, key, bucket, place);
+        Published::Done
+    }
+
+    /// Keeps an entry out that does not live or can never fit. It wins over what is there of its key, in
+    /// `slot` and on its way, all the same.
+    #[cold]
+    fn refuse(&mut self, publication: &mut Publication<K, V>, slot: Option<Slot>)
+    where
+        K: Eq,
+    {
+        publication.fence(self.entries());
+        let old = slot.and_then(|slot| self.take_out(slot, RemovalCause::Replaced));
+        old.into_iter().for_each(|old| publication.displace(old));
+        publication.turn_away(self);
+    }
+
+    /// Puts the entry in its place. Calls none of the user's code, like the end of its flight before
+    /// it: all or nothing.
+    #[inline]
+    fn put(&mut self, publication: &mut Publication<K, V>, key: K, bucket: Bucket, place: Place) {
+        let new = publication.take_value(self.now);
+        let has_extras = new.extras.is_some();
+        let hash = publication.hash();
+        let slot = match place {
+            Place::Same(slot) => {
+                self.state.order.expiry.remove(slot);
+                let is_expired = self.is_expired(slot);
+                let old = self.entries().replace(slot, key, new, bucket);
+                if is_expired {
+                    self.ledger.counters.count(Event::Expiration);
+                    self.part_with(old, RemovalCause::Expired);
+                } else {
+                    publication.displace(self.hand_over(old, RemovalCause::Replaced));
+                }
+                slot
+            }
+            Place::Room => {
+                let State { entries, order, share, .. } = &mut *self.state;
+                let entries = entries.owned();
+                let slot = entries.insert(hash, key, new, bucket, *share);
+                order.lru.prepare(entries, entries.epoch());
+                slot
+            }
+            Place::InsteadOf(victim) => {
+                let cause = self.cause_of_eviction(victim);
+                self.state.order.expiry.remove(victim);
+                let old = self.entries().supplant(victim, hash, key, new, bucket);
+                self.part_with(old, cause);
+                victim
+            }
+        };
+        if has_extras {
+            self.file(slot);
+            self.note_cost(slot);
+        }
+        self.state.watchers.note(slot);
+    }
+}

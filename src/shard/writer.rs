@@ -1,0 +1,264 @@
+//! The right to write to a shard, and the elementary moves.
+
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+
+use super::state::{Expired, Order, Purged, State};
+use super::{Departed, Shard};
+use crate::budget::Cost;
+use crate::clock::{NEVER, Nanos};
+use crate::counters::Event;
+use crate::emptied::Emptied;
+use crate::entries::wheel::Due;
+use crate::entries::{Ended, Entries, Entry, Slot};
+use crate::flight::Ticket;
+use crate::ledger::{Ledger, Room};
+use crate::outbox::{Notices, Outbox, Taken};
+use crate::removal::RemovalCause;
+use crate::sync::MutexGuard;
+
+/// How many expired entries a write frees on its way.
+const PURGED_PER_WRITE: usize = 4;
+
+/// How many steps a write takes to find expired entries whose lifetimes differ.
+const STEPS_PER_WRITE: usize = 16;
+
+/// The right to write to a shard: it is locked, and nobody has pinned it.
+pub(crate) struct Writer<'a, K, V> {
+    pub(super) state: MutexGuard<'a, State<K, V>>,
+    pub(super) ledger: &'a Ledger,
+    /// The time as the shard knows it, in a cache that uses time.
+    pub(super) now: Option<Nanos>,
+    /// What leaves, to be dropped once the shard is not locked.
+    pub(super) departed: &'a mut Departed<K, V>,
+}
+
+impl<'a, K, V> Writer<'a, K, V> {
+    /// Takes the right to write to a shard that is locked.
+    #[inline]
+    pub(super) fn take(
+        shard: &Shard<K, V>,
+        mut state: MutexGuard<'a, State<K, V>>,
+        ledger: &'a Ledger,
+        now: Option<Nanos>,
+        departed: &'a mut Departed<K, V>,
+    ) -> Self {
+        if state.entries.is_shared() {
+            shard.take_back(&mut state);
+        }
+        state.note_write();
+        Self { state, ledger, now, departed }
+    }
+
+    /// The nodes of the shard.
+    #[inline]
+    pub(super) fn entries(&mut self) -> &mut Entries<K, V> {
+        self.state.entries.owned()
+    }
+
+    /// What goes to the listener.
+    pub(super) fn outbox(&self) -> Option<&Arc<Outbox<K, V>>> {
+        self.state.outbox.as_ref()
+    }
+
+    /// Whether the time of the entry in `slot` is over.
+    #[inline]
+    pub(super) fn is_expired(&self, slot: Slot) -> bool {
+        self.now.is_some_and(|now| self.state.entries.is_expired(slot, now))
+    }
+
+    /// What the entry in `slot` takes.
+    pub(super) fn cost(&self, slot: Slot) -> Cost {
+        let entries = &self.state.entries;
+        self.ledger.cost(entries.weight(slot), entries.size(slot))
+    }
+
+    /// What all entries take.
+    pub(crate) fn total_cost(&self) -> Cost {
+        let entries = &self.state.entries;
+        // Where bytes are bounded, they are of this type.
+        let measured = usize::try_from(entries.measured()).unwrap_or(usize::MAX);
+        let cost = self.ledger.cost(Some(entries.weighed()), Some(measured));
+        Cost { entries: entries.len() as u64, ..cost }
+    }
+
+    /// Gives back what the entry in `slot` takes.
+    pub(super) fn release(&self, slot: Slot) {
+        self.ledger.release(self.cost(slot));
+    }
+
+    /// Notes when the entry in `slot` expires.
+    pub(super) fn file(&mut self, slot: Slot) {
+        let State { entries, order, .. } = &mut *self.state;
+        let deadline = entries.deadline(slot);
+        if deadline == NEVER {
+            return;
+        }
+        if entries.has_idle_deadlines() {
+            order.expiry.push_moving(slot, deadline);
+        } else {
+            order.expiry.push(slot, deadline);
+        }
+    }
+
+    /// Takes the entry out of `slot`; the orders of eviction find out by the stamp.
+    pub(super) fn detach(&mut self, slot: Slot) -> Entry<K, V> {
+        let State { entries, order, .. } = &mut *self.state;
+        order.remove(slot, entries);
+        entries.owned().remove(slot)
+    }
+
+    /// Takes out an entry whose time is over.
+    pub(super) fn expire(&mut self, slot: Slot) {
+        self.ledger.counters.count(Event::Expiration);
+        let entry = self.detach(slot);
+        self.part_with(entry, RemovalCause::Expired);
+    }
+
+    /// Takes the entry out of `slot`, and returns it if it is alive.
+    pub(super) fn take_out(&mut self, slot: Slot, cause: RemovalCause) -> Option<Taken<K, V>> {
+        self.release(slot);
+        if self.is_expired(slot) {
+            self.expire(slot);
+            return None;
+        }
+        let entry = self.detach(slot);
+        Some(self.hand_over(entry, cause))
+    }
+
+    /// Lets go of an entry that nobody asks for, to be dropped or to be reported.
+    #[inline]
+    pub(super) fn part_with(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
+        match &self.state.outbox {
+            None => self.departed.keep(entry, cause),
+            Some(outbox) => self.departed.notify(outbox, outbox.post(entry, cause)),
+        }
+    }
+
+    /// Lets go of an entry whose value the caller may ask for.
+    #[inline]
+    pub(super) fn hand_over(&self, entry: Entry<K, V>, cause: RemovalCause) -> Taken<K, V> {
+        match &self.state.outbox {
+            None => Taken::Entry(entry),
+            Some(outbox) => Taken::Withheld(outbox.withhold(entry, cause)),
+        }
+    }
+
+    /// Takes out an entry that has expired, if one is found in so many `steps`, and adds what it held to
+    /// the room.
+    pub(crate) fn expire_one(&mut self, steps: &mut usize, room: &mut Room<'_>) -> Expired {
+        let Some(now) = self.now else { return Expired::None };
+        loop {
+            let State { entries, order, .. } = &mut *self.state;
+            match order.expiry.due(now, steps, |slot| entries.deadline(slot)) {
+                Due::Nothing => return Expired::None,
+                Due::Unknown => return Expired::Unknown,
+                Due::Slot(slot) if entries.is_expired(slot, now) => {
+                    room.inherit(self.cost(slot));
+                    self.expire(slot);
+                    return Expired::One;
+                }
+                // It was used since it was filed.
+                Due::Slot(slot) => {
+                    order.expiry.remove(slot);
+                    self.file(slot);
+                    match steps.checked_sub(1) {
+                        Some(left) => *steps = left,
+                        None => return Expired::Unknown,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes out up to `limit` expired entries; tells whether those were all that there are, and how
+    /// many.
+    pub(super) fn free_expired(&mut self, limit: usize, mut steps: usize) -> (Purged, usize) {
+        let mut room = self.ledger.room();
+        for freed in 0..limit {
+            match self.expire_one(&mut steps, &mut room) {
+                Expired::None => return (Purged::All, freed),
+                Expired::Unknown => return (Purged::Some, freed),
+                Expired::One => {}
+            }
+        }
+        (Purged::Some, limit)
+    }
+
+    /// The share of a write in freeing what has expired.
+    #[inline]
+    pub(super) fn free_some_expired(&mut self) {
+        if self.now.is_some() {
+            self.free_expired(PURGED_PER_WRITE, STEPS_PER_WRITE);
+        }
+    }
+
+    /// Removes the entry of `key` and fences its loads; tells whether there were any.
+    pub(super) fn remove<Q>(&mut self, hash: u64, key: &Q) -> (Option<Taken<K, V>>, bool)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.free_some_expired();
+        let found = self.entries().find(hash, key);
+        let fenced = self.entries().fence(hash, key);
+        let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));
+        (entry, fenced)
+    }
+
+    /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
+    pub(super) fn remove_by_update(
+        &mut self,
+        hash: u64,
+        ticket: Ticket,
+    ) -> (Option<Taken<K, V>>, Ended<K, V>)
+    where
+        K: Eq,
+    {
+        self.free_some_expired();
+        let entries = self.entries();
+        let mut found = None;
+        if !entries.flight(ticket).is_fenced() {
+            found = entries.find(hash, entries.flight(ticket).key());
+            entries.fence_others(ticket);
+        }
+        let ended = entries.end_flight(ticket);
+        let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));
+        (entry, ended)
+    }
+
+    /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
+    pub(crate) fn clear(mut self, notices: &mut Notices<K, V>) -> Option<Emptied<K, V>> {
+        self.ledger.release(self.total_cost());
+        self.state.order = Order::default();
+        let entries = self.entries().take();
+        match self.outbox() {
+            None => Some(Emptied::by_use(entries)),
+            Some(outbox) => {
+                if !entries.is_empty() {
+                    notices.add(outbox, outbox.post_all(entries));
+                }
+                None
+            }
+        }
+    }
+}
+
+#[cfg(feature = "__validate")]
+impl<K: Eq, V> Writer<'_, K, V> {
+    /// Asserts that everything in the shard agrees; returns how many flights there are.
+    pub(super) fn validate(&mut self) -> usize {
+        self.validate_takers();
+        let State { entries, order, watchers, outbox, .. } = &*self.state;
+        watchers.validate();
+        outbox.iter().for_each(|outbox| outbox.validate());
+        order.lru.validate(&**entries);
+        let filed = order.expiry.validate(|slot| entries.deadline(slot));
+        let expiring = entries
+            .iter(super::look::EVERY_SLOT)
+            .filter(|(slot, ..)| entries.deadline(*slot) != NEVER)
+            .count();
+        assert_eq!(filed, expiring, "what expires is filed");
+        entries.validate()
+    }
+}
