@@ -10,7 +10,7 @@ const STEP: usize = 64;
 
 /// What nobody can find any more.
 pub(crate) struct Emptied<K, V> {
-    index: Entries<K, V>,
+    entries: Entries<K, V>,
     /// The first slot that was not looked at yet.
     next: usize,
     /// The slots that were, in the order of their last use.
@@ -27,37 +27,39 @@ pub(crate) enum Next<K, V> {
 
 impl<K, V> Emptied<K, V> {
     /// Gives the entries out least recently used first.
-    pub(crate) fn by_use(index: Entries<K, V>) -> Self {
-        Self { index, next: 0, by_use: BinaryHeap::new() }
+    pub(crate) fn by_use(entries: Entries<K, V>) -> Self {
+        Self { entries, next: 0, by_use: BinaryHeap::new() }
     }
 
     /// Takes one step.
     pub(crate) fn next(&mut self) -> Next<K, V> {
-        if self.next < self.index.slots() {
+        if self.next < self.entries.slots() {
             let slots = self.next..self.next + STEP;
             self.next = slots.end;
-            let by_use = self.index.iter(slots).map(|(slot, stamp, _)| Reverse((stamp, slot)));
+            let by_use = self.entries.iter(slots).map(|(slot, stamp, _)| Reverse((stamp, slot)));
             self.by_use.extend(by_use);
             return Next::Unknown;
         }
         match self.by_use.pop() {
-            Some(Reverse((_, slot))) => Next::Entry(self.index.vacate(slot).expect("it was there")),
+            Some(Reverse((_, slot))) => {
+                Next::Entry(self.entries.vacate(slot).expect("it was there"))
+            }
             None => Next::End,
         }
     }
 
     /// Drops some entries in no order; returns how many.
     pub(crate) fn drop_some(&mut self) -> usize {
-        let before = self.index.len();
-        let slots = self.next..(self.next + STEP).min(self.index.slots());
+        let before = self.entries.len();
+        let slots = self.next..(self.next + STEP).min(self.entries.slots());
         self.next = slots.end;
         for slot in slots {
-            drop(self.index.vacate(slot as Slot));
+            drop(self.entries.vacate(slot as Slot));
         }
-        before - self.index.len()
+        before - self.entries.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.entries.is_empty()
     }
 }

@@ -485,11 +485,6 @@ impl<K, V> Entries<K, V> {
         entry
     }
 
-    /// Counts the entry as used just now, which is no hit.
-    pub(crate) fn make_newest(&mut self, slot: Slot) {
-        self.touch_uncounted(slot);
-    }
-
     /// Takes out all entries, and fences all flights. The stamps go on, so that none is ever given twice.
     pub(crate) fn take(&mut self) -> Self {
         for (_, flight) in &mut self.flights {

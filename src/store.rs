@@ -460,7 +460,7 @@ impl<K, V> Store<K, V> {
             allocated += size.allocated;
         }
         if self.scales.measure.is_some() {
-            // Keys and values themselves lie in the index, and are part of what was measured.
+            // Keys and values themselves lie in the entries, and are part of what was measured.
             allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
         }
         u64::try_from(measured + allocated as u128).unwrap_or(u64::MAX)

@@ -54,7 +54,7 @@ mod scheduled {
 #[cfg(async_lru_loom)]
 mod modelled {
     use std::ops::{Deref, DerefMut};
-    use std::sync::{LockResult, TryLockResult};
+    use std::sync::LockResult;
 
     use loom::sync::atomic::{self, Ordering};
 
@@ -90,20 +90,12 @@ mod modelled {
             self.used().store(value, order);
         }
 
-        pub(crate) fn swap(&self, value: u64, order: Ordering) -> u64 {
-            self.used().swap(value, order)
-        }
-
         pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
             self.used().fetch_add(value, order)
         }
 
         pub(crate) fn fetch_sub(&self, value: u64, order: Ordering) -> u64 {
             self.used().fetch_sub(value, order)
-        }
-
-        pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-            self.used().fetch_or(value, order)
         }
 
         pub(crate) fn fetch_update(
@@ -134,10 +126,6 @@ mod modelled {
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
             self.0.lock()
-        }
-
-        pub(crate) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
-            self.0.try_lock()
         }
     }
 

@@ -116,7 +116,7 @@ impl<K, V> Writer<'_, K, V> {
         let Err(mut short) = room.reserve(missing) else { return Ok(()) };
         if let Some(slot) = slot {
             // It goes last, and only as the new entry comes.
-            self.entries().make_newest(slot);
+            self.entries().touch_uncounted(slot);
         }
         for _ in 0..EVICTED_PER_WRITE {
             let own = slot.is_some_and(|slot| self.state.helps(slot, short));
