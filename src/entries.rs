@@ -444,14 +444,8 @@ impl<K, V> Entries<K, V> {
         new: Incoming<V>,
         bucket: Bucket,
     ) -> Entry<K, V> {
-        let Incoming { value, extras } = new;
-        let mut entry = Entry::new(0, key, value);
-        self.stamp_write(&mut entry);
-        let place = &mut self.entries[slot as usize];
-        entry.hash = place.hash;
-        let old = std::mem::replace(place, entry);
-        self.forget_extras(slot as usize);
-        self.set_extras(slot as usize, extras);
+        let hash = u64::from(self.entry(slot).hash) << 32;
+        let old = self.exchange(slot, hash, key, new);
         self.unlist_bucket(bucket);
         old
     }
@@ -465,15 +459,21 @@ impl<K, V> Entries<K, V> {
         new: Incoming<V>,
         bucket: Bucket,
     ) -> Entry<K, V> {
+        let old = self.exchange(slot, hash, key, new);
+        self.unlist(old.hash, Node::entry(slot));
+        self.list(narrow(hash), Node::entry(slot), bucket);
+        old
+    }
+
+    /// Puts an entry in the place of another, which it returns; what the table says is the caller's.
+    #[inline]
+    fn exchange(&mut self, slot: Slot, hash: u64, key: K, new: Incoming<V>) -> Entry<K, V> {
         let Incoming { value, extras } = new;
         let mut entry = Entry::new(hash, key, value);
         self.stamp_write(&mut entry);
-        let hash = entry.hash;
         let old = std::mem::replace(&mut self.entries[slot as usize], entry);
-        self.unlist(old.hash, Node::entry(slot));
         self.forget_extras(slot as usize);
         self.set_extras(slot as usize, extras);
-        self.list(hash, Node::entry(slot), bucket);
         old
     }
 

@@ -145,8 +145,11 @@ impl<K, V> Shard<K, V> {
     {
         // Before anything is changed: a clone may panic.
         let value = state.entries.value(slot).clone();
+        if let Some(Now::Using { idle_deadline, .. }) = now {
+            state.entries.put_off(slot, idle_deadline);
+        }
         if state.entries.is_shared() {
-            if of == Use::Hit && self.hit_quiet(state, slot, now) {
+            if of == Use::Hit && self.hit_quiet(state, slot) {
                 return value;
             }
             self.take_back(state);
@@ -156,23 +159,17 @@ impl<K, V> Shard<K, V> {
             Use::Hit => entries.touch(slot),
             Use::Uncounted => entries.touch_uncounted(slot),
         }
-        if let Some(Now::Using { idle_deadline, .. }) = now {
-            entries.put_off(slot, idle_deadline);
-        }
         if entries.epoch() >= state.quiet_at {
             self.pin(state);
         }
         value
     }
 
-    /// The same where others may read by their pins: the thread gets one as well, if it can.
+    /// Records the use where others may read by their pins: the thread gets one as well, if it can.
     #[cold]
-    fn hit_quiet(&self, state: &mut State<K, V>, slot: Slot, now: Option<Now<'_>>) -> bool {
+    fn hit_quiet(&self, state: &mut State<K, V>, slot: Slot) -> bool {
         if !self.pin(state) {
             return false;
-        }
-        if let Some(Now::Using { idle_deadline, .. }) = now {
-            state.entries.put_off(slot, idle_deadline);
         }
         let pin = self.desks.try_pin(threads::number(), self.number as usize);
         let Some(mut pin) = pin else { return false };

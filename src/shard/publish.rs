@@ -5,7 +5,7 @@ use super::evict::{NoPlace, Place};
 use super::publication::{Found, Publication};
 use super::state::State;
 use crate::counters::Event;
-use crate::entries::{Bucket, Slot};
+use crate::entries::{Bucket, Incoming, Slot};
 use crate::ledger::{Bound, Room};
 use crate::removal::RemovalCause;
 
@@ -98,13 +98,7 @@ impl<K, V> Writer<'_, K, V> {
                 }
                 slot
             }
-            Place::Room => {
-                let State { entries, order, share, .. } = &mut *self.state;
-                let entries = entries.owned();
-                let slot = entries.insert(hash, key, new, bucket, *share);
-                order.lru.prepare(entries, entries.epoch());
-                slot
-            }
+            Place::Room => self.insert(hash, key, new, bucket),
             Place::InsteadOf(victim) => {
                 let cause = self.cause_of_eviction(victim);
                 self.state.order.expiry.remove(victim);
@@ -113,6 +107,22 @@ impl<K, V> Writer<'_, K, V> {
                 victim
             }
         };
+        self.note_arrival(slot, has_extras);
+    }
+
+    /// Adds an entry whose key is not there yet, and whose room is paid for.
+    #[inline]
+    pub(super) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, bucket: Bucket) -> Slot {
+        let State { entries, order, share, .. } = &mut *self.state;
+        let entries = entries.owned();
+        let slot = entries.insert(hash, key, new, bucket, *share);
+        order.lru.prepare(entries, entries.epoch());
+        slot
+    }
+
+    /// Takes note of an entry that has come into `slot`.
+    #[inline]
+    pub(super) fn note_arrival(&mut self, slot: Slot, has_extras: bool) {
         if has_extras {
             self.file(slot);
             self.note_cost(slot);

@@ -1,6 +1,5 @@
 //! Taking in entries of an earlier cache.
 
-use super::state::State;
 use super::{Departed, Shard, Writer};
 use crate::appraisal::Appraisal;
 use crate::clock::Nanos;
@@ -80,13 +79,8 @@ impl<K, V> Writer<'_, K, V> {
         let Returning { hash, key, value, left, appraisal } = entry;
         let extras = Extras { is_own: left.is_own, ..appraisal.extras(deadlines) };
         let new = Incoming { value, extras: Some(extras) };
-        let State { entries, order, share, .. } = &mut *self.state;
-        let entries = entries.owned();
-        let slot = entries.insert(hash, key, new, Bucket::NONE, *share);
-        order.lru.prepare(entries, entries.epoch());
-        self.file(slot);
-        self.note_cost(slot);
-        self.state.watchers.note(slot);
+        let slot = self.insert(hash, key, new, Bucket::NONE);
+        self.note_arrival(slot, true);
         Ok(())
     }
 }
