@@ -110,8 +110,13 @@ where
 {
     let key = match key.try_into_key() {
         Ok(key) => {
-            // With the key at hand, a hit and a flight are looked for at once, but not by a pin.
-            if let Some(value) = store.get_pinned(hash, &key) {
+            // With the key at hand, a hit and a flight are looked for at once, but not by a pin; nor where
+            // the key of a flight is made anew, which a hit is not to pay for.
+            let value = match store.appraises() {
+                true => store.get(hash, &key),
+                false => store.get_pinned(hash, &key),
+            };
+            if let Some(value) = value {
                 drop(key);
                 return Step::Found(value);
             }
@@ -300,6 +305,8 @@ impl<'a, K, V> Leader<'a, K, V> {
     {
         let outcome = || Outcome::Value(value.clone());
         if !self.store.takes_values() {
+            // An update wins over loads in flight all the same.
+            self.store.shard(self.hash).fence_others(&self.store.ledger, self.ticket);
             self.end(outcome);
             return Notices::default();
         }

@@ -396,6 +396,12 @@ fn a_hit_allocates_nothing() {
     let owned = key.clone();
     let read = || assert_eq!(now(cache.get_or_insert_with(owned, async || unreachable!())), 10);
     assert_eq!(allocations(read), 0);
+
+    // Nor the key of a flight where entries are looked at, which is shared with the leader.
+    let cache = AsyncLru::<u64, u64>::builder().weigher(|_, value| *value).build();
+    cache.insert_blocking(1, 10);
+    let read = || assert_eq!(now(cache.get_or_insert_with(1, async || unreachable!())), 10);
+    assert_eq!(allocations(read), 0);
 }
 
 /// Bytes that remain on a thread of its own after it has polled the load of a batch for so many keys.

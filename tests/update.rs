@@ -500,3 +500,15 @@ fn a_value_that_is_put_to_live_for_no_time_takes_the_place_of_the_old_one() {
         assert_eq!(cache.validate(), 0);
     }
 }
+
+/// Nothing is kept there; but whoever invalidates the key is told whether anything was to be kept out.
+#[test]
+fn an_update_wins_over_loads_of_a_cache_that_keeps_nothing_and_shares_none() {
+    let cache = AsyncLru::<u32, u32>::builder().maxsize(0).without_single_flight().build();
+    let mut load = hand(cache.get_or_insert_with(1, pending));
+    assert!(poll(&mut load).is_pending());
+    assert_eq!(now(cache.update_with(1, async |_| Update::Put(10))), Some(10));
+    assert!(!cache.invalidate_blocking(&1));
+    drop(load);
+    assert_eq!(cache.validate(), 0);
+}

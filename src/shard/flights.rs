@@ -105,6 +105,19 @@ impl<K, V> Shard<K, V> {
         self.change(ledger, |entries| entries.fence(hash, key))
     }
 
+    /// Keeps the values of other loads of its key out of the cache, if the flight of `ticket`, which has not
+    /// ended, is an update.
+    pub(crate) fn fence_others(&self, ledger: &Ledger, ticket: Ticket)
+    where
+        K: Eq,
+    {
+        self.change(ledger, |entries| {
+            if entries.flight(ticket).is_update() {
+                entries.fence_others(ticket);
+            }
+        });
+    }
+
     /// The sweeps to be asked about the value of the flight of `ticket`, which has not ended, and its
     /// key to ask them with.
     pub(crate) fn take_sweeps(
