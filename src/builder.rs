@@ -29,6 +29,10 @@ const SMALL: usize = 512;
 /// The fewest entries per shard that the default aims at.
 const SHARD_ENTRIES: usize = 64;
 
+/// As many shards as a cache has on a machine of few cores, if it is large enough: two threads that write
+/// then seldom meet, and one thread pays next to nothing for them.
+const FEWEST_SHARDS: usize = 64;
+
 const MAX_SHARDS: usize = 1024;
 
 /// Configures an [`AsyncLru`], or with [`wrap`](Self::wrap) a function whose answers are cached.
@@ -632,7 +636,7 @@ fn default_shards(maxsize: usize) -> usize {
         return 1;
     }
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let wanted = (8 * cores).next_power_of_two().clamp(16, MAX_SHARDS);
+    let wanted = (8 * cores).next_power_of_two().clamp(FEWEST_SHARDS, MAX_SHARDS);
     let most = (maxsize / SHARD_ENTRIES).next_power_of_two();
     wanted.min(most)
 }

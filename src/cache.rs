@@ -29,7 +29,7 @@ use crate::counters::Event;
 use crate::fetch::fetch;
 use crate::outbox::Notices;
 use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
-use crate::shard::{Departed, Origin, Publication, Purged};
+use crate::shard::{Departed, Origin, Purged};
 use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store, hash_of};
 
@@ -235,6 +235,9 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with), with a key that is cloned only on a miss.
+    ///
+    /// A key of up to 32 bytes that needs no `Drop`, such as a number, may be cloned on a hit as well: that
+    /// is sooner done than to look twice.
     ///
     /// # Cancel safety
     ///
@@ -501,26 +504,21 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Publishes the entry, and returns what there was before and what is left to do for the listener.
     fn put_now(&self, key: K, value: V, own: Option<Duration>) -> Replaced<K, V> {
-        let Some(mut publication) = self.publication(key, value, own) else {
-            return (None, Notices::default());
-        };
-        let mut departed = Departed::default();
-        self.store().publish(&mut publication, &mut departed);
-        publication.into_replaced(departed)
-    }
-
-    fn publication(&self, key: K, value: V, own: Option<Duration>) -> Option<Publication<K, V>> {
         let hash = self.hash(&key);
         let store = self.store();
         if own.is_some() {
             store.lifetimes().use_time();
         }
+        let shard = store.shard(hash);
         if !store.takes_values() {
-            store.shard(hash).fence(&store.ledger, hash, &key);
-            return None;
+            shard.fence(hash, &key);
+            return (None, Notices::default());
         }
         let appraisal = store.appraise(&key, &value).with_own(own);
-        Some(store.publication(hash, Origin::Caller(Some(key)), value, appraisal))
+        let mut publication = store.publication(Origin::Caller(Some(key), hash), value, appraisal);
+        let mut departed = Departed::default();
+        store.publish(shard, &mut publication, &mut departed);
+        publication.into_replaced(departed)
     }
 }
 
@@ -753,7 +751,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.store().ledger.len()
+        self.store().ledger().len()
     }
 
     /// Tells whether there is no entry.
@@ -807,9 +805,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn info(&self) -> CacheInfo {
         let store = self.store();
         CacheInfo {
-            maxsize: store.ledger.maxsize(),
-            max_weight: store.ledger.weight().map(|weight| weight.max),
-            max_bytes: store.ledger.bytes().map(|bytes| bytes.max),
+            maxsize: store.ledger().maxsize(),
+            max_weight: store.ledger().weight().map(|weight| weight.max),
+            max_bytes: store.ledger().bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
             time_to_idle: store.lifetimes().idle(),
             shards: store.shards().len(),
@@ -828,7 +826,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let store = self.store();
-        let ledger = &store.ledger;
+        let ledger = store.ledger();
         let (entries, weight, measured) = (ledger.entries(), ledger.weight(), ledger.bytes());
         let totals = store.counts();
         // The two counts of the `Arc`, padded to the alignment of what follows them.

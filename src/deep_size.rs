@@ -252,10 +252,14 @@ impl<T: DeepSize + ?Sized> DeepSize for Box<T> {
 }
 
 /// The allocation behind an `Rc` or `Arc`: two counters, then the value, padded as a C struct is.
-fn counted<T: DeepSize + ?Sized>(value: &T) -> usize {
+pub(crate) fn shared_size<T: ?Sized>(value: &T) -> usize {
     let allocation = Layout::new::<[usize; 2]>().extend(Layout::for_value(value));
-    let size = allocation.map_or(usize::MAX, |(layout, _)| layout.pad_to_align().size());
-    size.saturating_add(value.heap_size())
+    allocation.map_or(usize::MAX, |(layout, _)| layout.pad_to_align().size())
+}
+
+/// That, and what the value owns.
+fn counted<T: DeepSize + ?Sized>(value: &T) -> usize {
+    shared_size(value).saturating_add(value.heap_size())
 }
 
 /// Counts the whole shared value, once for every holder.

@@ -103,14 +103,7 @@ impl<K, V> Entry<K, V> {
 /// of each insertion.
 const WORTH_COMPACTING: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 8 } else { 32 };
 
-/// What an entry brings along besides its key.
-pub(crate) struct Incoming<V> {
-    pub(crate) value: V,
-    /// `None` for [`Extras::NONE`], which most caches have of all entries.
-    pub(crate) extras: Option<Extras>,
-}
-
-/// What few caches keep of an entry.
+/// What few caches keep of an entry; `None` for [`Extras::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extras {
     pub(crate) deadlines: Deadlines,
@@ -232,6 +225,16 @@ impl<K, V> Entries<K, V> {
         let is_key =
             |node: &Node| !node.is_flight() && key.equivalent(&self.entries[node.slot()].key);
         self.table.find(wide(narrow(hash)), is_key).map(|node| node.0)
+    }
+
+    /// Finds the slot of the key of the flight of `ticket`, which its leader has not ended.
+    #[inline(never)]
+    pub(crate) fn find_of_flight(&self, ticket: Ticket) -> Option<Slot>
+    where
+        K: Eq,
+    {
+        let flight = self.flight(ticket);
+        self.find(flight.hash(), flight.key())
     }
 
     /// The entry in a slot that is in use.
@@ -414,17 +417,14 @@ impl<K, V> Entries<K, V> {
     /// more. It gets the flight's place in the table that it comes from, if it comes from one.
     pub(crate) fn insert(
         &mut self,
-        hash: u64,
-        key: K,
-        new: Incoming<V>,
+        mut entry: Entry<K, V>,
+        extras: Option<&Extras>,
         bucket: Bucket,
         share: usize,
     ) -> Slot {
         if self.entries.len() == self.entries.capacity() {
             self.grow(share);
         }
-        let Incoming { value, extras } = new;
-        let mut entry = Entry::new(hash, key, value);
         self.stamp_write(&mut entry);
         let hash = entry.hash;
         let slot = self.entries.insert(entry);
@@ -440,12 +440,11 @@ impl<K, V> Entries<K, V> {
     pub(crate) fn replace(
         &mut self,
         slot: Slot,
-        key: K,
-        new: Incoming<V>,
+        entry: Entry<K, V>,
+        extras: Option<&Extras>,
         bucket: Bucket,
     ) -> Entry<K, V> {
-        let hash = u64::from(self.entry(slot).hash) << 32;
-        let old = self.exchange(slot, hash, key, new);
+        let old = self.exchange(slot, entry, extras);
         self.unlist_bucket(bucket);
         old
     }
@@ -454,22 +453,25 @@ impl<K, V> Entries<K, V> {
     pub(crate) fn supplant(
         &mut self,
         slot: Slot,
-        hash: u64,
-        key: K,
-        new: Incoming<V>,
+        entry: Entry<K, V>,
+        extras: Option<&Extras>,
         bucket: Bucket,
     ) -> Entry<K, V> {
-        let old = self.exchange(slot, hash, key, new);
+        let hash = entry.hash;
+        let old = self.exchange(slot, entry, extras);
         self.unlist(old.hash, Node::entry(slot));
-        self.list(narrow(hash), Node::entry(slot), bucket);
+        self.list(hash, Node::entry(slot), bucket);
         old
     }
 
     /// Puts an entry in the place of another, which it returns; what the table says is the caller's.
     #[inline]
-    fn exchange(&mut self, slot: Slot, hash: u64, key: K, new: Incoming<V>) -> Entry<K, V> {
-        let Incoming { value, extras } = new;
-        let mut entry = Entry::new(hash, key, value);
+    fn exchange(
+        &mut self,
+        slot: Slot,
+        mut entry: Entry<K, V>,
+        extras: Option<&Extras>,
+    ) -> Entry<K, V> {
         self.stamp_write(&mut entry);
         let old = std::mem::replace(&mut self.entries[slot as usize], entry);
         self.forget_extras(slot as usize);
@@ -531,7 +533,7 @@ impl<K, V> Entries<K, V> {
             let entry = old.entries.remove(from);
             let hash = entry.hash;
             let to = self.entries.insert(entry);
-            self.set_extras(to, Some(extras));
+            self.set_extras(to, Some(&extras));
             self.list(hash, Node::entry(to as Slot), Bucket::NONE);
         }
         self.slots = len;
@@ -576,7 +578,7 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Has the table lead to a node, which is there: in the place of a flight if that left one.
-    #[inline]
+    #[inline(always)]
     fn list(&mut self, hash: u32, node: Node, Bucket(bucket): Bucket) {
         match bucket.and_then(|bucket| self.table.get_bucket_mut(bucket)) {
             Some(place) => {
@@ -584,10 +586,17 @@ impl<K, V> Entries<K, V> {
                 self.end_burst();
             }
             None => {
-                let Self { table, entries, flights, .. } = self;
-                table.insert_unique(wide(hash), node, |&node| hash_of(entries, flights, node));
+                self.list_anew(hash, node);
             }
         }
+    }
+
+    /// Has the table lead to a node, and returns where it does so until it grows.
+    #[inline]
+    fn list_anew(&mut self, hash: u32, node: Node) -> usize {
+        let Self { table, entries, flights, .. } = self;
+        let place = table.insert_unique(wide(hash), node, |&node| hash_of(entries, flights, node));
+        place.bucket_index()
     }
 
     /// Has the table lead to the flights that can be found; it leads to none yet.
@@ -622,14 +631,15 @@ impl<K, V> Entries<K, V> {
     }
 
     #[inline]
-    fn set_extras(&mut self, slot: usize, extras: Option<Extras>) {
+    fn set_extras(&mut self, slot: usize, extras: Option<&Extras>) {
         if extras.is_some() || self.has_deadlines() {
-            self.set_some_extras(slot, extras.unwrap_or(Extras::NONE));
+            self.set_some_extras(slot, extras.unwrap_or(&Extras::NONE));
         }
     }
 
-    fn set_some_extras(&mut self, slot: usize, extras: Extras) {
-        let Extras { deadlines: Deadlines { fixed, idle }, is_own, size, weight } = extras;
+    #[inline(never)]
+    fn set_some_extras(&mut self, slot: usize, extras: &Extras) {
+        let Extras { deadlines: Deadlines { fixed, idle }, is_own, size, weight } = *extras;
         self.entries[slot].has_own_lifetime = is_own;
         if fixed != NEVER || slot < self.deadlines.len() {
             set(&mut self.deadlines, slot, fixed, || NEVER);
@@ -734,13 +744,21 @@ impl<K, V> Entries<K, V> {
     #[inline]
     fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
         let hash = narrow(hash);
-        let place = self.flights.vacant_entry();
-        let slot = place.key();
+        let slot = self.flights.vacant_key();
         let ticket = Ticket::new(self.started, slot);
         self.started = self.started.wrapping_add(1);
+        let bucket = self.list_anew(hash, Node::flight(slot));
         let (completion, sweeps) = (kind.completion(), Sweeps::default());
-        place.insert(Flight { hash, kind, standing, ticket, key, completion, sweeps });
-        self.list(hash, Node::flight(slot), Bucket::NONE);
+        self.flights.insert(Flight {
+            hash,
+            kind,
+            standing,
+            bucket,
+            ticket,
+            key,
+            completion,
+            sweeps,
+        });
         ticket
     }
 
@@ -763,16 +781,22 @@ impl<K, V> Entries<K, V> {
 
     /// Takes out the flight of `ticket`, which its leader has not ended, but for its place in the table:
     /// that is the caller's to fill, or to give up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_flight(&mut self, ticket: Ticket) -> (Flight<K, V>, Bucket) {
-        let slot = ticket.slot();
-        let flight = self.flights.remove(slot);
-        let is_own = |node: &Node| *node == Node::flight(slot);
-        let bucket = match flight.is_listed() {
-            true => self.table.find_bucket_index(wide(flight.hash), is_own),
-            false => None,
-        };
+        let flight = self.flights.remove(ticket.slot());
+        let bucket = flight.is_listed().then(|| self.bucket_of(&flight)).flatten();
         (flight, Bucket(bucket))
+    }
+
+    /// Where the table leads to a flight.
+    #[inline(always)]
+    fn bucket_of(&self, flight: &Flight<K, V>) -> Option<usize> {
+        let node = Node::flight(flight.ticket.slot());
+        match self.table.get_bucket(flight.bucket) {
+            Some(listed) if *listed == node => Some(flight.bucket),
+            // The table has grown since.
+            _ => self.table.find_bucket_index(wide(flight.hash), |listed| *listed == node),
+        }
     }
 
     /// Takes out the flight of `ticket`, which its leader has not ended.
@@ -808,6 +832,7 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
+    #[inline(never)]
     pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
     where
         Q: Equivalent<K> + ?Sized,
@@ -822,6 +847,7 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Keeps the values of all other flights of the same key out of the cache as that of `ticket`.
+    #[inline(never)]
     pub(crate) fn fence_others(&mut self, ticket: Ticket)
     where
         K: Eq,
@@ -984,15 +1010,12 @@ enum SlabSlot<T> {
 mod tests {
     use super::*;
 
-    fn incoming(value: &str) -> Incoming<String> {
-        Incoming {
-            value: value.to_owned(),
-            extras: Some(Extras {
-                deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
-                is_own: false,
-                size: Some(value.len()),
-                weight: None,
-            }),
+    /// What a cache keeps of `value` that measures it by its length.
+    fn extras(value: &str) -> Extras {
+        Extras {
+            deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
+            size: Some(value.len()),
+            ..Extras::NONE
         }
     }
 
@@ -1001,18 +1024,19 @@ mod tests {
     }
 
     /// Adds an entry to a shard that is to hold a hundred.
-    fn add<K, V>(entries: &mut Entries<K, V>, hash: u64, key: K, new: Incoming<V>) -> Slot {
-        entries.insert(hash << 32, key, new, Bucket::NONE, 100)
+    fn add<K>(entries: &mut Entries<K, String>, hash: u64, key: K, value: &str) -> Slot {
+        let entry = Entry::new(hash << 32, key, value.to_owned());
+        entries.insert(entry, Some(&extras(value)), Bucket::NONE, 100)
     }
 
     #[test]
     fn a_vacated_slot_is_reused_and_its_old_stamp_gone() {
         let mut entries = Entries::default();
-        let first = add(&mut entries, 1, "a", incoming("one"));
+        let first = add(&mut entries, 1, "a", "one");
         let old = stamp(&entries, first);
         assert_eq!(entries.remove(first).value, "one");
         assert_eq!(entries.stamp(first), None);
-        assert_eq!(add(&mut entries, 2, "b", incoming("two")), first);
+        assert_eq!(add(&mut entries, 2, "b", "two"), first);
         assert!(stamp(&entries, first) > old);
         assert_eq!(entries.find(1 << 32, "a"), None);
         assert_eq!(entries.find(2 << 32, "b"), Some(first));
@@ -1021,12 +1045,10 @@ mod tests {
     #[test]
     fn a_supplanted_entry_is_gone_and_the_new_one_in_its_slot() {
         let mut entries = Entries::default();
-        let slot = add(&mut entries, 1, "a", incoming("one"));
+        let slot = add(&mut entries, 1, "a", "one");
         let old = stamp(&entries, slot);
-        assert_eq!(
-            entries.supplant(slot, 2 << 32, "b", incoming("three"), Bucket::NONE).value,
-            "one"
-        );
+        let new = Entry::new(2 << 32, "b", "three".to_owned());
+        assert_eq!(entries.supplant(slot, new, Some(&extras("three")), Bucket::NONE).value, "one");
         assert!(stamp(&entries, slot) > old);
         assert_eq!((entries.find(1 << 32, "a"), entries.find(2 << 32, "b")), (None, Some(slot)));
         assert_eq!((entries.len(), entries.measured(), entries.deadline(slot)), (1, 5, 5));
@@ -1035,8 +1057,7 @@ mod tests {
     #[test]
     fn one_hash_for_all_keys_still_tells_them_apart() {
         let mut entries = Entries::default();
-        let slots: Vec<Slot> =
-            (0..100).map(|key| add(&mut entries, 0, key, incoming("x"))).collect();
+        let slots: Vec<Slot> = (0..100).map(|key| add(&mut entries, 0, key, "x")).collect();
         for (key, slot) in slots.iter().enumerate() {
             assert_eq!(entries.find(0, &key), Some(*slot));
         }
@@ -1048,10 +1069,11 @@ mod tests {
     #[test]
     fn the_measured_sum_follows_inserts_replacements_and_removals() {
         let mut entries = Entries::default();
-        let a = add(&mut entries, 1, 1, incoming("four"));
-        let b = add(&mut entries, 2, 2, incoming("sixsix"));
+        let a = add(&mut entries, 1, 1, "four");
+        let b = add(&mut entries, 2, 2, "sixsix");
         assert_eq!(entries.measured(), 10);
-        assert_eq!(entries.replace(a, 1, incoming("a"), Bucket::NONE).value, "four");
+        let new = Entry::new(1 << 32, 1, "a".to_owned());
+        assert_eq!(entries.replace(a, new, Some(&extras("a")), Bucket::NONE).value, "four");
         assert_eq!(entries.measured(), 7);
         entries.remove(b);
         assert_eq!(entries.measured(), 1);
@@ -1062,7 +1084,7 @@ mod tests {
         let mut entries = Entries::default();
         let mut rooms = vec![0];
         for key in 0..190 {
-            add(&mut entries, key, key, incoming("x"));
+            add(&mut entries, key, key, "x");
             rooms.push(entries.entries.capacity());
         }
         rooms.dedup();
@@ -1075,7 +1097,8 @@ mod tests {
         fn room(extras: Option<Extras>) -> [usize; 4] {
             let mut entries = Entries::default();
             for key in 0..100 {
-                add(&mut entries, key, key, Incoming { value: (), extras });
+                let entry = Entry::new(key << 32, key, ());
+                entries.insert(entry, extras.as_ref(), Bucket::NONE, 100);
             }
             assert_eq!(entries.entries.capacity(), 128);
             let Entries { deadlines, idle_deadlines, sizes, weights, .. } = entries;
@@ -1096,7 +1119,7 @@ mod tests {
     fn entries_that_are_compacted_keep_all_but_their_slots_and_take_no_more_than_they_need() {
         let mut entries = Entries::default();
         for key in 0..100 {
-            add(&mut entries, key % 7, key, incoming(&"x".repeat(key as usize)));
+            add(&mut entries, key % 7, key, &"x".repeat(key as usize));
         }
         for key in 0..80 {
             let slot = entries.find((key % 7) << 32, &key).unwrap();
@@ -1121,14 +1144,14 @@ mod tests {
         );
         #[cfg(feature = "__validate")]
         entries.validate();
-        add(&mut entries, 100, 100, incoming("new"));
+        add(&mut entries, 100, 100, "new");
         assert_eq!((entries.len(), entries.entries.capacity()), (21, 40));
     }
 
     #[test]
     fn a_stamp_never_goes_back_nor_comes_again() {
         let mut entries = Entries::default();
-        let slot = add(&mut entries, 1, 1, incoming("x"));
+        let slot = add(&mut entries, 1, 1, "x");
         entries.touch_pinned(entries.entry(slot), 1_000);
         entries.touch_pinned(entries.entry(slot), 999);
         let latest = stamp(&entries, slot);
@@ -1138,7 +1161,7 @@ mod tests {
         assert_eq!((stamp(&entries, slot), entries.hits()), (latest + 1, 1));
 
         let before = entries.take().epoch();
-        let slot = add(&mut entries, 1, 1, incoming("x"));
+        let slot = add(&mut entries, 1, 1, "x");
         assert!(entries.epoch() > before);
         let written = stamp(&entries, slot);
         entries.touch(slot);
@@ -1160,8 +1183,7 @@ mod tests {
             assert!(entries.join(7 << 32, &key).is_some());
             let (flight, bucket) = entries.take_flight(ticket);
             let key = flight.end().key.into_inner();
-            let new = Incoming { value: key, extras: None };
-            let slot = entries.insert(7 << 32, key, new, bucket, 100);
+            let slot = entries.insert(Entry::new(7 << 32, key, key), None, bucket, 100);
             assert_eq!(entries.find(7 << 32, &key), Some(slot));
             assert!(entries.join(7 << 32, &key).is_none());
             #[cfg(feature = "__validate")]
@@ -1197,7 +1219,7 @@ mod tests {
         let [load, update] = [Kind::Led, Kind::Update]
             .map(|kind| flight(&mut entries, 1, if kind == Kind::Led { 1 } else { 2 }, kind));
         for key in 100..200 {
-            add(&mut entries, 3, key, Incoming { value: key, extras: None });
+            entries.insert(Entry::new(3 << 32, key, key), None, Bucket::NONE, 100);
         }
         for key in 110..200 {
             let slot = entries.find(3 << 32, &key).unwrap();

@@ -15,7 +15,6 @@ mod update;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::bulk::fetch_many;
@@ -25,10 +24,10 @@ pub(crate) use self::update::update;
 use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::entries::{Ended, FlightKey, Kind};
-use crate::flight::{FlightName, Outcome, Polling, Ticket};
+use crate::flight::{Outcome, Polling};
 use crate::outbox::Notices;
 use crate::protocol::{KeySource, Protocol, Source};
-use crate::shard::{Boarding, Departed, LeadOrJoin, Origin, Publication, Use};
+use crate::shard::{Boarding, Departed, FlightRef, LeadOrJoin, Origin, Publication, Use};
 use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
@@ -70,7 +69,7 @@ where
         let answer = {
             let mut load = pin!(leader.start(load));
             poll_fn(|cx| {
-                let _polling = Polling::enter(leader.flight(), cx);
+                let _polling = Polling::enter(leader.flight.name(), cx);
                 load.as_mut().poll(cx)
             })
             .await
@@ -80,7 +79,7 @@ where
             Ok(value) => leader.deliver(value, None),
             Err(error) => {
                 leader.fail(|| protocol.failure(error));
-                store.backlog(leader.hash)
+                leader.backlog()
             }
         };
         drop(leader);
@@ -130,56 +129,69 @@ where
     Call::new(store, hash, key, kind).board()
 }
 
+/// What a call has met.
+enum Boarded<'a, K, V> {
+    Value(V),
+    Leads(Leader<'a, K, V>),
+    Joins(Joined<'a, K, V>),
+}
+
 /// A call that has found no value yet.
 struct Call<'a, K, V> {
     store: &'a Store<K, V>,
     boarding: Boarding<K>,
-    /// In a cache that appraises its entries, the leader's share of the key.
-    appraised_key: Option<Arc<K>>,
-    /// Whether the call has been counted, as what it met first.
-    is_counted: bool,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     #[inline]
     fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
-        let (key, appraised_key) = FlightKey::new(key, store.appraises());
-        let boarding = Boarding { hash, key: Some(key), kind };
-        Self { store, boarding, appraised_key, is_counted: false }
+        let key = Some(FlightKey::new(key, store.appraises()));
+        Self { store, boarding: Boarding { hash, key, kind, of: Use::Hit } }
     }
 
     /// Finds a value, leads a flight or joins the one there is.
     #[inline]
     fn board(mut self) -> Step<'a, K, V> {
-        let of = if self.is_counted { Use::Uncounted } else { Use::Hit };
-        let mut departed = Departed::default();
-        match self.store.lead_or_join(&mut self.boarding, of, &mut departed) {
-            LeadOrJoin::Hit(value) => {
-                drop((departed, self));
+        match self.meet() {
+            Boarded::Value(value) => {
+                drop(self);
                 Step::Found(value)
             }
-            LeadOrJoin::Lead(ticket) => {
-                self.count(Event::Miss);
-                let Self { store, boarding, appraised_key, .. } = self;
-                let leader = Leader::new(store, boarding.hash, ticket, appraised_key);
-                // What had expired is left to whoever delivers; this call waits for the listener when it
-                // has loaded.
-                drop(departed);
-                Step::Lead(leader)
-            }
-            LeadOrJoin::Join(completion, ticket) => {
-                self.count(Event::Coalesced);
-                let joined = Joined::new(self.store, self.boarding.hash, ticket, completion);
-                drop(departed);
-                Step::Wait(Waiter { call: self, joined })
-            }
+            Boarded::Leads(leader) => Step::Lead(leader),
+            Boarded::Joins(joined) => Step::Wait(Waiter { call: self, joined }),
         }
     }
 
+    /// Does the same, but for what becomes of the call.
+    #[inline(never)]
+    fn meet(&mut self) -> Boarded<'a, K, V> {
+        let store = self.store;
+        let mut departed = Departed::default();
+        let met = match store.lead_or_join(&mut self.boarding, &mut departed) {
+            LeadOrJoin::Hit(value) => {
+                drop(departed);
+                return Boarded::Value(value);
+            }
+            LeadOrJoin::Lead(flight) => {
+                self.count(Event::Miss);
+                Boarded::Leads(Leader::new(store, flight))
+            }
+            LeadOrJoin::Join(flight, completion) => {
+                self.count(Event::Coalesced);
+                Boarded::Joins(Joined::new(store, flight, completion))
+            }
+        };
+        // What had expired is left to whoever delivers; this call waits for the listener when it has
+        // loaded.
+        departed.let_go();
+        met
+    }
+
+    /// Counts the call, unless that was done before: as what it met first.
     #[inline]
     fn count(&mut self, event: Event) {
-        if !self.is_counted {
-            self.is_counted = true;
+        if self.boarding.of == Use::Hit {
+            self.boarding.of = Use::Uncounted;
             self.store.count(event);
         }
     }
@@ -256,11 +268,8 @@ fn answer<P: Protocol, V: Clone>(
 /// error, it lets the waiters try for themselves.
 struct Leader<'a, K, V> {
     store: &'a Store<K, V>,
-    hash: u64,
-    ticket: Ticket,
+    flight: FlightRef<'a, K, V>,
     stage: Stage,
-    /// In a cache that appraises its entries, the key of the flight.
-    appraised_key: Option<Arc<K>>,
 }
 
 /// How far a leader has come.
@@ -275,20 +284,13 @@ enum Stage {
 }
 
 impl<'a, K, V> Leader<'a, K, V> {
-    fn new(
-        store: &'a Store<K, V>,
-        hash: u64,
-        ticket: Ticket,
-        appraised_key: Option<Arc<K>>,
-    ) -> Self {
-        Self { store, hash, ticket, stage: Stage::Boarded, appraised_key }
-    }
-
-    fn flight(&self) -> FlightName {
-        (self.store.shard(self.hash).address(), self.ticket)
+    #[inline]
+    fn new(store: &'a Store<K, V>, flight: FlightRef<'a, K, V>) -> Self {
+        Self { store, flight, stage: Stage::Boarded }
     }
 
     /// Calls the user's closure.
+    #[inline]
     fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         self.store.count(Event::Load);
         self.stage = Stage::Loading;
@@ -306,7 +308,7 @@ impl<'a, K, V> Leader<'a, K, V> {
         let outcome = || Outcome::Value(value.clone());
         if !self.store.takes_values() {
             // An update wins over loads in flight all the same.
-            self.store.shard(self.hash).fence_others(&self.store.ledger, self.ticket);
+            self.flight.fence_others();
             self.end(outcome);
             return Notices::default();
         }
@@ -314,10 +316,24 @@ impl<'a, K, V> Leader<'a, K, V> {
             self.store.lifetimes().use_time();
         }
         let kept = value.clone();
-        // The flight gets its key back before it needs it.
-        let key = self.appraised_key.take();
-        let appraisal = key.map(|key| self.store.appraise(&key, &kept)).unwrap_or_default();
-        self.publish(kept, appraisal.with_own(own), outcome)
+        let appraisal = self.appraise(&kept).with_own(own);
+        self.publish(kept, appraisal, outcome)
+    }
+
+    /// Takes a look at the value before it is published, if the cache does that. The flight has its key
+    /// back before it needs it.
+    #[inline(always)]
+    fn appraise(&self, value: &V) -> Appraisal {
+        match self.store.appraises() {
+            true => self.appraise_now(value),
+            false => Appraisal::default(),
+        }
+    }
+
+    #[cold]
+    fn appraise_now(&self, value: &V) -> Appraisal {
+        let key = self.flight.shared_key();
+        key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
     }
 
     /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
@@ -332,16 +348,17 @@ impl<'a, K, V> Leader<'a, K, V> {
     where
         K: Eq,
     {
-        let origin = Origin::Flight(self.ticket);
-        let mut publication = self.store.publication(self.hash, origin, value, appraisal);
+        let origin = Origin::Flight(self.flight.ticket());
+        let mut publication = self.store.publication(origin, value, appraisal);
         let mut departed = Departed::default();
-        self.store.publish(&mut publication, &mut departed);
+        self.store.publish(self.flight.shard(), &mut publication, &mut departed);
         // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
         self.stage = Stage::Ended;
         publication.take_completion().complete(outcome);
         if self.store.has_listener() {
             return self.part_with(publication, departed);
         }
+        departed.let_go();
         Notices::default()
     }
 
@@ -350,16 +367,23 @@ impl<'a, K, V> Leader<'a, K, V> {
     #[cold]
     fn part_with(&self, publication: Publication<K, V>, departed: Departed<K, V>) -> Notices<K, V> {
         let mut notices = publication.into_notices(departed);
-        notices.append(self.store.backlog(self.hash));
+        notices.append(self.backlog());
         notices
+    }
+
+    /// The duty to wait for a listener that is far behind.
+    fn backlog(&self) -> Notices<K, V> {
+        match self.store.has_listener() {
+            true => self.flight.shard().backlog(),
+            false => Notices::default(),
+        }
     }
 
     /// Ends the flight with a value that is not to be cached, or with none.
     fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
         self.stage = Stage::Ended;
         // The rest is dropped last: the waiters come before the user's `Drop`.
-        let Ended { key: _key, completion, sweeps: _sweeps } =
-            self.store.shard(self.hash).end_flight(&self.store.ledger, self.ticket);
+        let Ended { key: _key, completion, sweeps: _sweeps } = self.flight.end();
         completion.complete(outcome);
     }
 
@@ -368,14 +392,23 @@ impl<'a, K, V> Leader<'a, K, V> {
         self.store.count(Event::LoadFailure);
         self.end(outcome);
     }
-}
 
-impl<K, V> Drop for Leader<'_, K, V> {
-    fn drop(&mut self) {
+    /// Leaves the waiters to themselves.
+    #[cold]
+    fn abandon(&mut self) {
         match self.stage {
             Stage::Boarded => self.end(|| Outcome::Abandoned),
             Stage::Loading => self.fail(|| Outcome::Abandoned),
             Stage::Ended => {}
+        }
+    }
+}
+
+impl<K, V> Drop for Leader<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.stage != Stage::Ended {
+            self.abandon();
         }
     }
 }

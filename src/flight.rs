@@ -74,6 +74,12 @@ impl<V> Default for Completion<V> {
 }
 
 impl<V> Completion<V> {
+    /// Wakes all waiters for the last time.
+    #[cold]
+    fn close(&self) {
+        self.waiters().close();
+    }
+
     fn waiters(&self) -> &Waiters {
         match &self.course {
             Course::Led(waiters) => waiters,
@@ -198,18 +204,24 @@ impl<V> CompletionGuard<V> {
     }
 
     /// Gives the waiters, if there are any, what `outcome` makes.
+    #[inline(always)]
     pub(crate) fn complete(self, outcome: impl FnOnce() -> Outcome<V>) {
-        if let Some(completion) = &self.completion {
-            // Empty until now: only the one guard of the flight sets it.
-            let _ = completion.outcome.set(outcome());
+        match &self.completion {
+            Some(completion) => {
+                // Empty until now: only the one guard of the flight sets it.
+                let _ = completion.outcome.set(outcome());
+            }
+            // There is nothing to drop, which takes a call to find out.
+            None => std::mem::forget(self),
         }
     }
 }
 
 impl<V> Drop for CompletionGuard<V> {
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(completion) = self.completion.take() {
-            completion.waiters().close();
+        if let Some(completion) = &self.completion {
+            completion.close();
         }
     }
 }

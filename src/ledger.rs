@@ -71,12 +71,6 @@ impl Ledger {
         }
     }
 
-    /// One that is bounded by the number of entries alone.
-    #[cfg(test)]
-    pub(crate) fn of_entries(maxsize: usize) -> Self {
-        Self::new(Limits { maxsize, max_weight: None, max_bytes: None })
-    }
-
     /// How many entries there may be, and there are, rooms included.
     #[inline]
     pub(crate) fn entries(&self) -> Budget {
@@ -166,29 +160,33 @@ impl Ledger {
     /// entries, the usual case, only a load.
     ///
     /// Where several bounds are short it tells of the entries first: there everything that leaves helps.
-    #[inline]
+    #[inline(always)]
     fn take(&self, cost: Cost) -> Result<(), Bound> {
         match &self.burden {
             None => self.take_entries(cost.entries),
-            Some(burden) => burden.change(|[weight, bytes]| {
-                if cost.entries > self.entries().free() {
-                    return Err(Bound::Entries);
-                }
-                if cost.weight > weight.free() {
-                    return Err(Bound::Weight);
-                }
-                if cost.bytes > bytes.free() {
-                    return Err(Bound::Bytes);
-                }
-                self.take_entries(cost.entries)?;
-                weight.taken += cost.weight;
-                bytes.taken += cost.bytes;
-                Ok(())
-            }),
+            Some(burden) => self.take_of_all(burden, cost),
         }
     }
 
-    #[inline]
+    fn take_of_all(&self, burden: &Burden, cost: Cost) -> Result<(), Bound> {
+        burden.change(|[weight, bytes]| {
+            if cost.entries > self.entries().free() {
+                return Err(Bound::Entries);
+            }
+            if cost.weight > weight.free() {
+                return Err(Bound::Weight);
+            }
+            if cost.bytes > bytes.free() {
+                return Err(Bound::Bytes);
+            }
+            self.take_entries(cost.entries)?;
+            weight.taken += cost.weight;
+            bytes.taken += cost.bytes;
+            Ok(())
+        })
+    }
+
+    #[inline(always)]
     fn take_entries(&self, more: u64) -> Result<(), Bound> {
         let take = |word| (more <= Budget::unpack(word).free()).then_some(word + more);
         let taken = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -196,7 +194,6 @@ impl Ledger {
     }
 
     /// Gives back what was taken.
-    #[inline]
     pub(crate) fn release(&self, cost: Cost) {
         self.entries.fetch_sub(cost.entries, Ordering::Relaxed);
         if let Some(burden) = &self.burden {
@@ -259,11 +256,21 @@ pub(crate) struct Room<'a> {
 
 impl<'a> Room<'a> {
     /// Makes the room large enough for `cost` if what is missing is free, or tells which bound is short.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve(&mut self, cost: Cost) -> Result<(), Bound> {
         let missing = cost.beyond(self.held);
         self.ledger.take(missing)?;
         self.held = self.held.plus(missing);
+        Ok(())
+    }
+
+    /// Makes the room large enough for an entry, in a cache that bounds nothing else.
+    #[inline(always)]
+    pub(crate) fn reserve_entry(&mut self) -> Result<(), Bound> {
+        if self.held.entries == 0 {
+            self.ledger.take_entries(1)?;
+            self.held.entries = 1;
+        }
         Ok(())
     }
 
@@ -295,7 +302,7 @@ impl<'a> Room<'a> {
 }
 
 impl Drop for Room<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if !self.is_empty() {
             self.ledger.release(self.held);

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::mem::needs_drop;
 
 use equivalent::Equivalent;
 
@@ -12,7 +13,7 @@ use crate::flight::Outcome;
 pub(crate) trait KeySource<K> {
     type Query: Hash + Equivalent<K> + ?Sized;
     fn query(&self) -> &Self::Query;
-    /// The key, if the caller has it as that already.
+    /// The key, if the caller has it as that already or it costs nothing to make.
     fn try_into_key(self) -> Result<K, Self>
     where
         Self: Sized;
@@ -50,8 +51,12 @@ where
         self.0
     }
 
+    /// A small key that owns nothing, such as a number, is sooner copied than looked for a second time.
+    #[inline]
     fn try_into_key(self) -> Result<K, Self> {
-        Err(self)
+        const SMALL: usize = 32;
+        let is_plain = !needs_drop::<K>() && size_of::<K>() <= SMALL;
+        if is_plain { Ok(self.into_key()) } else { Err(self) }
     }
 
     fn into_key(self) -> K {

@@ -28,7 +28,7 @@ pub(crate) struct Choice<'a, K, V, S> {
 
 impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
     pub(crate) fn new(store: &'a Store<K, V>, hasher: &'a S, entries: Vec<Saved<K, V>>) -> Self {
-        let room = store.ledger.free();
+        let room = store.ledger().free();
         Self { store, hasher, entries, room, chosen: Vec::new(), rejected: Vec::new() }
     }
 
@@ -57,7 +57,7 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
     /// Whether there is room for an entry, which takes it then.
     fn fits(&mut self, entry: &Returning<K, V>) -> bool {
         let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraisal.lifetime);
-        let cost = entry.appraisal.cost(&self.store.ledger);
+        let cost = entry.appraisal.cost(self.store.ledger());
         let fits = entry.left.lets_live()
             && self.store.lifetimes().let_live(own)
             && cost.fits(self.room)

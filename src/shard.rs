@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use equivalent::Equivalent;
 
 pub(crate) use self::evict::Evicted;
-pub(crate) use self::flights::{Boarding, LeadOrJoin};
+pub(crate) use self::flights::{Boarding, FlightRef, LeadOrJoin};
 pub(crate) use self::look::Copied;
 use self::look::EVERY_SLOT;
 pub(crate) use self::publication::{Departed, Fate, Origin, Publication};
@@ -33,10 +33,11 @@ use self::writer::Writer;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::entries::{Entries, Predicate, Slot, Stamp};
-use crate::ledger::Ledger;
+use crate::flight::Coalescing;
+use crate::ledger::{Ledger, Limits, Room};
 use crate::outbox::{Notices, Outbox};
-use crate::sync::desk::Desks;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
+use crate::sync::desk::{Desks, Pin};
+use crate::sync::{AtomicBool, AtomicU64, Locked, Mutex, MutexGuard};
 use crate::threads;
 
 /// So many hits under the lock without a write, and as many as half the slots, are worth the pins that the
@@ -58,12 +59,32 @@ pub(crate) struct Shard<K, V> {
     /// The latest time at which an entry was written or seen expired here: for this shard, time does
     /// not step back, whatever the clock does.
     latest: AtomicU64,
-    /// The latest deadline that was seen to have passed, in any shard of the cache.
-    last_expiry: Arc<AtomicU64>,
-    /// Where threads keep their pins.
-    desks: Arc<Desks<Entries<K, V>>>,
+    common: Arc<Common<K, V>>,
     /// Everything. Held for the time of one hit or update, and so short that async code may block on it.
     state: Mutex<State<K, V>>,
+}
+
+/// What all shards of a cache share.
+pub(crate) struct Common<K, V> {
+    /// Where threads keep their pins.
+    pub(crate) desks: Desks<Entries<K, V>>,
+    pub(crate) ledger: Ledger,
+    /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
+    /// those who write to other shards by a clock that has stepped back.
+    pub(crate) last_expiry: AtomicU64,
+    pub(crate) coalescing: Coalescing,
+}
+
+impl<K, V> Common<K, V> {
+    /// Makes what so many shards share.
+    pub(crate) fn new(shards: usize, limits: Limits, coalescing: Coalescing) -> Self {
+        Self {
+            desks: Desks::new(shards),
+            ledger: Ledger::new(limits),
+            last_expiry: AtomicU64::new(0),
+            coalescing,
+        }
+    }
 }
 
 /// Whether a use is a hit of a call, or of one that was counted otherwise.
@@ -90,25 +111,9 @@ impl<K, V> Shard<K, V> {
         self.is_quiet.load(Ordering::Relaxed)
     }
 
-    /// Returns the live value of `key`, as a hit.
-    #[inline(always)]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
-    where
-        Q: Equivalent<K> + ?Sized,
-        V: Clone,
-    {
-        if self.is_quiet() {
-            let value = self.get_pinned(hash, key, now);
-            if value.is_some() {
-                return value;
-            }
-        }
-        self.get_locked(hash, key, now)
-    }
-
-    /// The same under the lock.
+    /// Returns the live value of `key` under the lock, as a hit.
     #[inline(never)]
-    fn get_locked<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    pub(crate) fn get_locked<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
@@ -118,14 +123,19 @@ impl<K, V> Shard<K, V> {
         Some(self.hit(state, slot, now, Use::Hit))
     }
 
-    /// Returns the live value of `key` if the thread has pinned the shard, as a hit.
+    /// Returns the live value of `key` by a pin of the shard, as a hit.
     #[inline(always)]
-    pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    pub(crate) fn get_pinned<Q>(
+        &self,
+        mut pin: Locked<'_, Pin<Entries<K, V>>>,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+    ) -> Option<V>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let mut pin = self.desks.try_pin(threads::number(), self.number as usize)?;
         let (entries, notes) = pin.read()?;
         let slot = self.find_live(entries, hash, key, now)?;
         let entry = entries.entry(slot);
@@ -137,8 +147,24 @@ impl<K, V> Shard<K, V> {
         Some(value)
     }
 
+    /// The same where entries expire, compiled apart: other caches have no use for the code.
+    #[inline(never)]
+    pub(crate) fn get_pinned_alive<Q>(
+        &self,
+        pin: Locked<'_, Pin<Entries<K, V>>>,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+    ) -> Option<V>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.get_pinned(pin, hash, key, now)
+    }
+
     /// Uses the entry in `slot`, which is alive, under the lock.
-    #[inline]
+    #[inline(always)]
     fn hit(&self, state: &mut State<K, V>, slot: Slot, now: Option<Now<'_>>, of: Use) -> V
     where
         V: Clone,
@@ -171,7 +197,7 @@ impl<K, V> Shard<K, V> {
         if !self.pin(state) {
             return false;
         }
-        let pin = self.desks.try_pin(threads::number(), self.number as usize);
+        let pin = self.common.desks.try_pin(threads::number(), self.number());
         let Some(mut pin) = pin else { return false };
         let Some((entries, notes)) = pin.read() else { return false };
         notes.add(slot, |read| entries.touch_pinned(entries.entry(slot), read)).is_some()
@@ -181,7 +207,7 @@ impl<K, V> Shard<K, V> {
     #[cold]
     fn pin(&self, state: &mut State<K, V>) -> bool {
         let slots = state.entries.slots();
-        let pins = state.entries.pin(&self.desks, self.number as usize, threads::number(), slots);
+        let pins = state.entries.pin(&self.common.desks, self.number(), threads::number(), slots);
         if pins {
             self.is_quiet.store(true, Ordering::Relaxed);
         } else {
@@ -194,7 +220,7 @@ impl<K, V> Shard<K, V> {
     #[cold]
     fn take_back(&self, state: &mut State<K, V>) {
         let mut most = 0;
-        state.entries.take_back(&self.desks, self.number as usize, |entries, returned| {
+        state.entries.take_back(&self.common.desks, self.number(), |entries, returned| {
             most = most.max(returned.reads);
             returned.notes.iter().for_each(|notes| entries.merge(notes));
         });
@@ -205,7 +231,7 @@ impl<K, V> Shard<K, V> {
     /// Uses that were hits, ever.
     pub(crate) fn hits(&self) -> u64 {
         let state = self.lock();
-        state.entries.hits() + self.desks.reads(self.number as usize)
+        state.entries.hits() + self.common.desks.reads(self.number())
     }
 }
 
@@ -215,18 +241,21 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn new(
         number: usize,
         share: usize,
-        desks: Arc<Desks<Entries<K, V>>>,
-        last_expiry: Arc<AtomicU64>,
+        common: Arc<Common<K, V>>,
         outbox: Option<Arc<Outbox<K, V>>>,
     ) -> Self {
         Self {
             is_quiet: AtomicBool::new(false),
             number: u32::try_from(number).expect("far fewer shards"),
             latest: AtomicU64::new(0),
-            last_expiry,
-            desks,
+            common,
             state: Mutex::new(State::new(share, outbox)),
         }
+    }
+
+    #[inline]
+    pub(crate) fn number(&self) -> usize {
+        self.number as usize
     }
 
     /// A name for the shard that lasts as long as it is borrowed.
@@ -273,14 +302,14 @@ impl<K, V> Shard<K, V> {
     }
 
     /// What an entry on its way in takes beyond the one of its key, if that is alive.
-    pub(crate) fn missing(&self, publication: &Publication<K, V>, ledger: &Ledger) -> Cost
+    pub(crate) fn missing(&self, publication: &Publication<K, V>) -> Cost
     where
         K: Eq,
     {
         let state = &*self.lock();
         let latest = self.latest.load(Ordering::Relaxed);
         let now = publication.now().map_or(latest, |now| now.max(latest));
-        publication.cost_beyond(&state.entries, now, ledger)
+        publication.cost_beyond(&state.entries, now, &self.common.ledger)
     }
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
@@ -292,7 +321,7 @@ impl<K, V> Shard<K, V> {
     /// Lets `look` at the entries: by the thread's pin, or else under the lock.
     fn read<R>(&self, look: impl FnOnce(&Entries<K, V>) -> R) -> R {
         if self.is_quiet() {
-            let pin = self.desks.try_pin(threads::number(), self.number as usize);
+            let pin = self.common.desks.try_pin(threads::number(), self.number());
             if let Some(entries) = pin.as_ref().and_then(|pin| pin.get()) {
                 return look(entries);
             }
@@ -325,7 +354,7 @@ impl<K, V> Shard<K, V> {
         let is_known = deadline <= self.latest.load(Ordering::Relaxed);
         if !is_known && now.has_reached(deadline) {
             self.latest.fetch_max(deadline, Ordering::Relaxed);
-            self.last_expiry.fetch_max(deadline, Ordering::Relaxed);
+            self.common.last_expiry.fetch_max(deadline, Ordering::Relaxed);
             return true;
         }
         is_known
@@ -346,25 +375,42 @@ impl<K, V> Shard<K, V> {
     #[inline]
     pub(crate) fn write<'a>(
         &'a self,
-        ledger: &'a Ledger,
         now: Option<Nanos>,
         departed: &'a mut Departed<K, V>,
     ) -> Writer<'a, K, V> {
-        Writer::take(self, self.lock(), ledger, now.map(|now| self.settle(now)), departed)
+        Writer::take(self, self.lock(), now.map(|now| self.settle(now)), departed)
+    }
+
+    /// Takes all pins back, and begins to count anew how long nobody writes.
+    #[inline(always)]
+    fn begin_write(&self, state: &mut State<K, V>) {
+        if state.entries.is_shared() {
+            self.take_back(state);
+        }
+        state.note_write();
+    }
+
+    /// Publishes an entry in `room`, or one that is made for it; what leaves for it goes into `departed`.
+    #[inline(never)]
+    pub(crate) fn publish(
+        &self,
+        publication: &mut Publication<K, V>,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) -> Published
+    where
+        K: Eq,
+    {
+        self.write(publication.now(), departed).publish(publication, room)
     }
 
     /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
     /// last of them, gives memory back.
-    pub(crate) fn purge(
-        &self,
-        now: Nanos,
-        ledger: &Ledger,
-        departed: &mut Departed<K, V>,
-    ) -> (Purged, usize) {
+    pub(crate) fn purge(&self, now: Nanos, departed: &mut Departed<K, V>) -> (Purged, usize) {
         const LIMIT: usize = 256;
         const STEPS: usize = 1024;
         let (purged, _old) = {
-            let mut writer = self.write(ledger, Some(now), departed);
+            let mut writer = self.write(Some(now), departed);
             let purged = writer.free_expired(LIMIT, STEPS);
             let is_done = purged.0 == Purged::All;
             (purged, if is_done { writer.compact() } else { None })
@@ -373,31 +419,25 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Removes the entry of `key` and fences its loads.
-    pub(crate) fn remove<Q>(
-        &self,
-        hash: u64,
-        key: &Q,
-        now: Option<Nanos>,
-        ledger: &Ledger,
-    ) -> Removed<K, V>
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
         // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
         let mut removed = Removed::default();
         let Removed { entry, fenced, departed } = &mut removed;
-        (*entry, *fenced) = self.write(ledger, now, departed).remove(hash, key);
+        (*entry, *fenced) = self.write(now, departed).remove(hash, key);
         removed
     }
 
     /// Has a sweep asked about the values of all loads that are in flight.
-    pub(crate) fn await_sweep(&self, ledger: &Ledger, sweep: &Arc<Predicate<K, V>>) {
-        self.write(ledger, None, &mut Departed::default()).entries().await_sweep(sweep);
+    pub(crate) fn await_sweep(&self, sweep: &Arc<Predicate<K, V>>) {
+        self.write(None, &mut Departed::default()).entries().await_sweep(sweep);
     }
 
     /// Keeps the values of those loads in flight out of the cache whose keys are chosen; asked while no
     /// lock is held.
-    pub(crate) fn fence_if(&self, ledger: &Ledger, is_chosen: &mut impl FnMut(&K) -> bool)
+    pub(crate) fn fence_if(&self, is_chosen: &mut impl FnMut(&K) -> bool)
     where
         K: Clone,
     {
@@ -406,7 +446,7 @@ impl<K, V> Shard<K, V> {
         self.lock().entries.flight_keys_into(&mut keys);
         keys.retain(|(_, key)| is_chosen(key));
         let mut departed = Departed::default();
-        let mut writer = self.write(ledger, None, &mut departed);
+        let mut writer = self.write(None, &mut departed);
         keys.iter().for_each(|(ticket, _)| writer.entries().fence_if_there(*ticket));
     }
 
@@ -431,10 +471,10 @@ impl<K, V> Shard<K, V> {
 #[cfg(feature = "__validate")]
 impl<K: Eq, V> Shard<K, V> {
     /// Asserts that the shard is whole; returns what its entries take and how many flights it has.
-    pub(crate) fn validate(&self, ledger: &Ledger) -> (Cost, usize) {
+    pub(crate) fn validate(&self) -> (Cost, usize) {
         let mut departed = Departed::default();
-        self.lock().entries.validate_pins(&self.desks, self.number as usize);
-        let mut writer = self.write(ledger, None, &mut departed);
+        self.lock().entries.validate_pins(&self.common.desks, self.number());
+        let mut writer = self.write(None, &mut departed);
         (writer.total_cost(), writer.validate())
     }
 }

@@ -34,7 +34,7 @@ impl<'a, K, V> Shrink<'a, K, V> {
     /// Moves the bound as near to `max` as it can be now.
     pub(crate) fn start(store: &'a Store<K, V>, bound: Bound, max: u64) -> (Self, Moved) {
         let shrink = Self { store, bound, max, shard: 0, evicted: 0 };
-        let moved = shrink.move_bound(store.ledger.room());
+        let moved = shrink.move_bound(store.ledger().room());
         (shrink, moved)
     }
 
@@ -47,7 +47,7 @@ impl<'a, K, V> Shrink<'a, K, V> {
 
     fn evict_some(&mut self, departed: &mut Departed<K, V>) -> Moved {
         for _ in 0..Self::BATCH {
-            let mut room = self.store.ledger.room();
+            let mut room = self.store.ledger().room();
             let mut shards = self.store.shards_from(self.shard);
             let has_evicted = shards.any(|shard| self.evict(shard, &mut room, departed));
             let moved = self.move_bound(room);
@@ -70,9 +70,8 @@ impl<'a, K, V> Shrink<'a, K, V> {
         departed: &mut Departed<K, V>,
     ) -> bool {
         loop {
-            let mut writer =
-                shard.write(&self.store.ledger, self.store.lifetimes().now(), departed);
-            if self.move_bound(self.store.ledger.room()) == Moved::AllTheWay {
+            let mut writer = shard.write(self.store.lifetimes().now(), departed);
+            if self.move_bound(self.store.ledger().room()) == Moved::AllTheWay {
                 return false;
             }
             match writer.evict(self.bound, room) {

@@ -13,19 +13,19 @@ use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::counters::{Event, Totals};
+use crate::deep_size::shared_size;
 use crate::emptied::Emptied;
-use crate::entries::{Entries, Incoming};
 use crate::flight::Coalescing;
 use crate::ledger::{Bound, Ledger, Limits, Room};
 use crate::lifetime::{Deadlines, Lifetimes};
 use crate::outbox::{Notices, Outbox};
 use crate::removal::Listener;
 use crate::shard::{
-    Boarding, Departed, Evicted, Expired, Fate, LeadOrJoin, Origin, Publication, Published, Purged,
-    Removed, Returning, Shard, Use,
+    Boarding, Common, Departed, Evicted, Expired, Fate, LeadOrJoin, Origin, Publication, Published,
+    Purged, Removed, Returning, Shard,
 };
-use crate::sync::desk::Desks;
 use crate::sync::{AtomicU64, yield_now};
+use crate::threads;
 
 /// The hash by which a key's shard and its place there are found. A user's hasher may leave any of its bits
 /// constant; here every bit depends on all of them.
@@ -38,15 +38,12 @@ pub(crate) fn hash_of<Q: Hash + ?Sized>(hasher: &impl BuildHasher, key: &Q) -> u
 /// The entries of a cache, and the rules by which they come and go.
 pub(crate) struct Store<K, V> {
     shards: Box<[Shard<K, V>]>,
-    desks: Arc<Desks<Entries<K, V>>>,
-    /// The latest deadline that was seen to have passed: what expired before it stays expired, also
-    /// for those who write to other shards by a clock that has stepped back.
-    last_expiry: Arc<AtomicU64>,
-    pub(crate) ledger: Ledger,
+    common: Arc<Common<K, V>>,
     lifetimes: Lifetimes<K, V>,
     scales: Scales<K, V>,
-    coalescing: Coalescing,
     has_listener: bool,
+    /// Whether somebody takes a look at each entry before it is published.
+    appraises: bool,
     /// No entry of any shard expires before this time. Spares a full cache the search for an expired
     /// entry in all shards before every eviction.
     soonest: AtomicU64,
@@ -65,21 +62,18 @@ impl<K, V> Store<K, V> {
         listener: Option<Listener<K, V>>,
     ) -> Self {
         debug_assert!(shards.is_power_of_two());
-        let desks = Arc::new(Desks::new(shards));
+        let common = Arc::new(Common::new(shards, limits, coalescing));
         let share = limits.maxsize.div_ceil(shards);
-        let last_expiry = Arc::default();
         let shard = |number| {
             let outbox = listener.as_ref().map(|listener| Arc::new(Outbox::new(listener.clone())));
-            Shard::new(number, share, Arc::clone(&desks), Arc::clone(&last_expiry), outbox)
+            Shard::new(number, share, Arc::clone(&common), outbox)
         };
         Self {
             shards: (0..shards).map(shard).collect(),
-            desks,
-            last_expiry,
-            ledger: Ledger::new(limits),
+            common,
+            appraises: scales.are_used() || lifetimes.look_at_entries(),
             lifetimes,
             scales,
-            coalescing,
             has_listener: listener.is_some(),
             soonest: AtomicU64::new(NEVER),
             bell: Arc::default(),
@@ -88,6 +82,12 @@ impl<K, V> Store<K, V> {
 
     pub(crate) fn shards(&self) -> &[Shard<K, V>] {
         &self.shards
+    }
+
+    /// The bounds of the cache and its counters.
+    #[inline]
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.common.ledger
     }
 
     /// The shard of a key with this hash.
@@ -109,21 +109,17 @@ impl<K, V> Store<K, V> {
     /// Whether values are taken, to be kept or, by a listener, to be heard of; otherwise calls of one moment
     /// still share a load.
     pub(crate) fn takes_values(&self) -> bool {
-        self.has_listener || self.ledger.maxsize() > 0 && self.lifetimes.let_any_live()
+        self.has_listener || self.ledger().maxsize() > 0 && self.lifetimes.let_any_live()
     }
 
     pub(crate) fn has_listener(&self) -> bool {
         self.has_listener
     }
 
-    /// The duty to wait for a listener that is far behind in the shard of a key with this hash.
-    pub(crate) fn backlog(&self, hash: u64) -> Notices<K, V> {
-        if self.has_listener { self.shard(hash).backlog() } else { Notices::default() }
-    }
-
     /// Whether entries are appraised.
+    #[inline]
     pub(crate) fn appraises(&self) -> bool {
-        self.scales.are_used() || self.lifetimes.look_at_entries()
+        self.appraises
     }
 
     /// Takes a look at an entry before it is published. Calls user code: never under a lock.
@@ -147,28 +143,28 @@ impl<K, V> Store<K, V> {
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        match self.lifetimes.roughly_now() {
-            // Compiled apart, as it needs no time.
-            None => self.shard(hash).get(hash, key, None),
-            now => self.shard(hash).get(hash, key, now),
+        if let Some(value) = self.get_pinned(hash, key) {
+            return Some(value);
         }
+        self.shard(hash).get_locked(hash, key, self.lifetimes.roughly_now())
     }
 
     /// Returns the live value of `key` if the thread has pinned its shard, as a hit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q) -> Option<V>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let shard = self.shard(hash);
+        let number = self.number(hash);
+        let shard = &self.shards[number];
         if !shard.is_quiet() {
             return None;
         }
+        let pin = self.common.desks.try_pin(threads::number(), number)?;
         match self.lifetimes.roughly_now() {
-            // Compiled apart, as it needs no time.
-            None => shard.get_pinned(hash, key, None),
-            now => shard.get_pinned(hash, key, now),
+            None => shard.get_pinned(pin, hash, key, None),
+            now => shard.get_pinned_alive(pin, hash, key, now),
         }
     }
 
@@ -177,16 +173,13 @@ impl<K, V> Store<K, V> {
     pub(crate) fn lead_or_join(
         &self,
         boarding: &mut Boarding<K>,
-        of: Use,
         departed: &mut Departed<K, V>,
-    ) -> LeadOrJoin<V>
+    ) -> LeadOrJoin<'_, K, V>
     where
         K: Eq,
         V: Clone,
     {
-        let now = self.lifetimes.roughly_now();
-        let shard = self.shard(boarding.hash);
-        shard.lead_or_join(boarding, of, now, self.coalescing, &self.ledger, departed)
+        self.shard(boarding.hash).lead_or_join(boarding, self.lifetimes.roughly_now(), departed)
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -200,51 +193,68 @@ impl<K, V> Store<K, V> {
     /// Counts an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {
-        self.ledger.counters.count(event);
+        self.ledger().counters.count(event);
     }
 
     /// Prepares an entry for publication as of now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publication(
         &self,
-        hash: u64,
         origin: Origin<K>,
         value: V,
         appraisal: Appraisal,
     ) -> Publication<K, V> {
         let now = self.lifetimes.now();
         let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
-        let extras = (now.is_some() || self.scales.are_used())
+        let extras = (now.is_some() || self.appraises)
             .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
         let dies = now.is_some() && !self.lifetimes.let_live(appraisal.lifetime);
         let fate = if dies { Fate::Dies } else { Fate::Lives };
-        Publication::new(hash, origin, Incoming { value, extras }, fate, now)
+        Publication::new(origin, value, extras, fate, now)
     }
 
-    /// Publishes an entry, or keeps it out; what comes of it is in the publication, and what has left for it
-    /// in `departed`.
-    #[inline]
-    pub(crate) fn publish(&self, publication: &mut Publication<K, V>, departed: &mut Departed<K, V>)
-    where
+    /// Publishes an entry in its shard, or keeps it out; what comes of it is in the publication, and what has
+    /// left for it in `departed`.
+    #[inline(always)]
+    pub(crate) fn publish(
+        &self,
+        shard: &Shard<K, V>,
+        publication: &mut Publication<K, V>,
+        departed: &mut Departed<K, V>,
+    ) where
         K: Eq,
     {
         let deadline = publication.soonest_deadline();
-        let mut room = self.ledger.room();
-        self.expire_for(publication, &mut room, departed);
-        let own = self.number(publication.hash());
-        let shard = &self.shards[own];
-        let mut turn = own;
+        let mut room = self.ledger().room();
+        self.expire_for(shard, publication, &mut room, departed);
+        let published = shard.publish(publication, &mut room, departed);
+        if published != Published::Done {
+            self.go_on_publishing(published, shard, publication, room, departed);
+        }
+        self.expect_expiry(deadline, departed);
+    }
+
+    /// Publishes an entry that was not `published` at the first attempt.
+    #[cold]
+    fn go_on_publishing<'a>(
+        &'a self,
+        mut published: Published,
+        shard: &Shard<K, V>,
+        publication: &mut Publication<K, V>,
+        mut room: Room<'a>,
+        departed: &mut Departed<K, V>,
+    ) where
+        K: Eq,
+    {
+        let mut turn = shard.number();
         loop {
-            let mut writer = shard.write(&self.ledger, publication.now(), departed);
-            let published = writer.publish(publication, &mut room);
-            drop(writer);
             match published {
-                Published::Done => break,
+                Published::Done => return,
                 Published::Unfinished => yield_now(),
                 Published::NeedsVerdict => {
                     // Others are not to wait for the room until the user's code has answered.
-                    room = self.ledger.room();
-                    publication.judge(shard, &self.ledger);
+                    room = self.ledger().room();
+                    publication.judge(shard);
                 }
                 Published::NeedsRoom(short) => {
                     // They give in turns, if one entry takes the room of many.
@@ -255,13 +265,13 @@ impl<K, V> Store<K, V> {
                     if !others.any(|other| self.evict(other, short, now, &mut room, departed)) {
                         // What there is of room is held by entries on their way in. It is given back, for
                         // one of them may need this one's.
-                        room = self.ledger.room();
+                        room = self.ledger().room();
                         yield_now();
                     }
                 }
             }
+            published = shard.publish(publication, &mut room, departed);
         }
-        self.expect_expiry(deadline, departed);
     }
 
     /// Takes out the least recently used entry of a shard of those that help where this bound is `short`,
@@ -275,7 +285,7 @@ impl<K, V> Store<K, V> {
         departed: &mut Departed<K, V>,
     ) -> bool {
         loop {
-            match shard.write(&self.ledger, now, departed).evict(short, room) {
+            match shard.write(now, departed).evict(short, room) {
                 Evicted::One => return true,
                 Evicted::None => return false,
                 Evicted::Unfinished => yield_now(),
@@ -296,7 +306,7 @@ impl<K, V> Store<K, V> {
         let deadlines = now.map_or(Deadlines::NONE, |now| entry.deadlines(&self.lifetimes, now));
         let shard = self.shard(entry.hash);
         let mut departed = Departed::default();
-        let admitted = shard.admit(entry, deadlines, now, &self.ledger, &mut departed);
+        let admitted = shard.admit(entry, deadlines, now, &mut departed);
         self.expect_expiry(deadlines.soonest(), &mut departed);
         notices.append(departed.into_notices());
         admitted.map_err(|entry| shard.reject(entry, notices)).is_ok()
@@ -307,7 +317,7 @@ impl<K, V> Store<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.shard(hash).remove(hash, key, self.lifetimes.now(), &self.ledger)
+        self.shard(hash).remove(hash, key, self.lifetimes.now())
     }
 
     /// Gives the live entry of `key` another time to live; tells whether there is one.
@@ -318,7 +328,7 @@ impl<K, V> Store<K, V> {
         self.lifetimes.use_time();
         let now = self.lifetimes.now().expect("time is used");
         let mut departed = Departed::default();
-        let deadline = self.shard(hash).set_ttl(hash, key, ttl, now, &self.ledger, &mut departed);
+        let deadline = self.shard(hash).set_ttl(hash, key, ttl, now, &mut departed);
         self.expect_expiry(deadline.unwrap_or(NEVER), &mut departed);
         (deadline.is_some(), departed.into_notices())
     }
@@ -327,9 +337,8 @@ impl<K, V> Store<K, V> {
     /// for the listener: neither the user's `Drop` nor that keeps a shard from being emptied.
     pub(crate) fn clear(&self) -> (Vec<Emptied<K, V>>, Notices<K, V>) {
         let mut notices = Notices::default();
-        let clear = |shard: &Shard<K, V>| {
-            shard.write(&self.ledger, None, &mut Departed::default()).clear(&mut notices)
-        };
+        let clear =
+            |shard: &Shard<K, V>| shard.write(None, &mut Departed::default()).clear(&mut notices);
         let emptied = self.shards.iter().filter_map(clear).collect();
         self.reset_counts();
         (emptied, notices)
@@ -340,6 +349,7 @@ impl<K, V> Store<K, V> {
     #[inline]
     fn expire_for(
         &self,
+        shard: &Shard<K, V>,
         publication: &Publication<K, V>,
         room: &mut Room<'_>,
         departed: &mut Departed<K, V>,
@@ -347,21 +357,33 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         let Some(now) = publication.now() else { return };
-        let Some(cost) = publication.cost(&self.ledger) else { return };
-        let latest = now.max(self.last_expiry.load(Ordering::Relaxed));
-        if latest < self.soonest.load(Ordering::Relaxed) || self.ledger.has_room_for(cost) {
-            return;
+        let Some(cost) = publication.cost(self.ledger()) else { return };
+        let latest = now.max(self.common.last_expiry.load(Ordering::Relaxed));
+        if latest >= self.soonest.load(Ordering::Relaxed) && !self.ledger().has_room_for(cost) {
+            self.search_expired(shard, publication, room, departed);
         }
-        let own = self.number(publication.hash());
+    }
+
+    #[inline(never)]
+    fn search_expired(
+        &self,
+        shard: &Shard<K, V>,
+        publication: &Publication<K, V>,
+        room: &mut Room<'_>,
+        departed: &mut Departed<K, V>,
+    ) where
+        K: Eq,
+    {
+        let Some(now) = publication.now() else { return };
         // No more than that: holding it would have others evict live entries for want of it.
-        let missing = self.shards[own].missing(publication, &self.ledger);
-        if self.ledger.has_room_for(missing) {
+        let missing = shard.missing(publication);
+        if self.ledger().has_room_for(missing) {
             return;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
-        for shard in self.shards_from(own) {
+        for shard in self.shards_from(shard.number()) {
             while let Expired::One = self.expire_one(shard, now, room, departed) {
                 if room.reserve(missing).is_ok() {
                     // There may be more.
@@ -383,17 +405,17 @@ impl<K, V> Store<K, V> {
         departed: &mut Departed<K, V>,
     ) -> Expired {
         const STEPS: usize = 16;
-        shard.write(&self.ledger, Some(now), departed).expire_one(&mut { STEPS }, room)
+        shard.write(Some(now), departed).expire_one(&mut { STEPS }, room)
     }
 
     /// Counts of what happened since the last reset.
     pub(crate) fn counts(&self) -> Totals {
-        self.ledger.counters.totals(self.hits())
+        self.ledger().counters.totals(self.hits())
     }
 
     /// Starts counting from zero again.
     pub(crate) fn reset_counts(&self) {
-        self.ledger.counters.reset(self.hits());
+        self.ledger().counters.reset(self.hits());
     }
 
     fn hits(&self) -> u64 {
@@ -402,14 +424,20 @@ impl<K, V> Store<K, V> {
 
     /// Notes that an entry expires at `deadline`, and has those told who wait for the first to expire.
     /// They are woken with what the call drops: a waker is the user's code, and may panic.
+    #[inline]
     fn expect_expiry(&self, deadline: Nanos, departed: &mut Departed<K, V>) {
         if deadline < self.soonest.load(Ordering::Relaxed) {
-            // In one order with the first look of whoever listens: either that undoes this, and so does
-            // not keep a later entry from ringing, or this rings for it.
-            self.soonest.fetch_min(deadline, Ordering::SeqCst);
-            if self.bell.has_hearers() {
-                departed.ring(&self.bell);
-            }
+            self.expect_sooner_expiry(deadline, departed);
+        }
+    }
+
+    #[cold]
+    fn expect_sooner_expiry(&self, deadline: Nanos, departed: &mut Departed<K, V>) {
+        // In one order with the first look of whoever listens: either that undoes this, and so does
+        // not keep a later entry from ringing, or this rings for it.
+        self.soonest.fetch_min(deadline, Ordering::SeqCst);
+        if self.bell.has_hearers() {
+            departed.ring(&self.bell);
         }
     }
 
@@ -435,7 +463,7 @@ impl<K, V> Store<K, V> {
     /// there is no such shard.
     pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<PurgeStep<K, V>> {
         let mut departed = Departed::default();
-        let (purged, freed) = self.shards.get(shard)?.purge(now, &self.ledger, &mut departed);
+        let (purged, freed) = self.shards.get(shard)?.purge(now, &mut departed);
         Some(PurgeStep { purged, freed, notices: departed.into_notices() })
     }
 
@@ -450,9 +478,9 @@ impl<K, V> Store<K, V> {
         let mut len = 0;
         let mut measured = 0;
         let mut allocated = size_of_val(&*self.shards)
-            + self.ledger.heap_size()
-            + size_of::<Desks<Entries<K, V>>>()
-            + self.desks.heap_size();
+            + self.ledger().heap_size()
+            + shared_size(&*self.common)
+            + self.common.desks.heap_size();
         for shard in &self.shards {
             let size = shard.size();
             len += size.entries;
@@ -473,11 +501,11 @@ impl<K: Eq, V> Store<K, V> {
     pub(crate) fn validate(&self) -> usize {
         let (mut cost, mut flights) = (Cost::default(), 0);
         for shard in &self.shards {
-            let (more_cost, more_flights) = shard.validate(&self.ledger);
+            let (more_cost, more_flights) = shard.validate();
             cost = cost.plus(more_cost);
             flights += more_flights;
         }
-        self.ledger.validate(cost);
+        self.ledger().validate(cost);
         flights
     }
 }

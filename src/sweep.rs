@@ -24,7 +24,7 @@ pub(crate) struct Sweep<'a, K, V, C> {
 /// What a sweep chooses by.
 pub(crate) trait Choice<K, V> {
     /// Deals with the loads of the shard that are in flight when its turn comes.
-    fn begin(&mut self, store: &Store<K, V>, shard: &Shard<K, V>);
+    fn begin(&mut self, shard: &Shard<K, V>);
     /// Chooses among the entries that are watched. Calls user code: never under a lock.
     fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot>;
 }
@@ -35,13 +35,13 @@ pub(crate) struct ByEntry<K, V>(Arc<Predicate<K, V>>);
 impl<K, V> ByEntry<K, V> {
     /// Has all loads in flight wait for the predicate: their values cannot be judged yet.
     fn begin_all(store: &Store<K, V>, is_chosen: Arc<Predicate<K, V>>) -> Self {
-        store.shards().iter().for_each(|shard| shard.await_sweep(&store.ledger, &is_chosen));
+        store.shards().iter().for_each(|shard| shard.await_sweep(&is_chosen));
         Self(is_chosen)
     }
 }
 
 impl<K: Clone, V: Clone> Choice<K, V> for ByEntry<K, V> {
-    fn begin(&mut self, _: &Store<K, V>, _: &Shard<K, V>) {}
+    fn begin(&mut self, _: &Shard<K, V>) {}
 
     fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot> {
         let mut keys = Vec::new();
@@ -60,9 +60,9 @@ impl<K: Clone, V: Clone> Choice<K, V> for ByEntry<K, V> {
 pub(crate) struct ByKey<F>(F);
 
 impl<K: Clone, V, F: FnMut(&K) -> bool> Choice<K, V> for ByKey<F> {
-    fn begin(&mut self, store: &Store<K, V>, shard: &Shard<K, V>) {
+    fn begin(&mut self, shard: &Shard<K, V>) {
         // Before the look at the entries, so that none is published unseen between the two.
-        shard.fence_if(&store.ledger, &mut self.0);
+        shard.fence_if(&mut self.0);
     }
 
     fn choose(&mut self, store: &Store<K, V>, watch: &Watch<'_, K, V>) -> Vec<Slot> {
@@ -99,10 +99,10 @@ impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
     pub(crate) fn step(&mut self) -> Option<Notices<K, V>> {
         let shard = self.shards.as_slice().first()?;
         if self.position == Position::default() {
-            self.choice.begin(self.store, shard);
+            self.choice.begin(shard);
         }
         let Some(watch) = shard.watch(self.position) else {
-            shard.compact(&self.store.ledger);
+            shard.compact();
             self.shards.next();
             self.position = Position::default();
             return Some(Notices::default());
@@ -112,7 +112,7 @@ impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
         let mut departed = Departed::default();
         if !chosen.is_empty() {
             let now = self.store.lifetimes().now();
-            self.removed += watch.take_out(&chosen, now, &self.store.ledger, &mut departed);
+            self.removed += watch.take_out(&chosen, now, &mut departed);
         }
         Some(departed.into_notices())
     }

@@ -167,7 +167,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             if is_due {
                 yield_now().await;
             }
-            is_due = shard.compact(&self.store().ledger);
+            is_due = shard.compact();
         }
         shrink.evicted()
     }
@@ -184,7 +184,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             yield_thread();
         }
         for shard in self.store().shards() {
-            shard.compact(&self.store().ledger);
+            shard.compact();
         }
         shrink.evicted()
     }

@@ -32,8 +32,13 @@ impl Kind {
     pub(super) fn completion<V>(self) -> Option<Arc<Completion<V>>> {
         match self {
             Self::Led | Self::Update => None,
-            Self::Detached => Some(Arc::new(Completion::detached())),
+            Self::Detached => Some(Self::detached()),
         }
+    }
+
+    #[cold]
+    fn detached<V>() -> Arc<Completion<V>> {
+        Arc::new(Completion::detached())
     }
 }
 
@@ -46,14 +51,9 @@ pub(crate) enum FlightKey<K> {
 }
 
 impl<K> FlightKey<K> {
-    /// Makes the key of a flight, and the leader's share of it if the entry will be measured.
-    pub(crate) fn new(key: K, measured: bool) -> (Self, Option<Arc<K>>) {
-        if measured {
-            let key = Arc::new(key);
-            (Self::Shared(Arc::clone(&key)), Some(key))
-        } else {
-            (Self::Owned(key), None)
-        }
+    /// Makes the key of a flight, which its leader will share if the entry is to be appraised.
+    pub(crate) fn new(key: K, appraised: bool) -> Self {
+        if appraised { Self::Shared(Arc::new(key)) } else { Self::Owned(key) }
     }
 
     pub(crate) fn get(&self) -> &K {
@@ -121,6 +121,8 @@ pub(crate) struct Flight<K, V> {
     pub(super) hash: u32,
     pub(super) kind: Kind,
     pub(super) standing: Standing,
+    /// Where the table leads to it, unless that has grown since the flight began.
+    pub(super) bucket: usize,
     pub(super) ticket: Ticket,
     pub(super) key: FlightKey<K>,
     pub(super) completion: Option<Arc<Completion<V>>>,
@@ -160,6 +162,11 @@ impl<K, V> Flight<K, V> {
 
     pub(crate) fn key(&self) -> &K {
         self.key.get()
+    }
+
+    /// A hash by which its entry is found.
+    pub(crate) fn hash(&self) -> u64 {
+        super::wide(self.hash)
     }
 
     /// The key, if it is shared.

@@ -221,7 +221,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
     /// The names of the flights, in the order in which [`Polling::enter_batch`] needs them.
     fn flights(&self) -> Arc<[FlightName]> {
         let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
-        let mut flights: Vec<_> = leaders.map(Leader::flight).collect();
+        let mut flights: Vec<_> = leaders.map(|leader| leader.flight.name()).collect();
         flights.sort_unstable();
         flights.into()
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::{Leader, Stage, Step, Waited, answer, start};
-use crate::appraisal::Appraisal;
 use crate::counters::Event;
 use crate::entries::Kind;
-use crate::flight::{Completion, FlightName, Load, Outcome, PollGuard, Polling, Ticket};
+use crate::flight::{Completion, Load, Outcome, PollGuard, Polling};
 use crate::outbox::Notices;
 use crate::protocol::{KeySource, Protocol, Source};
+use crate::shard::FlightRef;
 use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
@@ -67,24 +67,18 @@ where
 /// goes, the load goes with it.
 pub(super) struct Joined<'a, K, V> {
     store: &'a Store<K, V>,
-    hash: u64,
-    ticket: Ticket,
+    flight: FlightRef<'a, K, V>,
     completion: Arc<Completion<V>>,
 }
 
 impl<'a, K, V> Joined<'a, K, V> {
-    /// A share in the flight of `ticket`, which has counted it.
+    /// A share in a flight, which has counted it.
     pub(super) fn new(
         store: &'a Store<K, V>,
-        hash: u64,
-        ticket: Ticket,
+        flight: FlightRef<'a, K, V>,
         completion: Arc<Completion<V>>,
     ) -> Self {
-        Self { store, hash, ticket, completion }
-    }
-
-    fn flight(&self) -> FlightName {
-        (self.store.shard(self.hash).address(), self.ticket)
+        Self { store, flight, completion }
     }
 
     /// Waits for the end of the flight, and helps to bring it about. Returns besides what is left to do for
@@ -95,7 +89,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         V: Clone,
     {
         let mut notices = Notices::default();
-        let mut wait = pin!(self.completion.wait(self.flight()));
+        let mut wait = pin!(self.completion.wait(self.flight.name()));
         let outcome = poll_fn(|cx| {
             // Registers before the look at the load, so that no wake-up comes between.
             let polled = wait.as_mut().poll(cx);
@@ -123,11 +117,11 @@ impl<'a, K, V> Joined<'a, K, V> {
         K: Eq,
         V: Clone,
     {
-        let mut leader = Leader::new(self.store, self.hash, self.ticket, None);
+        let mut leader = Leader::new(self.store, self.flight);
         leader.stage = Stage::Loading;
         let polled = {
             let waker = guard.waker();
-            let _polling = Polling::enter_with(self.flight(), &waker, cx);
+            let _polling = Polling::enter_with(self.flight.name(), &waker, cx);
             load.as_mut().poll(&mut Context::from_waker(&waker))
         };
         let Poll::Ready(outcome) = polled else {
@@ -145,7 +139,7 @@ impl<'a, K, V> Joined<'a, K, V> {
             Outcome::Value(_) => leader.end(|| outcome),
             Outcome::Failure(_) | Outcome::Abandoned => {
                 leader.fail(|| outcome);
-                notices.append(self.store.backlog(self.hash));
+                notices.append(leader.backlog());
             }
         }
     }
@@ -153,11 +147,8 @@ impl<'a, K, V> Joined<'a, K, V> {
 
 impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
-        if self.completion.needs_callers() {
-            let ended = self.store.shard(self.hash).leave(&self.store.ledger, self.ticket);
-            if ended.is_some() {
-                self.store.count(Event::LoadFailure);
-            }
+        if self.completion.needs_callers() && self.flight.leave().is_some() {
+            self.store.count(Event::LoadFailure);
         }
     }
 }
@@ -170,20 +161,9 @@ impl<'a, K, V> Leader<'a, K, V> {
         Fut: Future<Output = Outcome<V>> + Send + 'static,
     {
         let load = Box::pin(self.start(load));
-        // Whoever publishes the value gets it from the flight.
-        self.appraised_key = None;
-        let completion = self.store.shard(self.hash).completion(&self.store.ledger, self.ticket);
+        let completion = self.flight.completion();
         completion.bring(load);
         self.stage = Stage::Ended;
-        Joined::new(self.store, self.hash, self.ticket, completion)
-    }
-
-    /// Appraises the value of a detached flight, if the cache does that.
-    fn appraise(&self, value: &V) -> Appraisal {
-        if !self.store.appraises() {
-            return Appraisal::default();
-        }
-        let key = self.store.shard(self.hash).appraised_key(self.ticket);
-        key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
+        Joined::new(self.store, self.flight, completion)
     }
 }

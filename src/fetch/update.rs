@@ -6,7 +6,6 @@
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
-use std::sync::Arc;
 
 use super::detached::Joined;
 use super::{Leader, Stage};
@@ -15,7 +14,7 @@ use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::Polling;
 use crate::outbox::Notices;
 use crate::protocol::Protocol;
-use crate::shard::{Boarding, Departed, Fenced, LeadOrJoin};
+use crate::shard::{Boarding, Departed, Fenced, LeadOrJoin, Use};
 use crate::store::{Store, hash_of};
 
 /// Changes the value of `key` as `update` says, and returns what it has left.
@@ -41,7 +40,7 @@ where
         let answer = {
             let mut update = pin!(update(old));
             poll_fn(|cx| {
-                let _polling = Polling::enter(leader.flight(), cx);
+                let _polling = Polling::enter(leader.flight.name(), cx);
                 update.as_mut().poll(cx)
             })
             .await
@@ -87,24 +86,21 @@ struct Start<'a, K, V> {
 /// Leads the flight of `key` once there is none that has to be waited for.
 async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<'_, K, V> {
     let shard = store.shard(hash);
-    let (key, mut appraised_key) = FlightKey::new(key, store.appraises());
-    let mut boarding = Boarding { hash, key: Some(key), kind: Kind::Update };
+    let key = Some(FlightKey::new(key, store.appraises()));
+    let mut boarding = Boarding { hash, key, kind: Kind::Update, of: Use::Uncounted };
     loop {
         // Before the flight: a clock of the user's that writes could fence it every time.
         let now = store.lifetimes().roughly_now();
-        match shard.board_update(&mut boarding, &store.ledger) {
-            LeadOrJoin::Join(completion, ticket) => {
+        match shard.board_update(&mut boarding) {
+            LeadOrJoin::Join(flight, completion) => {
                 // If it has published the value, it waits for the listener when it is done itself.
-                drop(Joined::new(store, hash, ticket, completion).outcome().await.1);
+                drop(Joined::new(store, flight, completion).outcome().await.1);
             }
-            LeadOrJoin::Lead(ticket) => {
-                let leader = Leader::new(store, hash, ticket, appraised_key);
-                match shard.start_update(hash, ticket, now) {
+            LeadOrJoin::Lead(flight) => {
+                let leader = Leader::new(store, flight);
+                match flight.start_update(now) {
                     Ok(old) => return Start { leader, kept: old.clone(), old },
-                    Err(Fenced) => {
-                        let (key, appraised) = leader.step_back();
-                        (boarding.key, appraised_key) = (Some(key), appraised);
-                    }
+                    Err(Fenced) => boarding.key = Some(leader.step_back()),
                 }
             }
             LeadOrJoin::Hit(_) => unreachable!("an update looks once it leads"),
@@ -114,13 +110,12 @@ async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<
 
 impl<K, V> Leader<'_, K, V> {
     /// Ends the flight as if it had not been, and takes its key back.
-    fn step_back(mut self) -> (FlightKey<K>, Option<Arc<K>>) {
+    fn step_back(mut self) -> FlightKey<K> {
         self.stage = Stage::Ended;
-        let Ended { key, completion, sweeps } =
-            self.store.shard(self.hash).end_flight(&self.store.ledger, self.ticket);
+        let Ended { key, completion, sweeps } = self.flight.end();
         drop(completion);
         drop(sweeps);
-        (key, self.appraised_key.take())
+        key
     }
 
     /// Ends the flight and removes the entry of its key, unless a later write has won. Returns what is left
@@ -129,11 +124,9 @@ impl<K, V> Leader<'_, K, V> {
     where
         K: Eq,
     {
-        let Self { store, hash, ticket, .. } = *self;
-        let now = store.lifetimes().now();
+        let now = self.store.lifetimes().now();
         let mut departed = Departed::default();
-        let (entry, ended) =
-            store.shard(hash).remove_by_update(hash, ticket, now, &store.ledger, &mut departed);
+        let (entry, ended) = self.flight.remove_by_update(now, &mut departed);
         self.stage = Stage::Ended;
         // The waiters come before the user's `Drop`.
         drop(ended.completion);
@@ -142,7 +135,7 @@ impl<K, V> Leader<'_, K, V> {
             departed.keep_taken(entry);
         }
         let mut notices = departed.into_notices();
-        notices.append(store.backlog(hash));
+        notices.append(self.backlog());
         notices
     }
 }

@@ -3,16 +3,15 @@
 use super::state::Order;
 use super::{Departed, Shard, Writer};
 use crate::entries::{Entries, Slot};
-use crate::ledger::Ledger;
 
 impl<K, V> Shard<K, V> {
     /// Gives memory back if the entries need less than a quarter of it; tells whether it has.
-    pub(crate) fn compact(&self, ledger: &Ledger) -> bool {
+    pub(crate) fn compact(&self) -> bool {
         // A look first: to write would take the pins of all readers back.
         if !self.lock().entries.is_sparse() {
             return false;
         }
-        let old = self.write(ledger, None, &mut Departed::default()).compact();
+        let old = self.write(None, &mut Departed::default()).compact();
         // Dropped here, where the shard is not locked.
         old.is_some()
     }

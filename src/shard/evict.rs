@@ -95,7 +95,7 @@ impl<K, V> Writer<'_, K, V> {
         if let Some(slot) = slot {
             return Ok(Place::Same(slot));
         }
-        if room.reserve(cost).is_ok() {
+        if room.reserve_entry().is_ok() {
             return Ok(Place::Room);
         }
         match self.oldest(Bound::Entries) {
@@ -106,6 +106,7 @@ impl<K, V> Writer<'_, K, V> {
     }
 
     /// Evicts entries until what an entry of this cost takes beyond the one in `slot` is in the room.
+    #[inline(never)]
     fn make_room(
         &mut self,
         slot: Option<Slot>,
@@ -188,7 +189,6 @@ impl<K, V> Writer<'_, K, V> {
     }
 
     /// Notes of which bounds the entry takes something that has come into `slot`.
-    #[inline]
     pub(super) fn note_cost(&mut self, slot: Slot) {
         if !self.ledger.weighs() {
             return;

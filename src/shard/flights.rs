@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::state::State;
 use super::{Departed, Shard, Use, Writer};
 use crate::clock::Now;
-use crate::entries::{Ended, Entries, FlightKey, Kind, Sweeps};
-use crate::flight::{Coalescing, Completion, Ticket};
-use crate::ledger::Ledger;
+use crate::entries::{Ended, Entries, FlightKey, Kind, Slot, Sweeps};
+use crate::flight::{Coalescing, Completion, FlightName, Ticket};
+use crate::sync::MutexGuard;
 
 /// A call on its way to a value or a flight.
 pub(crate) struct Boarding<K> {
@@ -15,14 +16,16 @@ pub(crate) struct Boarding<K> {
     pub(crate) key: Option<FlightKey<K>>,
     /// Where its load would be.
     pub(crate) kind: Kind,
+    /// How a value that it finds counts.
+    pub(crate) of: Use,
 }
 
 /// What a call is to do about its key.
-pub(crate) enum LeadOrJoin<V> {
+pub(crate) enum LeadOrJoin<'a, K, V> {
     /// Nothing: here is the value.
     Hit(V),
-    Lead(Ticket),
-    Join(Arc<Completion<V>>, Ticket),
+    Lead(FlightRef<'a, K, V>),
+    Join(FlightRef<'a, K, V>, Arc<Completion<V>>),
 }
 
 impl<K: Eq, V> Shard<K, V> {
@@ -32,109 +35,141 @@ impl<K: Eq, V> Shard<K, V> {
     pub(crate) fn lead_or_join(
         &self,
         boarding: &mut Boarding<K>,
-        of: Use,
         now: Option<Now<'_>>,
-        coalescing: Coalescing,
-        ledger: &Ledger,
         departed: &mut Departed<K, V>,
-    ) -> LeadOrJoin<V>
+    ) -> LeadOrJoin<'_, K, V>
     where
         V: Clone,
     {
-        let Boarding { hash, key, kind } = boarding;
+        let Boarding { hash, key, kind, of } = boarding;
         let query = key.as_ref().expect("the key is the call's until it leads").get();
         let mut state = self.lock();
         let found = state.entries.find(*hash, query);
         if let Some(slot) = found {
             if now.is_none_or(|now| !self.is_expired(&state.entries, slot, now)) {
-                return LeadOrJoin::Hit(self.hit(&mut state, slot, now, of));
+                return LeadOrJoin::Hit(self.hit(&mut state, slot, now, *of));
             }
         }
-        let mut writer = Writer::take(self, state, ledger, None, departed);
-        if let Some(slot) = found {
+        match found {
             // Before another is loaded in its place.
-            writer.release(slot);
-            writer.expire(slot);
+            Some(slot) => state = self.expire(state, slot, departed),
+            None => self.begin_write(&mut state),
         }
-        let entries = writer.entries();
-        if coalescing == Coalescing::On {
+        let entries = state.entries.owned();
+        if self.common.coalescing == Coalescing::On {
             if let Some((completion, ticket)) = entries.join(*hash, query) {
-                return LeadOrJoin::Join(completion, ticket);
+                return LeadOrJoin::Join(FlightRef { shard: self, ticket }, completion);
             }
         }
         let key = key.take().expect("it was looked for");
-        LeadOrJoin::Lead(match coalescing {
+        let ticket = match self.common.coalescing {
             Coalescing::On => entries.lead(*hash, key, *kind),
             Coalescing::Off => entries.lead_alone(*hash, key, *kind),
-        })
+        };
+        LeadOrJoin::Lead(FlightRef { shard: self, ticket })
+    }
+
+    /// Takes out the entry in `slot`, whose time is over.
+    #[inline(never)]
+    fn expire<'a>(
+        &'a self,
+        state: MutexGuard<'a, State<K, V>>,
+        slot: Slot,
+        departed: &'a mut Departed<K, V>,
+    ) -> MutexGuard<'a, State<K, V>> {
+        let mut writer = Writer::take(self, state, None, departed);
+        writer.release(slot);
+        writer.expire(slot);
+        writer.state
+    }
+
+    /// Keeps the values of loads of `key` that are in flight out of the cache.
+    pub(crate) fn fence(&self, hash: u64, key: &K) {
+        self.change(|entries| entries.fence(hash, key));
     }
 }
 
 impl<K, V> Shard<K, V> {
     /// Changes what there is of flights.
-    fn change<R>(&self, ledger: &Ledger, change: impl FnOnce(&mut Entries<K, V>) -> R) -> R {
-        change(self.write(ledger, None, &mut Departed::default()).entries())
+    fn change<R>(&self, change: impl FnOnce(&mut Entries<K, V>) -> R) -> R {
+        change(self.write(None, &mut Departed::default()).entries())
+    }
+}
+
+/// A flight, as its leader and its waiters know it.
+pub(crate) struct FlightRef<'a, K, V> {
+    pub(super) shard: &'a Shard<K, V>,
+    pub(super) ticket: Ticket,
+}
+
+impl<K, V> Clone for FlightRef<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for FlightRef<'_, K, V> {}
+
+/// What is asked of a flight that has not ended.
+impl<'a, K, V> FlightRef<'a, K, V> {
+    pub(crate) fn shard(self) -> &'a Shard<K, V> {
+        self.shard
     }
 
-    /// Where the flight of `ticket`, which has not ended, will complete.
-    pub(crate) fn completion(&self, ledger: &Ledger, ticket: Ticket) -> Arc<Completion<V>> {
-        self.change(ledger, |entries| entries.flight_mut(ticket).completion())
+    pub(crate) fn ticket(self) -> Ticket {
+        self.ticket
     }
 
-    /// The key of the flight of `ticket`, which has not ended, in a cache that measures its entries.
-    pub(crate) fn appraised_key(&self, ticket: Ticket) -> Option<Arc<K>> {
-        self.lock().entries.flight(ticket).shared_key()
+    #[inline]
+    pub(crate) fn name(self) -> FlightName {
+        (self.shard.address(), self.ticket)
     }
 
-    /// Takes a caller off a detached flight. If it was the last one this ends the flight; its key is
-    /// the caller's to drop.
-    pub(crate) fn leave(&self, ledger: &Ledger, ticket: Ticket) -> Option<Ended<K, V>> {
-        self.change(ledger, |entries| entries.leave(ticket))
+    /// Where it will complete.
+    pub(crate) fn completion(self) -> Arc<Completion<V>> {
+        self.shard.change(|entries| entries.flight_mut(self.ticket).completion())
     }
 
-    /// Ends a flight without publishing a value; its key is the caller's to drop.
-    pub(crate) fn end_flight(&self, ledger: &Ledger, ticket: Ticket) -> Ended<K, V> {
-        self.change(ledger, |entries| entries.end_flight(ticket))
+    /// Its key, in a cache that appraises its entries.
+    pub(crate) fn shared_key(self) -> Option<Arc<K>> {
+        self.shard.lock().entries.flight(self.ticket).shared_key()
     }
 
-    /// Keeps the values of loads of `key` that are in flight out of the cache.
-    pub(crate) fn fence(&self, ledger: &Ledger, hash: u64, key: &K) -> bool
+    /// Takes a caller off it, if it is a detached one and has not ended. If that was the last caller this
+    /// ends it; its key is the caller's to drop.
+    pub(crate) fn leave(self) -> Option<Ended<K, V>> {
+        self.shard.change(|entries| entries.leave(self.ticket))
+    }
+
+    /// Ends it without publishing a value; its key is the caller's to drop.
+    pub(crate) fn end(self) -> Ended<K, V> {
+        self.shard.change(|entries| entries.end_flight(self.ticket))
+    }
+
+    /// Keeps the values of other loads of its key out of the cache, if it is an update.
+    pub(crate) fn fence_others(self)
     where
         K: Eq,
     {
-        self.change(ledger, |entries| entries.fence(hash, key))
-    }
-
-    /// Keeps the values of other loads of its key out of the cache, if the flight of `ticket`, which has not
-    /// ended, is an update.
-    pub(crate) fn fence_others(&self, ledger: &Ledger, ticket: Ticket)
-    where
-        K: Eq,
-    {
-        self.change(ledger, |entries| {
-            if entries.flight(ticket).is_update() {
-                entries.fence_others(ticket);
+        self.shard.change(|entries| {
+            if entries.flight(self.ticket).is_update() {
+                entries.fence_others(self.ticket);
             }
         });
     }
 
-    /// The sweeps to be asked about the value of the flight of `ticket`, which has not ended, and its
-    /// key to ask them with.
-    pub(crate) fn take_sweeps(
-        &self,
-        ledger: &Ledger,
-        ticket: Ticket,
-    ) -> (Option<Arc<K>>, Sweeps<K, V>) {
-        self.change(ledger, |entries| entries.flight_mut(ticket).take_sweeps())
+    /// Takes the sweeps to be asked about its value, and its key to ask them with.
+    pub(super) fn take_sweeps(self) -> (Option<Arc<K>>, Sweeps<K, V>) {
+        self.shard.change(|entries| entries.flight_mut(self.ticket).take_sweeps())
     }
 
-    /// Has the flight of `ticket` lose to a sweep; tells whether it is an update, which is carried out and
-    /// its value swept away at once. That of a load is kept out, as if a later write had won.
-    pub(crate) fn lose(&self, ledger: &Ledger, ticket: Ticket) -> bool {
-        self.change(ledger, |entries| {
-            let is_update = entries.flight(ticket).is_update();
+    /// Has it lose to a sweep; tells whether it is an update, which is carried out and its value swept away
+    /// at once. That of a load is kept out, as if a later write had won.
+    pub(super) fn lose(self) -> bool {
+        self.shard.change(|entries| {
+            let is_update = entries.flight(self.ticket).is_update();
             if !is_update {
-                entries.fence_one(ticket);
+                entries.fence_one(self.ticket);
             }
             is_update
         })

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Shard, Writer};
+use super::{FlightRef, Shard, Writer};
 use crate::bell::Bell;
 use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Incoming, Slot, Sweeps};
+use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Slot, Sweeps};
 use crate::flight::{CompletionGuard, Ticket};
 use crate::ledger::Ledger;
 use crate::outbox::{Notices, Outbox, Taken};
@@ -15,15 +15,14 @@ use crate::removal::RemovalCause;
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
-    /// The first entry that was evicted.
-    evicted: Option<Entry<K, V>>,
-    /// Entries that have expired, and others that were evicted.
-    others: Vec<Entry<K, V>>,
+    /// The first entry, mostly the only one.
+    first: Option<Entry<K, V>>,
     /// What few operations have besides, in a box that the others do without.
     rest: Option<Box<Rest<K, V>>>,
 }
 
 struct Rest<K, V> {
+    entries: Vec<Entry<K, V>>,
     /// Rings where an entry has come in that expires before all others.
     alarm: Option<Alarm>,
     /// A key and its value that were kept out.
@@ -34,28 +33,40 @@ struct Rest<K, V> {
     notices: Notices<K, V>,
 }
 
+impl<K, V> Default for Rest<K, V> {
+    fn default() -> Self {
+        let (sweeps, notices) = (Sweeps::default(), Notices::default());
+        Self { entries: Vec::new(), alarm: None, turned_away: None, sweeps, notices }
+    }
+}
+
 impl<K, V> Departed<K, V> {
     /// Keeps an entry, to be dropped.
     #[inline]
-    pub(super) fn keep(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
-        match cause {
-            // Mostly the only one, for which no vector is made.
-            RemovalCause::Capacity if self.evicted.is_none() => self.evicted = Some(entry),
-            _ => self.others.push(entry),
+    pub(super) fn keep(&mut self, entry: Entry<K, V>) {
+        match self.first {
+            None => self.first = Some(entry),
+            Some(_) => self.rest().entries.push(entry),
         }
     }
 
     /// Keeps an entry whose value nobody asks for.
     pub(crate) fn keep_taken(&mut self, taken: Taken<K, V>) {
         match taken {
-            Taken::Entry(entry) => self.others.push(entry),
+            Taken::Entry(entry) => self.keep(entry),
             Taken::Withheld(withheld) => withheld.let_go(&mut self.rest().notices),
         }
     }
 
-    /// Notes that what is in the box before the number `until` is to be delivered.
-    pub(super) fn notify(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
-        self.rest().notices.add(outbox, until);
+    /// Has the listener hear of an entry.
+    #[inline(never)]
+    pub(super) fn report(
+        &mut self,
+        outbox: &Arc<Outbox<K, V>>,
+        entry: Entry<K, V>,
+        cause: RemovalCause,
+    ) {
+        self.rest().notices.add(outbox, outbox.post(entry, cause));
     }
 
     /// Has the bell rung.
@@ -63,11 +74,9 @@ impl<K, V> Departed<K, V> {
         self.rest().alarm = Some(Alarm(Arc::clone(bell)));
     }
 
+    #[cold]
     fn rest(&mut self) -> &mut Rest<K, V> {
-        self.rest.get_or_insert_with(|| {
-            let (sweeps, notices) = (Sweeps::default(), Notices::default());
-            Box::new(Rest { alarm: None, turned_away: None, sweeps, notices })
-        })
+        self.rest.get_or_insert_default()
     }
 
     fn take_notices(&mut self) -> Notices<K, V> {
@@ -81,11 +90,22 @@ impl<K, V> Departed<K, V> {
         drop(self);
         notices
     }
+
+    /// Drops everything. To find out that nothing is in the box would otherwise take a call.
+    #[inline]
+    pub(crate) fn let_go(self) {
+        let Self { first, rest } = self;
+        drop(first);
+        match rest {
+            None => std::mem::forget(rest),
+            Some(_) => drop(rest),
+        }
+    }
 }
 
 impl<K, V> Default for Departed<K, V> {
     fn default() -> Self {
-        Self { evicted: None, others: Vec::new(), rest: None }
+        Self { first: None, rest: None }
     }
 }
 
@@ -100,8 +120,8 @@ impl Drop for Alarm {
 
 /// Where a new entry's key comes from.
 pub(crate) enum Origin<K> {
-    /// From the caller, whose value wins over loads in flight. `None` once the entry is in.
-    Caller(Option<K>),
+    /// From the caller, whose value wins over loads in flight; and its hash. `None` once the entry is in.
+    Caller(Option<K>, u64),
     /// From the flight whose value it is.
     Flight(Ticket),
 }
@@ -128,10 +148,11 @@ pub(super) enum Found {
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
 pub(crate) struct Publication<K, V> {
-    hash: u64,
     origin: Origin<K>,
     /// `None` once the entry is in or kept out.
-    new: Option<Incoming<V>>,
+    value: Option<V>,
+    /// What the cache keeps of it, if it keeps anything.
+    extras: Option<Extras>,
     fate: Fate,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
@@ -140,23 +161,21 @@ pub(crate) struct Publication<K, V> {
     /// The live entry that was there before.
     replaced: Option<Taken<K, V>>,
     /// The waiters to be told, if the value was a flight's.
-    completion: Option<CompletionGuard<V>>,
+    completion: CompletionGuard<V>,
 }
 
 impl<K, V> Publication<K, V> {
+    #[inline]
     pub(crate) fn new(
-        hash: u64,
         origin: Origin<K>,
-        new: Incoming<V>,
+        value: V,
+        extras: Option<Extras>,
         fate: Fate,
         now: Option<Nanos>,
     ) -> Self {
-        let (new, kept_deadline, replaced, completion) = (Some(new), None, None, None);
-        Self { hash, origin, new, fate, now, kept_deadline, replaced, completion }
-    }
-
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash
+        let (value, kept_deadline, replaced) = (Some(value), None, None);
+        let completion = CompletionGuard::default();
+        Self { origin, value, extras, fate, now, kept_deadline, replaced, completion }
     }
 
     pub(crate) fn now(&self) -> Option<Nanos> {
@@ -172,15 +191,13 @@ impl<K, V> Publication<K, V> {
             Fate::Dies if self.kept_deadline.is_some() => {}
             Fate::Dies | Fate::Swept => return None,
         }
-        let extras = self.new.as_ref().and_then(|new| new.extras);
-        let (weight, size) = extras.map_or((None, None), |of| (of.weight, of.size));
+        let (weight, size) = self.extras.as_ref().map_or((None, None), |of| (of.weight, of.size));
         Some(ledger.cost(weight, size)).filter(|cost| ledger.could_hold(*cost))
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        let kept = self.new.as_ref().filter(|_| self.fate == Fate::Lives);
-        let extras = kept.and_then(|new| new.extras);
+        let extras = self.extras.as_ref().filter(|_| self.fate == Fate::Lives);
         extras.map_or(NEVER, |extras| extras.deadlines.soonest())
     }
 
@@ -201,32 +218,35 @@ impl<K, V> Publication<K, V> {
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
     pub(crate) fn take_completion(&mut self) -> CompletionGuard<V> {
-        self.completion.take().unwrap_or_default()
+        std::mem::take(&mut self.completion)
     }
 
     /// Lets those of the sweeps say whether the entry is kept that began while its load was in flight.
     /// Calls user code: never under a lock.
-    pub(crate) fn judge(&mut self, shard: &Shard<K, V>, ledger: &Ledger) {
+    #[cold]
+    pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
         let Origin::Flight(ticket) = self.origin else { return };
-        let (key, sweeps) = shard.take_sweeps(ledger, ticket);
-        let (Some(key), Some(new)) = (key, &self.new) else { return };
-        let is_chosen = sweeps.choose(&key, &new.value);
+        let flight = FlightRef { shard, ticket };
+        let (key, sweeps) = flight.take_sweeps();
+        let (Some(key), Some(value)) = (key, &self.value) else { return };
+        let is_chosen = sweeps.choose(&key, value);
         // The flight gets its key back before it needs it.
         drop(key);
-        if is_chosen && shard.lose(ledger, ticket) {
+        if is_chosen && flight.lose() {
             self.fate = Fate::Swept;
         }
     }
 
-    /// Looks for an entry of the key.
-    #[inline]
+    /// Looks for an entry of the key. (Inlined, as is all that a miss passes once: a caller then need not
+    /// put together what it hands over.)
+    #[inline(always)]
     pub(super) fn find(&self, entries: &Entries<K, V>) -> Found
     where
         K: Eq,
     {
         let entry = match &self.origin {
-            Origin::Caller(key) => {
-                entries.find(self.hash, key.as_ref().expect("it is kept until it is in"))
+            Origin::Caller(key, hash) => {
+                entries.find(*hash, key.as_ref().expect("it is kept until it is in"))
             }
             Origin::Flight(ticket) => {
                 let flight = entries.flight(*ticket);
@@ -241,7 +261,7 @@ impl<K, V> Publication<K, V> {
                     // before the flight began.
                     return Found::Nothing;
                 }
-                entries.find(self.hash, flight.key())
+                entries.find_of_flight(*ticket)
             }
         };
         entry.map_or(Found::Nothing, Found::Entry)
@@ -264,14 +284,14 @@ impl<K, V> Publication<K, V> {
 
     /// Keeps the loads of the key that are in flight out of the cache, if the caller brings the entry
     /// or an update does.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fence(&self, entries: &mut Entries<K, V>)
     where
         K: Eq,
     {
         match &self.origin {
-            Origin::Caller(key) => {
-                key.as_ref().map(|key| entries.fence(self.hash, key));
+            Origin::Caller(key, hash) => {
+                key.as_ref().map(|key| entries.fence(*hash, key));
             }
             Origin::Flight(ticket) if entries.flight(*ticket).is_update() => {
                 entries.fence_others(*ticket);
@@ -282,74 +302,90 @@ impl<K, V> Publication<K, V> {
 
     /// Has an update of the entry in `slot` keep the lifetime of its own that this has, unless that is over
     /// or the update brings another one.
+    #[inline(never)]
     pub(super) fn keep_lifetime(&mut self, slot: Slot, writer: &Writer<'_, K, V>) {
         let entries = &writer.state.entries;
         let is_update = match self.origin {
-            Origin::Caller(_) => false,
+            Origin::Caller(..) => false,
             Origin::Flight(ticket) => entries.flight(ticket).is_update(),
         };
-        let extras = self.new.as_ref().and_then(|new| new.extras);
-        let brings_one = extras.is_some_and(|extras| extras.is_own);
+        let brings_one = self.extras.as_ref().is_some_and(|extras| extras.is_own);
         let keeps =
             is_update && !writer.is_expired(slot) && entries.has_own_lifetime(slot) && !brings_one;
         self.kept_deadline = keeps.then(|| entries.deadlines(slot).fixed);
     }
 
-    /// Takes the key, and ends the flight that it comes from, whose place in the table the entry gets.
-    #[inline]
-    pub(super) fn take_key(&mut self, writer: &mut Writer<'_, K, V>) -> (K, Bucket) {
+    /// Takes the entry, and ends the flight that it comes from, whose place in the table the entry gets.
+    #[inline(always)]
+    pub(super) fn take_entry(&mut self, writer: &mut Writer<'_, K, V>) -> (Entry<K, V>, Bucket) {
+        let value = self.value.take().expect("an entry goes in once");
         match &mut self.origin {
-            Origin::Caller(key) => (key.take().expect("an entry goes in once"), Bucket::NONE),
+            Origin::Caller(key, hash) => {
+                let key = key.take().expect("an entry goes in once");
+                (Entry::new(*hash, key, value), Bucket::NONE)
+            }
             Origin::Flight(ticket) => {
                 let (flight, bucket) = writer.entries().take_flight(*ticket);
-                (self.part_with_flight(flight.end(), writer.departed).into_inner(), bucket)
+                let hash = flight.hash();
+                let key = self.part_with_flight(flight.end(), writer.departed);
+                (Entry::new(hash, key.into_inner(), value), bucket)
             }
         }
     }
 
-    /// Takes the value; `now` is the time of publication as the shard knows it.
-    pub(super) fn take_value(&mut self, now: Option<Nanos>) -> Incoming<V> {
-        let mut new = self.new.take().expect("an entry goes in once");
-        if let Some(extras) = &mut new.extras {
+    /// Counts the entry's lifetime from `now`, the time of publication as the shard knows it, unless it keeps
+    /// one that began before.
+    #[inline]
+    pub(super) fn settle(&mut self, now: Option<Nanos>) {
+        if let Some(extras) = &mut self.extras {
             let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
             extras.deadlines = extras.deadlines.put_off(late);
         }
         if let Some(deadline) = self.kept_deadline {
-            let extras = new.extras.get_or_insert(Extras::NONE);
+            let extras = self.extras.get_or_insert(Extras::NONE);
             extras.deadlines.fixed = deadline;
             extras.is_own = true;
         }
-        new
+    }
+
+    /// What the cache keeps of the entry, if it keeps anything.
+    #[inline]
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.extras.as_ref()
     }
 
     /// Keeps the value out, and ends the flight that it comes from.
+    #[cold]
     pub(super) fn turn_away(&mut self, writer: &mut Writer<'_, K, V>) {
-        let key = match &mut self.origin {
-            Origin::Caller(key) => FlightKey::Owned(key.take().expect("it is kept out once")),
+        let (key, hash) = match &mut self.origin {
+            Origin::Caller(key, hash) => {
+                (FlightKey::Owned(key.take().expect("it is kept out once")), *hash)
+            }
             Origin::Flight(ticket) => {
+                let hash = writer.entries().flight(*ticket).hash();
                 let ended = writer.entries().end_flight(*ticket);
-                self.part_with_flight(ended, writer.departed)
+                (self.part_with_flight(ended, writer.departed), hash)
             }
         };
-        let value = self.new.take().expect("it is kept out once").value;
+        let value = self.value.take().expect("it is kept out once");
         match &writer.state.outbox {
             None => writer.departed.rest().turned_away = Some((key, value)),
             Some(outbox) => {
-                let entry = Entry::new(self.hash, key.into_inner(), value);
-                writer.departed.notify(outbox, outbox.post(entry, RemovalCause::Rejected));
+                let entry = Entry::new(hash, key.into_inner(), value);
+                writer.departed.report(outbox, entry, RemovalCause::Rejected);
             }
         }
     }
 
     /// Keeps what there is to do of a flight that has ended, but for its key.
-    #[inline]
+    #[inline(always)]
     fn part_with_flight(
         &mut self,
         ended: Ended<K, V>,
         departed: &mut Departed<K, V>,
     ) -> FlightKey<K> {
         let Ended { key, completion, sweeps } = ended;
-        self.completion = Some(completion);
+        self.completion = completion;
         if !sweeps.is_empty() {
             departed.rest().sweeps = sweeps;
         }

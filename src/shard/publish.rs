@@ -5,7 +5,7 @@ use super::evict::{NoPlace, Place};
 use super::publication::{Found, Publication};
 use super::state::State;
 use crate::counters::Event;
-use crate::entries::{Bucket, Incoming, Slot};
+use crate::entries::{Bucket, Entry, Extras, Slot};
 use crate::ledger::{Bound, Room};
 use crate::removal::RemovalCause;
 
@@ -26,7 +26,8 @@ impl<K, V> Writer<'_, K, V> {
     /// Publishes an entry in `room`, or one that is made for it.
     ///
     /// The publication keeps its key and value until the entry is in.
-    pub(crate) fn publish(
+    #[inline(always)]
+    pub(super) fn publish(
         &mut self,
         publication: &mut Publication<K, V>,
         room: &mut Room<'_>,
@@ -59,9 +60,9 @@ impl<K, V> Writer<'_, K, V> {
         };
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
         publication.fence(self.entries());
-        let (key, bucket) = publication.take_key(self);
+        let (entry, bucket) = publication.take_entry(self);
         self.pay(&place, cost, room);
-        self.put(publication, key, bucket, place);
+        self.put(publication, entry, bucket, place);
         Published::Done
     }
 
@@ -81,41 +82,62 @@ impl<K, V> Writer<'_, K, V> {
     /// Puts the entry in its place. Calls none of the user's code, like the end of its flight before
     /// it: all or nothing.
     #[inline]
-    fn put(&mut self, publication: &mut Publication<K, V>, key: K, bucket: Bucket, place: Place) {
-        let new = publication.take_value(self.now);
-        let has_extras = new.extras.is_some();
-        let hash = publication.hash();
+    fn put(
+        &mut self,
+        publication: &mut Publication<K, V>,
+        entry: Entry<K, V>,
+        bucket: Bucket,
+        place: Place,
+    ) {
+        publication.settle(self.now);
         let slot = match place {
             Place::Same(slot) => {
-                self.state.order.expiry.remove(slot);
-                let is_expired = self.is_expired(slot);
-                let old = self.entries().replace(slot, key, new, bucket);
-                if is_expired {
-                    self.ledger.counters.count(Event::Expiration);
-                    self.part_with(old, RemovalCause::Expired);
-                } else {
-                    publication.displace(self.hand_over(old, RemovalCause::Replaced));
-                }
+                self.replace(slot, publication, entry, bucket);
                 slot
             }
-            Place::Room => self.insert(hash, key, new, bucket),
+            Place::Room => self.insert(entry, publication.extras(), bucket),
             Place::InsteadOf(victim) => {
                 let cause = self.cause_of_eviction(victim);
                 self.state.order.expiry.remove(victim);
-                let old = self.entries().supplant(victim, hash, key, new, bucket);
+                let old = self.entries().supplant(victim, entry, publication.extras(), bucket);
                 self.part_with(old, cause);
                 victim
             }
         };
-        self.note_arrival(slot, has_extras);
+        self.note_arrival(slot, publication.extras().is_some());
+    }
+
+    /// Puts an entry in the place of one with an equal key.
+    #[inline(never)]
+    fn replace(
+        &mut self,
+        slot: Slot,
+        publication: &mut Publication<K, V>,
+        entry: Entry<K, V>,
+        bucket: Bucket,
+    ) {
+        self.state.order.expiry.remove(slot);
+        let is_expired = self.is_expired(slot);
+        let old = self.entries().replace(slot, entry, publication.extras(), bucket);
+        if is_expired {
+            self.ledger.counters.count(Event::Expiration);
+            self.part_with(old, RemovalCause::Expired);
+        } else {
+            publication.displace(self.hand_over(old, RemovalCause::Replaced));
+        }
     }
 
     /// Adds an entry whose key is not there yet, and whose room is paid for.
-    #[inline]
-    pub(super) fn insert(&mut self, hash: u64, key: K, new: Incoming<V>, bucket: Bucket) -> Slot {
+    #[inline(never)]
+    pub(super) fn insert(
+        &mut self,
+        entry: Entry<K, V>,
+        extras: Option<&Extras>,
+        bucket: Bucket,
+    ) -> Slot {
         let State { entries, order, share, .. } = &mut *self.state;
         let entries = entries.owned();
-        let slot = entries.insert(hash, key, new, bucket, *share);
+        let slot = entries.insert(entry, extras, bucket, *share);
         order.lru.prepare(entries, entries.epoch());
         slot
     }
@@ -124,9 +146,14 @@ impl<K, V> Writer<'_, K, V> {
     #[inline]
     pub(super) fn note_arrival(&mut self, slot: Slot, has_extras: bool) {
         if has_extras {
-            self.file(slot);
-            self.note_cost(slot);
+            self.note_extras(slot);
         }
         self.state.watchers.note(slot);
+    }
+
+    #[inline(never)]
+    fn note_extras(&mut self, slot: Slot) {
+        self.file(slot);
+        self.note_cost(slot);
     }
 }

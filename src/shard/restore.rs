@@ -3,8 +3,7 @@
 use super::{Departed, Shard, Writer};
 use crate::appraisal::Appraisal;
 use crate::clock::Nanos;
-use crate::entries::{Bucket, Entry, Extras, Incoming};
-use crate::ledger::Ledger;
+use crate::entries::{Bucket, Entry, Extras};
 use crate::lifetime::{Deadlines, Left, Lifetimes};
 use crate::outbox::Notices;
 use crate::removal::RemovalCause;
@@ -32,13 +31,12 @@ impl<K, V> Shard<K, V> {
         entry: Returning<K, V>,
         deadlines: Deadlines,
         now: Option<Nanos>,
-        ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> Result<(), Returning<K, V>>
     where
         K: Eq,
     {
-        let mut writer = self.write(ledger, now, departed);
+        let mut writer = self.write(now, departed);
         let late = writer.now.zip(now).map_or(0, |(settled, read)| settled - read);
         writer.admit(entry, deadlines.put_off(late))
     }
@@ -78,8 +76,7 @@ impl<K, V> Writer<'_, K, V> {
         room.fill(cost);
         let Returning { hash, key, value, left, appraisal } = entry;
         let extras = Extras { is_own: left.is_own, ..appraisal.extras(deadlines) };
-        let new = Incoming { value, extras: Some(extras) };
-        let slot = self.insert(hash, key, new, Bucket::NONE);
+        let slot = self.insert(Entry::new(hash, key, value), Some(&extras), Bucket::NONE);
         self.note_arrival(slot, true);
         Ok(())
     }

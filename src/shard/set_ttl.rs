@@ -7,7 +7,6 @@ use equivalent::Equivalent;
 use super::{Departed, Shard, Writer};
 use crate::clock::Nanos;
 use crate::entries::Slot;
-use crate::ledger::Ledger;
 use crate::lifetime::in_nanos;
 
 impl<K, V> Shard<K, V> {
@@ -19,13 +18,12 @@ impl<K, V> Shard<K, V> {
         key: &Q,
         ttl: Duration,
         now: Nanos,
-        ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> Option<Nanos>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut writer = self.write(ledger, Some(now), departed);
+        let mut writer = self.write(Some(now), departed);
         let now = writer.now?;
         let slot = writer.entries().find(hash, key).filter(|slot| !writer.is_expired(*slot))?;
         let deadline = now.saturating_add(in_nanos(ttl));

@@ -1,65 +1,54 @@
 //! What an update does with the entry of its key and with its flight.
 
-use super::flights::{Boarding, LeadOrJoin};
+use super::flights::{Boarding, FlightRef, LeadOrJoin};
 use super::{Departed, Shard, Use};
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;
-use crate::flight::Ticket;
-use crate::ledger::Ledger;
 use crate::outbox::Taken;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
-    pub(crate) fn board_update(
-        &self,
-        boarding: &mut Boarding<K>,
-        ledger: &Ledger,
-    ) -> LeadOrJoin<V> {
-        let Boarding { hash, key, kind } = boarding;
+    pub(crate) fn board_update(&self, boarding: &mut Boarding<K>) -> LeadOrJoin<'_, K, V> {
+        let Boarding { hash, key, kind, .. } = boarding;
         let query = key.as_ref().expect("the key is the call's until it leads").get();
         let mut departed = Departed::default();
-        let mut writer = self.write(ledger, None, &mut departed);
+        let mut writer = self.write(None, &mut departed);
         let entries = writer.entries();
         if let Some((completion, ticket)) = entries.join_for_update(*hash, query) {
-            return LeadOrJoin::Join(completion, ticket);
+            return LeadOrJoin::Join(FlightRef { shard: self, ticket }, completion);
         }
         let key = key.take().expect("it was looked for");
-        LeadOrJoin::Lead(entries.lead(*hash, key, *kind))
+        LeadOrJoin::Lead(FlightRef { shard: self, ticket: entries.lead(*hash, key, *kind) })
     }
+}
 
+impl<K: Eq, V> FlightRef<'_, K, V> {
     /// Returns the live value that an update starts from, which counts as a use, unless a later write
     /// has won already: then that one's value is another update's to change.
     ///
     /// One look at both: between two a write could bring a value that this update then starts from, and
     /// whose writer it loses to.
-    pub(crate) fn start_update(
-        &self,
-        hash: u64,
-        ticket: Ticket,
-        now: Option<Now<'_>>,
-    ) -> Result<Option<V>, Fenced>
+    pub(crate) fn start_update(self, now: Option<Now<'_>>) -> Result<Option<V>, Fenced>
     where
         V: Clone,
     {
-        let state = &mut *self.lock();
+        let Self { shard, ticket } = self;
+        let state = &mut *shard.lock();
         let flight = state.entries.flight(ticket);
         if flight.is_fenced() {
             return Err(Fenced);
         }
-        let slot = self.find_live(&state.entries, hash, flight.key(), now);
-        Ok(slot.map(|slot| self.hit(state, slot, now, Use::Uncounted)))
+        let slot = shard.find_live(&state.entries, flight.hash(), flight.key(), now);
+        Ok(slot.map(|slot| shard.hit(state, slot, now, Use::Uncounted)))
     }
 
     /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
     pub(crate) fn remove_by_update(
-        &self,
-        hash: u64,
-        ticket: Ticket,
+        self,
         now: Option<Nanos>,
-        ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> (Option<Taken<K, V>>, Ended<K, V>) {
-        self.write(ledger, now, departed).remove_by_update(hash, ticket)
+        self.shard.write(now, departed).remove_by_update(self.ticket)
     }
 }
 
@@ -71,36 +60,37 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::entries::{FlightKey, Incoming, Kind};
-    use crate::shard::{Fate, Origin, Publication, Published};
-    use crate::sync::desk::Desks;
+    use crate::entries::{FlightKey, Kind};
+    use crate::flight::Coalescing;
+    use crate::ledger::Limits;
+    use crate::shard::{Common, Fate, Origin, Publication, Published};
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose
     /// to its writer.
     #[test]
     fn a_write_between_the_start_of_an_update_and_its_look_at_the_value_is_seen() {
-        let ledger = Ledger::of_entries(10);
-        let shard = Shard::<u32, u32>::new(0, 10, Arc::new(Desks::new(1)), Arc::default(), None);
+        let limits = Limits { maxsize: 10, max_weight: None, max_bytes: None };
+        let common = Arc::new(Common::new(1, limits, Coalescing::On));
+        let shard = Shard::<u32, u32>::new(0, 10, Arc::clone(&common), None);
         let key = Some(FlightKey::Owned(1));
-        let mut boarding = Boarding { hash: 1, key, kind: Kind::Update };
-        let LeadOrJoin::Lead(ticket) = shard.board_update(&mut boarding, &ledger) else {
+        let mut boarding = Boarding { hash: 1, key, kind: Kind::Update, of: Use::Uncounted };
+        let LeadOrJoin::Lead(flight) = shard.board_update(&mut boarding) else {
             unreachable!("there is no flight to join")
         };
-        assert!(matches!(shard.start_update(1, ticket, None), Ok(None)));
-        let new = Incoming { value: 10, extras: None };
-        let mut publication = Publication::new(1, Origin::Caller(Some(1)), new, Fate::Lives, None);
+        assert!(matches!(flight.start_update(None), Ok(None)));
+        let origin = Origin::Caller(Some(1), 1);
+        let mut publication = Publication::new(origin, 10, None, Fate::Lives, None);
         let mut departed = Departed::default();
-        let mut writer = shard.write(&ledger, None, &mut departed);
-        assert_eq!(writer.publish(&mut publication, &mut ledger.room()), Published::Done);
-        drop(writer);
-        assert!(matches!(shard.start_update(1, ticket, None), Err(Fenced)));
+        let published = shard.publish(&mut publication, &mut common.ledger.room(), &mut departed);
+        assert_eq!(published, Published::Done);
+        assert!(matches!(flight.start_update(None), Err(Fenced)));
         // The key comes back for another attempt.
-        let ended = shard.end_flight(&ledger, ticket);
+        let ended = flight.end();
         drop(ended.completion);
         boarding.key = Some(ended.key);
-        let LeadOrJoin::Lead(ticket) = shard.board_update(&mut boarding, &ledger) else {
+        let LeadOrJoin::Lead(flight) = shard.board_update(&mut boarding) else {
             unreachable!("the flight has ended")
         };
-        assert!(matches!(shard.start_update(1, ticket, None), Ok(Some(10))));
+        assert!(matches!(flight.start_update(None), Ok(Some(10))));
     }
 }

@@ -11,7 +11,6 @@ use super::state::State;
 use super::{Departed, Shard, Writer};
 use crate::clock::{Nanos, Now};
 use crate::entries::Slot;
-use crate::ledger::Ledger;
 use crate::removal::RemovalCause;
 
 /// How many slots one watch sees.
@@ -139,10 +138,9 @@ impl<K, V> Watch<'_, K, V> {
         self,
         chosen: &[Slot],
         now: Option<Nanos>,
-        ledger: &Ledger,
         departed: &mut Departed<K, V>,
     ) -> usize {
-        self.shard.write(ledger, now, departed).take_out_unchanged(self.number, chosen)
+        self.shard.write(now, departed).take_out_unchanged(self.number, chosen)
         // The watch ends here, and takes the lock again.
     }
 }

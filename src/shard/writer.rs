@@ -38,17 +38,13 @@ impl<'a, K, V> Writer<'a, K, V> {
     /// Takes the right to write to a shard that is locked.
     #[inline]
     pub(super) fn take(
-        shard: &Shard<K, V>,
+        shard: &'a Shard<K, V>,
         mut state: MutexGuard<'a, State<K, V>>,
-        ledger: &'a Ledger,
         now: Option<Nanos>,
         departed: &'a mut Departed<K, V>,
     ) -> Self {
-        if state.entries.is_shared() {
-            shard.take_back(&mut state);
-        }
-        state.note_write();
-        Self { state, ledger, now, departed }
+        shard.begin_write(&mut state);
+        Self { state, ledger: &shard.common.ledger, now, departed }
     }
 
     /// The nodes of the shard.
@@ -131,8 +127,8 @@ impl<'a, K, V> Writer<'a, K, V> {
     #[inline]
     pub(super) fn part_with(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
         match &self.state.outbox {
-            None => self.departed.keep(entry, cause),
-            Some(outbox) => self.departed.notify(outbox, outbox.post(entry, cause)),
+            None => self.departed.keep(entry),
+            Some(outbox) => self.departed.report(outbox, entry, cause),
         }
     }
 
@@ -174,6 +170,7 @@ impl<'a, K, V> Writer<'a, K, V> {
 
     /// Takes out up to `limit` expired entries; tells whether those were all that there are, and how
     /// many.
+    #[inline(never)]
     pub(super) fn free_expired(&mut self, limit: usize, mut steps: usize) -> (Purged, usize) {
         let mut room = self.ledger.room();
         for freed in 0..limit {
@@ -207,11 +204,7 @@ impl<'a, K, V> Writer<'a, K, V> {
     }
 
     /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
-    pub(super) fn remove_by_update(
-        &mut self,
-        hash: u64,
-        ticket: Ticket,
-    ) -> (Option<Taken<K, V>>, Ended<K, V>)
+    pub(super) fn remove_by_update(&mut self, ticket: Ticket) -> (Option<Taken<K, V>>, Ended<K, V>)
     where
         K: Eq,
     {
@@ -219,7 +212,7 @@ impl<'a, K, V> Writer<'a, K, V> {
         let entries = self.entries();
         let mut found = None;
         if !entries.flight(ticket).is_fenced() {
-            found = entries.find(hash, entries.flight(ticket).key());
+            found = entries.find_of_flight(ticket);
             entries.fence_others(ticket);
         }
         let ended = entries.end_flight(ticket);
