@@ -226,7 +226,9 @@ impl<K, V> Store<K, V> {
     {
         let deadline = publication.soonest_deadline();
         let mut room = self.ledger().room();
-        self.expire_for(shard, publication, &mut room, departed);
+        if self.may_expire_for(publication) {
+            self.expire_for(shard, publication, &mut room, departed);
+        }
         let published = shard.publish(publication, &mut room, departed);
         if published != Published::Done {
             self.go_on_publishing(published, shard, publication, room, departed);
@@ -344,28 +346,19 @@ impl<K, V> Store<K, V> {
         (emptied, notices)
     }
 
-    /// Takes out entries that have expired, of whatever shard, to spare live ones, until the publication
-    /// fits in.
+    /// Whether entries that have expired may have to make room for the publication.
     #[inline]
-    fn expire_for(
-        &self,
-        shard: &Shard<K, V>,
-        publication: &Publication<K, V>,
-        room: &mut Room<'_>,
-        departed: &mut Departed<K, V>,
-    ) where
-        K: Eq,
-    {
-        let Some(now) = publication.now() else { return };
-        let Some(cost) = publication.cost(self.ledger()) else { return };
+    fn may_expire_for(&self, publication: &Publication<K, V>) -> bool {
+        let Some(now) = publication.now() else { return false };
+        let Some(cost) = publication.cost(self.ledger()) else { return false };
         let latest = now.max(self.common.last_expiry.load(Ordering::Relaxed));
-        if latest >= self.soonest.load(Ordering::Relaxed) && !self.ledger().has_room_for(cost) {
-            self.search_expired(shard, publication, room, departed);
-        }
+        latest >= self.soonest.load(Ordering::Relaxed) && !self.ledger().has_room_for(cost)
     }
 
+    /// Takes out entries that have expired, of whatever shard, to spare live ones, until the publication
+    /// fits in.
     #[inline(never)]
-    fn search_expired(
+    fn expire_for(
         &self,
         shard: &Shard<K, V>,
         publication: &Publication<K, V>,
