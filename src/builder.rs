@@ -31,7 +31,7 @@ const SHARD_ENTRIES: usize = 64;
 
 /// As many shards as a cache has on a machine of few cores, if it is large enough: two threads that write
 /// then seldom meet, and one thread pays next to nothing for them.
-const FEWEST_SHARDS: usize = 64;
+const FEWEST_SHARDS: usize = 32;
 
 const MAX_SHARDS: usize = 1024;
 
