@@ -1,14 +1,17 @@
 //! The cache as its users see it.
 
 mod bounds;
+pub(crate) mod builder;
 mod bulk;
 mod detached;
 mod inspect;
-mod invalidate_if;
 mod janitor;
-mod lifetimes;
 mod lookup;
+pub(crate) mod memo;
 mod snapshot;
+pub(crate) mod stats;
+mod sweep;
+mod ttl;
 mod update;
 
 use std::fmt;
@@ -24,14 +27,16 @@ use ahash::RandomState;
 use equivalent::Equivalent;
 use futures_lite::future::yield_now;
 
-use crate::builder::Builder;
-use crate::counters::Event;
-use crate::fetch::fetch;
-use crate::outbox::Notices;
-use crate::protocol::{Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError};
+use crate::cache::builder::Builder;
+use crate::cache::stats::{CacheInfo, CacheStats, pretty_bytes};
+use crate::load::answer::{
+    Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError,
+};
+use crate::load::fetch;
+use crate::shard::removals::Notices;
 use crate::shard::{Departed, Origin, Purged};
-use crate::stats::{CacheInfo, CacheStats, pretty_bytes};
 use crate::store::{Purge, Store, hash_of};
+use crate::sync::counters::Event;
 
 pub use self::update::Update;
 

@@ -4,6 +4,7 @@
 //! table lead to the entry. A load that a later write has won over leaves the table at once, and ends where
 //! only its leader knows it.
 
+pub(crate) mod emptied;
 pub(crate) mod expiry;
 mod loading;
 pub(crate) mod lru_list;
@@ -23,7 +24,7 @@ pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps
 use self::lru_list::{Candidate, Places};
 use crate::clock::{NEVER, Nanos};
 use crate::flight::{Completion, Ticket};
-use crate::lifetime::Deadlines;
+use crate::policy::lifetime::Deadlines;
 use crate::sync::AtomicU64;
 
 /// Where an entry lives; free for reuse once the entry has left.

@@ -5,7 +5,7 @@
 //! becomes of the leader.
 
 mod detached;
-mod polling;
+mod recursion;
 
 use std::any::Any;
 use std::future::Future;
@@ -17,9 +17,9 @@ use slab::Slab;
 
 use self::detached::Detached;
 pub(crate) use self::detached::{Load, PollGuard};
-use self::polling::assert_not_within;
-pub(crate) use self::polling::{FlightName, Polling};
-use crate::bell::wake_all;
+use self::recursion::assert_not_within;
+pub(crate) use self::recursion::{FlightName, Polling};
+use crate::sync::notify::wake_all;
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Whether callers that miss the same key share a load.

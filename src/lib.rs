@@ -92,46 +92,29 @@
 
 #![forbid(unsafe_code)]
 
-mod appraisal;
-mod bell;
-mod budget;
-mod builder;
 mod cache;
 mod clock;
-mod counters;
 mod deep_size;
-mod emptied;
 mod entries;
-mod fetch;
 mod flight;
-mod ledger;
-mod lifetime;
-mod memo;
-mod outbox;
-mod protocol;
+mod load;
+mod policy;
 mod removal;
-mod restore;
 mod shard;
-mod shrink;
-mod snapshot;
-mod stats;
 mod store;
-mod sweep;
 mod sync;
-#[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "threads/scheduled.rs")]
-mod threads;
 
-pub use builder::Builder;
+pub use cache::builder::Builder;
+pub use cache::memo::{ArgsAsKey, KeyExtractor, Memo};
+pub use cache::stats::{CacheInfo, CacheStats};
 pub use cache::{AsyncLru, Lookup, LookupOutcome, Update};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
 #[doc(inline)]
 pub use equivalent::Equivalent;
-pub use memo::{ArgsAsKey, KeyExtractor, Memo};
 pub use removal::RemovalCause;
-pub use snapshot::Saved;
-pub use stats::{CacheInfo, CacheStats};
+pub use store::snapshot::Saved;
 
 /// The README's examples, run as tests.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ mod flights;
 mod look;
 mod publication;
 mod publish;
+pub(crate) mod removals;
 mod restore;
 mod set_ttl;
 mod state;
@@ -30,15 +31,15 @@ pub(crate) use self::state::{Expired, Purged, Removed};
 pub(crate) use self::update::Fenced;
 pub(crate) use self::watch::{Position, Watch};
 use self::writer::Writer;
-use crate::budget::Cost;
 use crate::clock::{Nanos, Now};
 use crate::entries::{Entries, Predicate, Slot, Stamp};
 use crate::flight::Coalescing;
-use crate::ledger::{Ledger, Limits, Room};
-use crate::outbox::{Notices, Outbox};
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Ledger, Limits, Room};
+use crate::shard::removals::{Notices, Outbox};
 use crate::sync::desk::{Desks, Pin};
+use crate::sync::threads;
 use crate::sync::{AtomicBool, AtomicU64, Locked, Mutex, MutexGuard};
-use crate::threads;
 
 /// So many hits under the lock without a write, and as many as half the slots, are worth the pins that the
 /// next write has to take back. Few where each read makes the schedules longer.

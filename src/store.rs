@@ -1,5 +1,10 @@
 //! All shards together: which shard a key lives in, and what takes more than one of them.
 
+pub(crate) mod resize;
+pub(crate) mod restore;
+pub(crate) mod snapshot;
+pub(crate) mod sweep;
+
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,25 +12,25 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 
-use crate::appraisal::{Appraisal, Scales};
-use crate::bell::Bell;
-#[cfg(feature = "__validate")]
-use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::counters::{Event, Totals};
 use crate::deep_size::shared_size;
-use crate::emptied::Emptied;
+use crate::entries::emptied::Emptied;
 use crate::flight::Coalescing;
-use crate::ledger::{Bound, Ledger, Limits, Room};
-use crate::lifetime::{Deadlines, Lifetimes};
-use crate::outbox::{Notices, Outbox};
+#[cfg(feature = "__validate")]
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Bound, Ledger, Limits, Room};
+use crate::policy::lifetime::{Deadlines, Lifetimes};
+use crate::policy::measure::{Appraisal, Scales};
 use crate::removal::Listener;
+use crate::shard::removals::{Notices, Outbox};
 use crate::shard::{
     Boarding, Common, Departed, Evicted, Expired, Fate, LeadOrJoin, Origin, Publication, Published,
     Purged, Removed, Returning, Shard,
 };
+use crate::sync::counters::{Event, Totals};
+use crate::sync::notify::Bell;
+use crate::sync::threads;
 use crate::sync::{AtomicU64, yield_now};
-use crate::threads;
 
 /// The hash by which a key's shard and its place there are found. A user's hasher may leave any of its bits
 /// constant; here every bit depends on all of them.

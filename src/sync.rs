@@ -6,7 +6,11 @@
 //! those of loom, which tries all choices (`proof/tests/loom`). What is neither locked nor counted on
 //! for order stays that of `std`.
 
+pub(crate) mod counters;
 pub(crate) mod desk;
+pub(crate) mod notify;
+#[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "sync/threads/scheduled.rs")]
+pub(crate) mod threads;
 
 #[cfg(async_lru_loom)]
 pub(crate) use self::modelled::*;

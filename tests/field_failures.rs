@@ -268,7 +268,7 @@ fn the_page_on_reliability_names_tests_that_are_there_for_every_failure() {
         assert!(row.starts_with(&format!("| A{number} |")), "{row}");
         for (place, name) in row.split('`').filter_map(|word| word.rsplit_once("::")) {
             let file = match place.strip_suffix("::tests") {
-                Some(module) => format!("src/{module}.rs"),
+                Some(module) => format!("src/{}.rs", module.replace("::", "/")),
                 None => format!("tests/{place}.rs"),
             };
             let source = fs::read_to_string(repository().join(&file)).expect(&file);

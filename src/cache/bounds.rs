@@ -4,8 +4,8 @@ use futures_lite::future::yield_now;
 
 use super::AsyncLru;
 use crate::entries::MAX_ENTRIES;
-use crate::ledger::Bound;
-use crate::shrink::{Moved, Shrink};
+use crate::policy::capacity::Bound;
+use crate::store::resize::{Moved, Shrink};
 use crate::sync::yield_now as yield_thread;
 
 /// Moving the bounds.

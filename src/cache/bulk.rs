@@ -7,8 +7,8 @@ use std::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
-use crate::fetch::fetch_many;
-use crate::protocol::{Infallible, OwnError};
+use crate::load::answer::{Infallible, OwnError};
+use crate::load::fetch_many;
 
 /// Reading many keys, which never waits.
 impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {

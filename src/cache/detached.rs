@@ -6,9 +6,9 @@ use std::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
-use crate::fetch::fetch_detached;
 use crate::flight::Outcome;
-use crate::protocol::{Borrowed, Infallible, KeySource, Owned, Protocol, SharedError};
+use crate::load::answer::{Borrowed, Infallible, KeySource, Owned, Protocol, SharedError};
+use crate::load::fetch_detached;
 
 /// Reading or loading, with a load that does not depend on the call that started it.
 impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {

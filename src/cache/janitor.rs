@@ -11,9 +11,9 @@ use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 
 use super::{AsyncLru, Inner};
-use crate::bell::Bell;
 use crate::shard::Purged;
 use crate::store::{MANY, PurgeStep};
+use crate::sync::notify::Bell;
 
 /// The longest sleep, as some timers know no longer ones.
 const LONGEST: Duration = Duration::from_secs(3600);

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 
 use super::AsyncLru;
 use crate::flight::Outcome;
-use crate::protocol::{Borrowed, Infallible, OwnError, Owned, Protocol, Source};
+use crate::load::answer::{Borrowed, Infallible, OwnError, Owned, Protocol, Source};
 
 /// A value, and where it came from; what [`AsyncLru::get_or_insert_traced`] returns.
 ///

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, Hash};
 use futures_lite::future::yield_now;
 
 use super::AsyncLru;
-use crate::restore::Choice;
-use crate::snapshot::Saved;
+use crate::store::restore::Choice;
+use crate::store::snapshot::Saved;
 
 /// How many entries are taken from the caller's iterator before other tasks have the thread.
 const COLLECTED_AT_ONCE: usize = 1024;

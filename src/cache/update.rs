@@ -5,8 +5,8 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use super::{AsyncLru, Inner};
-use crate::fetch::update as fetch_update;
-use crate::protocol::{Infallible, OwnError};
+use crate::load::answer::{Infallible, OwnError};
+use crate::load::update as fetch_update;
 
 /// What an update does with the entry of its key; see [`AsyncLru::update_with`].
 ///

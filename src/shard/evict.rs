@@ -2,13 +2,13 @@
 
 use super::Writer;
 use super::state::{Order, State};
-use crate::budget::Cost;
-use crate::counters::Event;
 use crate::entries::Slot;
 use crate::entries::lru_list::Oldest;
 use crate::entries::takers::Takers;
-use crate::ledger::{Bound, Room};
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Bound, Room};
 use crate::removal::RemovalCause;
+use crate::sync::counters::Event;
 
 /// The most entries that a write evicts before it lets others have the shard.
 const EVICTED_PER_WRITE: usize = 64;

@@ -9,7 +9,7 @@ use equivalent::Equivalent;
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
 use crate::entries::{Entry, Slot, Stamp};
-use crate::lifetime::{Deadlines, Left};
+use crate::policy::lifetime::{Deadlines, Left};
 
 /// More slots than there are.
 pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;

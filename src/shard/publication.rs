@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{FlightRef, Shard, Writer};
-use crate::bell::Bell;
-use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
 use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Slot, Sweeps};
 use crate::flight::{CompletionGuard, Ticket};
-use crate::ledger::Ledger;
-use crate::outbox::{Notices, Outbox, Taken};
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::Ledger;
 use crate::removal::RemovalCause;
+use crate::shard::removals::{Notices, Outbox, Taken};
+use crate::sync::notify::Bell;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.

@@ -4,10 +4,10 @@ use super::Writer;
 use super::evict::{NoPlace, Place};
 use super::publication::{Found, Publication};
 use super::state::State;
-use crate::counters::Event;
 use crate::entries::{Bucket, Entry, Extras, Slot};
-use crate::ledger::{Bound, Room};
+use crate::policy::capacity::{Bound, Room};
 use crate::removal::RemovalCause;
+use crate::sync::counters::Event;
 
 /// How an attempt to publish an entry ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

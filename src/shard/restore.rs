@@ -1,12 +1,12 @@
 //! Taking in entries of an earlier cache.
 
 use super::{Departed, Shard, Writer};
-use crate::appraisal::Appraisal;
 use crate::clock::Nanos;
 use crate::entries::{Bucket, Entry, Extras};
-use crate::lifetime::{Deadlines, Left, Lifetimes};
-use crate::outbox::Notices;
+use crate::policy::lifetime::{Deadlines, Left, Lifetimes};
+use crate::policy::measure::Appraisal;
 use crate::removal::RemovalCause;
+use crate::shard::removals::Notices;
 
 /// An entry of an earlier cache.
 pub(crate) struct Returning<K, V> {

@@ -7,7 +7,7 @@ use equivalent::Equivalent;
 use super::{Departed, Shard, Writer};
 use crate::clock::Nanos;
 use crate::entries::Slot;
-use crate::lifetime::in_nanos;
+use crate::policy::lifetime::in_nanos;
 
 impl<K, V> Shard<K, V> {
     /// Gives the live entry of `key` another time to live from `now` on, which is no use of it; returns its

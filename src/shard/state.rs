@@ -8,7 +8,7 @@ use crate::entries::expiry::ExpiryOrder;
 use crate::entries::lru_list::LruList;
 use crate::entries::takers::Takers;
 use crate::entries::{Entries, Slot, Stamp};
-use crate::outbox::{Notices, Outbox, Taken};
+use crate::shard::removals::{Notices, Outbox, Taken};
 use crate::sync::desk::Pinnable;
 
 /// Everything in a shard.

@@ -4,7 +4,7 @@ use super::flights::{Boarding, FlightRef, LeadOrJoin};
 use super::{Departed, Shard, Use};
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;
-use crate::outbox::Taken;
+use crate::shard::removals::Taken;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::entries::{FlightKey, Kind};
     use crate::flight::Coalescing;
-    use crate::ledger::Limits;
+    use crate::policy::capacity::Limits;
     use crate::shard::{Common, Fate, Origin, Publication, Published};
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose

@@ -6,17 +6,17 @@ use equivalent::Equivalent;
 
 use super::state::{Expired, Order, Purged, State};
 use super::{Departed, Shard};
-use crate::budget::Cost;
 use crate::clock::{NEVER, Nanos};
-use crate::counters::Event;
-use crate::emptied::Emptied;
+use crate::entries::emptied::Emptied;
 use crate::entries::wheel::Due;
 use crate::entries::{Ended, Entries, Entry, Slot};
 use crate::flight::Ticket;
-use crate::ledger::{Ledger, Room};
-use crate::outbox::{Notices, Outbox, Taken};
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Ledger, Room};
 use crate::removal::RemovalCause;
+use crate::shard::removals::{Notices, Outbox, Taken};
 use crate::sync::MutexGuard;
+use crate::sync::counters::Event;
 
 /// How many expired entries a write frees on its way.
 const PURGED_PER_WRITE: usize = 4;

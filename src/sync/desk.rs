@@ -13,8 +13,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::sync::threads::NUMBERS;
 use crate::sync::{Locked, OnceLock, TryLock, spin_loop, yield_now};
-use crate::threads::NUMBERS;
 
 /// The desks of all threads, for all shards of a cache.
 pub(crate) struct Desks<T> {

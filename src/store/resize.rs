@@ -1,7 +1,7 @@
 //! Moving a bound of a cache that is in use.
 
-use crate::ledger::{Bound, Room};
-use crate::outbox::Notices;
+use crate::policy::capacity::{Bound, Room};
+use crate::shard::removals::Notices;
 use crate::shard::{Departed, Evicted, Shard};
 use crate::store::Store;
 

@@ -15,11 +15,11 @@ use hashbrown::HashTable;
 
 use super::joins::Joins;
 use super::{Leader, Settled, Stage, Step, Waiter, start};
-use crate::counters::Event;
 use crate::entries::Kind;
 use crate::flight::{FlightName, Polling};
-use crate::protocol::{Borrowed, Infallible, Protocol};
+use crate::load::answer::{Borrowed, Infallible, Protocol};
 use crate::store::{Store, hash_of};
+use crate::sync::counters::Event;
 
 /// How many keys a call deals with before other tasks have the thread.
 const AT_ONCE: usize = 256;

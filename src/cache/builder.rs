@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use crate::appraisal::{Measure, Scales};
 use crate::cache::AsyncLru;
+use crate::cache::memo::{ArgsAsKey, KeyExtractor, Memo};
 use crate::clock::Clock;
 use crate::deep_size::DeepSize;
 use crate::entries::MAX_ENTRIES;
 use crate::flight::Coalescing;
-use crate::ledger::Limits;
-use crate::lifetime::Lifetimes;
-use crate::memo::{ArgsAsKey, KeyExtractor, Memo};
+use crate::policy::capacity::Limits;
+use crate::policy::lifetime::Lifetimes;
+use crate::policy::measure::{Measure, Scales};
 use crate::removal::{Listener, RemovalCause};
 use crate::store::Store;
 

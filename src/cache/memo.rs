@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use crate::cache::AsyncLru;
-use crate::stats::{CacheInfo, CacheStats};
+use crate::cache::stats::{CacheInfo, CacheStats};
 
 /// Tells the key of a call from its arguments.
 ///

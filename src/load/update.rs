@@ -12,8 +12,8 @@ use super::{Leader, Stage};
 use crate::cache::Update;
 use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::Polling;
-use crate::outbox::Notices;
-use crate::protocol::Protocol;
+use crate::load::answer::Protocol;
+use crate::shard::removals::Notices;
 use crate::shard::{Boarding, Departed, Fenced, LeadOrJoin, Use};
 use crate::store::{Store, hash_of};
 

@@ -8,8 +8,8 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use crate::sync::threads::{self, NUMBERS};
 use crate::sync::{AtomicU64, Mutex, OnceLock};
-use crate::threads::{self, NUMBERS};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

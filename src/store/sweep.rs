@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::entries::{Predicate, Slot};
-use crate::outbox::Notices;
+use crate::shard::removals::Notices;
 use crate::shard::{Departed, Position, Shard, Watch};
 use crate::store::Store;
 

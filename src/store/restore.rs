@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hash};
 use std::vec;
 
-use crate::budget::Cost;
-use crate::outbox::Notices;
+use crate::policy::capacity::Cost;
 use crate::shard::Returning;
-use crate::snapshot::Saved;
+use crate::shard::removals::Notices;
+use crate::store::snapshot::Saved;
 use crate::store::{Store, hash_of};
 
 /// The most entries that one step deals with.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::{Leader, Stage, Step, Waited, answer, start};
-use crate::counters::Event;
 use crate::entries::Kind;
 use crate::flight::{Completion, Load, Outcome, PollGuard, Polling};
-use crate::outbox::Notices;
-use crate::protocol::{KeySource, Protocol, Source};
+use crate::load::answer::{KeySource, Protocol, Source};
 use crate::shard::FlightRef;
+use crate::shard::removals::Notices;
 use crate::store::{Store, hash_of};
+use crate::sync::counters::Event;
 
 /// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
 /// that goes on without the call.

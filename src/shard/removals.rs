@@ -21,10 +21,10 @@ use std::thread;
 
 use futures_lite::future::yield_now;
 
-use crate::bell::Bell;
-use crate::emptied::{Emptied, Next};
+use crate::entries::emptied::{Emptied, Next};
 use crate::entries::{Entries, Entry};
 use crate::removal::{Listener, RemovalCause};
+use crate::sync::notify::Bell;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
 /// How many entries may wait in a queue before those who add to it wait for it to get shorter.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future::yield_now;
 
 use super::AsyncLru;
-use crate::sweep::Sweep;
+use crate::store::sweep::Sweep;
 
 /// Removing by a predicate.
 impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {

@@ -7,6 +7,7 @@
 //! arguments twice: as they came, and as its body has them. Nor does an arm of a `match` on a value
 //! wait, since that would keep room for the value.
 
+pub(crate) mod answer;
 mod bulk;
 mod detached;
 mod joins;
@@ -21,14 +22,14 @@ pub(crate) use self::bulk::fetch_many;
 use self::detached::Joined;
 pub(crate) use self::detached::fetch_detached;
 pub(crate) use self::update::update;
-use crate::appraisal::Appraisal;
-use crate::counters::Event;
 use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::{Outcome, Polling};
-use crate::outbox::Notices;
-use crate::protocol::{KeySource, Protocol, Source};
+use crate::load::answer::{KeySource, Protocol, Source};
+use crate::policy::measure::Appraisal;
+use crate::shard::removals::Notices;
 use crate::shard::{Boarding, Departed, FlightRef, LeadOrJoin, Origin, Publication, Use};
 use crate::store::{Store, hash_of};
+use crate::sync::counters::Event;
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lifetime::Left;
+use crate::policy::lifetime::Left;
 use crate::shard::Copied;
 use crate::store::Store;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::budget::Cost;
 use crate::entries::Extras;
-use crate::ledger::{Ledger, Limits};
-use crate::lifetime::Deadlines;
+use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Ledger, Limits};
+use crate::policy::lifetime::Deadlines;
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
