@@ -29,11 +29,9 @@ use futures_lite::future::yield_now;
 
 use crate::cache::builder::Builder;
 use crate::cache::stats::{CacheInfo, CacheStats, pretty_bytes};
-use crate::load::answer::{
-    Borrowed, Infallible, KeySource, OwnError, Owned, Protocol, SharedError,
-};
+use crate::load::answer::{Borrowed, Infallible, KeySource, Loader, OwnError, Owned, SharedError};
 use crate::load::fetch;
-use crate::shard::removals::Notices;
+use crate::shard::removals::Deliveries;
 use crate::shard::{Departed, Origin, Purged};
 use crate::store::{Purge, Store, hash_of};
 use crate::sync::counters::Event;
@@ -81,7 +79,7 @@ struct Inner<K, V, S> {
 }
 
 /// The live value that an insertion has replaced, and what is left to do for the listener.
-type Replaced<K, V> = (Option<V>, Notices<K, V>);
+type Replaced<K, V> = (Option<V>, Deliveries<K, V>);
 
 /// Building.
 impl<K, V> AsyncLru<K, V> {
@@ -434,15 +432,15 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         &self,
         key: impl KeySource<K>,
         load: F,
-        protocol: P,
+        loader: P,
     ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol,
+        P: Loader,
         F: FnOnce() -> Fut,
         Fut: Future<Output = P::Answer<V>>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch(store, hasher, key, load, protocol)
+        fetch(store, hasher, key, load, loader)
     }
 }
 
@@ -496,14 +494,18 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Inserts an entry that may have a lifetime of its `own`.
     async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let (replaced, notices) = self.put_now(key, value, own);
-        if notices.is_empty() { replaced } else { Box::pin(notices.settle_with(replaced)).await }
+        let (replaced, deliveries) = self.put_now(key, value, own);
+        if deliveries.is_empty() {
+            replaced
+        } else {
+            Box::pin(deliveries.settle_with(replaced)).await
+        }
     }
 
     /// Does the same, waiting for the listener by blocking the thread.
     fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let (replaced, notices) = self.put_now(key, value, own);
-        notices.settle_blocking();
+        let (replaced, deliveries) = self.put_now(key, value, own);
+        deliveries.settle_blocking();
         replaced
     }
 
@@ -517,10 +519,10 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         let shard = store.shard(hash);
         if !store.takes_values() {
             shard.fence(hash, &key);
-            return (None, Notices::default());
+            return (None, Deliveries::default());
         }
-        let appraisal = store.appraise(&key, &value).with_own(own);
-        let mut publication = store.publication(Origin::Caller(Some(key), hash), value, appraisal);
+        let appraised = store.appraise(&key, &value).with_own(own);
+        let mut publication = store.publication(Origin::Caller(Some(key), hash), value, appraised);
         let mut departed = Departed::default();
         store.publish(shard, &mut publication, &mut departed);
         publication.into_replaced(departed)
@@ -551,8 +553,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (value, notices) = self.store().remove(self.hash(key), key).into_value();
-        if notices.is_empty() { value } else { Box::pin(notices.settle_with(value)).await }
+        let (value, deliveries) = self.store().remove(self.hash(key), key).into_value();
+        if deliveries.is_empty() { value } else { Box::pin(deliveries.settle_with(value)).await }
     }
 
     /// [`remove`](Self::remove) for synchronous code.
@@ -572,8 +574,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (value, notices) = self.store().remove(self.hash(key), key).into_value();
-        notices.settle_blocking();
+        let (value, deliveries) = self.store().remove(self.hash(key), key).into_value();
+        deliveries.settle_blocking();
         value
     }
 
@@ -598,8 +600,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (found, notices) = self.store().remove(self.hash(key), key).into_found();
-        notices.settle().await;
+        let (found, deliveries) = self.store().remove(self.hash(key), key).into_found();
+        deliveries.settle().await;
         found
     }
 
@@ -620,8 +622,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (found, notices) = self.store().remove(self.hash(key), key).into_found();
-        notices.settle_blocking();
+        let (found, deliveries) = self.store().remove(self.hash(key), key).into_found();
+        deliveries.settle_blocking();
         found
     }
 }
@@ -651,7 +653,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub async fn clear(&self) {
         /// How many entries are dropped before other tasks have the thread.
         const AT_ONCE: usize = 1024;
-        let (mut emptied, notices) = self.store().clear();
+        let (mut emptied, deliveries) = self.store().clear();
         let mut dropped = 0;
         while let Some(shard) = emptied.last_mut() {
             dropped += shard.drop_some();
@@ -663,7 +665,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
                 yield_now().await;
             }
         }
-        notices.settle().await;
+        deliveries.settle().await;
     }
 
     /// [`clear`](Self::clear) for synchronous code.
@@ -681,9 +683,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn clear_blocking(&self) {
-        let (emptied, notices) = self.store().clear();
+        let (emptied, deliveries) = self.store().clear();
         drop(emptied);
-        notices.settle_blocking();
+        deliveries.settle_blocking();
     }
 
     /// Frees the entries whose time is over, and returns how many.
@@ -714,7 +716,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub async fn purge_expired(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
         while let Some(step) = purge.step() {
-            step.notices.settle().await;
+            step.deliveries.settle().await;
             if step.purged == Purged::Some || purge.is_long() {
                 yield_now().await;
             }
@@ -737,7 +739,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn purge_expired_blocking(&self) -> usize {
         let Some(mut purge) = Purge::start(self.store()) else { return 0 };
         while let Some(step) = purge.step() {
-            step.notices.settle_blocking();
+            step.deliveries.settle_blocking();
         }
         purge.freed()
     }
@@ -756,7 +758,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.store().ledger().len()
+        self.store().capacity().len()
     }
 
     /// Tells whether there is no entry.
@@ -810,9 +812,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn info(&self) -> CacheInfo {
         let store = self.store();
         CacheInfo {
-            maxsize: store.ledger().maxsize(),
-            max_weight: store.ledger().weight().map(|weight| weight.max),
-            max_bytes: store.ledger().bytes().map(|bytes| bytes.max),
+            maxsize: store.capacity().maxsize(),
+            max_weight: store.capacity().weight().map(|weight| weight.max),
+            max_bytes: store.capacity().bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
             time_to_idle: store.lifetimes().idle(),
             shards: store.shards().len(),
@@ -831,8 +833,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let store = self.store();
-        let ledger = store.ledger();
-        let (entries, weight, measured) = (ledger.entries(), ledger.weight(), ledger.bytes());
+        let capacity = store.capacity();
+        let (entries, weight, measured) = (capacity.entries(), capacity.weight(), capacity.bytes());
         let totals = store.counts();
         // The two counts of the `Arc`, padded to the alignment of what follows them.
         let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());

@@ -19,11 +19,11 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use self::loading::Standing;
+use self::loading::FlightState;
 pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps};
 use self::lru_list::{Candidate, Places};
 use crate::clock::{NEVER, Nanos};
-use crate::flight::{Completion, Ticket};
+use crate::flight::{Completion, FlightId};
 use crate::policy::lifetime::Deadlines;
 use crate::sync::AtomicU64;
 
@@ -230,11 +230,11 @@ impl<K, V> Entries<K, V> {
 
     /// Finds the slot of the key of the flight of `ticket`, which its leader has not ended.
     #[inline(never)]
-    pub(crate) fn find_of_flight(&self, ticket: Ticket) -> Option<Slot>
+    pub(crate) fn find_of_flight(&self, id: FlightId) -> Option<Slot>
     where
         K: Eq,
     {
-        let flight = self.flight(ticket);
+        let flight = self.flight(id);
         self.find(flight.hash(), flight.key())
     }
 
@@ -491,7 +491,7 @@ impl<K, V> Entries<K, V> {
     /// Takes out all entries, and fences all flights. The stamps go on, so that none is ever given twice.
     pub(crate) fn take(&mut self) -> Self {
         for (_, flight) in &mut self.flights {
-            flight.standing = Standing::Fenced;
+            flight.state = FlightState::Fenced;
         }
         self.take_entries()
     }
@@ -675,7 +675,7 @@ impl<K, V> Entries<K, V> {
     const KEPT_FLIGHTS: usize = 256;
 
     /// Joins the flight that is open for `key`.
-    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, Ticket)>
+    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, FlightId)>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -688,7 +688,7 @@ impl<K, V> Entries<K, V> {
         &mut self,
         hash: u64,
         key: &K,
-    ) -> Option<(Arc<Completion<V>>, Ticket)>
+    ) -> Option<(Arc<Completion<V>>, FlightId)>
     where
         K: Eq,
     {
@@ -701,7 +701,7 @@ impl<K, V> Entries<K, V> {
         hash: u64,
         key: &Q,
         is_wanted: impl Fn(&Flight<K, V>) -> bool,
-    ) -> Option<(Arc<Completion<V>>, Ticket)>
+    ) -> Option<(Arc<Completion<V>>, FlightId)>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -733,58 +733,49 @@ impl<K, V> Entries<K, V> {
 
     /// Starts a flight that others may join.
     #[inline]
-    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
-        self.start(hash, key, kind, Standing::Open)
+    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        self.start(hash, key, kind, FlightState::Open)
     }
 
     /// Starts a flight for the caller alone.
-    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> Ticket {
-        self.start(hash, key, kind, Standing::Private)
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        self.start(hash, key, kind, FlightState::Private)
     }
 
     #[inline]
-    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, standing: Standing) -> Ticket {
+    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, state: FlightState) -> FlightId {
         let hash = narrow(hash);
         let slot = self.flights.vacant_key();
-        let ticket = Ticket::new(self.started, slot);
+        let id = FlightId::new(self.started, slot);
         self.started = self.started.wrapping_add(1);
         let bucket = self.list_anew(hash, Node::flight(slot));
         let (completion, sweeps) = (kind.completion(), Sweeps::default());
-        self.flights.insert(Flight {
-            hash,
-            kind,
-            standing,
-            bucket,
-            ticket,
-            key,
-            completion,
-            sweeps,
-        });
-        ticket
+        self.flights.insert(Flight { hash, kind, state, bucket, id, key, completion, sweeps });
+        id
     }
 
     /// The flight of `ticket`, which its leader has not ended.
     #[inline]
-    pub(crate) fn flight(&self, ticket: Ticket) -> &Flight<K, V> {
-        &self.flights[ticket.slot()]
+    pub(crate) fn flight(&self, id: FlightId) -> &Flight<K, V> {
+        &self.flights[id.slot()]
     }
 
     /// The flight of `ticket`, which its leader has not ended.
     #[inline]
-    pub(crate) fn flight_mut(&mut self, ticket: Ticket) -> &mut Flight<K, V> {
-        &mut self.flights[ticket.slot()]
+    pub(crate) fn flight_mut(&mut self, id: FlightId) -> &mut Flight<K, V> {
+        &mut self.flights[id.slot()]
     }
 
     /// The flight of `ticket`, if it has not ended.
-    fn flight_if_there(&self, ticket: Ticket) -> Option<&Flight<K, V>> {
-        self.flights.get(ticket.slot()).filter(|flight| flight.ticket == ticket)
+    fn flight_if_there(&self, id: FlightId) -> Option<&Flight<K, V>> {
+        self.flights.get(id.slot()).filter(|flight| flight.id == id)
     }
 
     /// Takes out the flight of `ticket`, which its leader has not ended, but for its place in the table:
     /// that is the caller's to fill, or to give up.
     #[inline(always)]
-    pub(crate) fn take_flight(&mut self, ticket: Ticket) -> (Flight<K, V>, Bucket) {
-        let flight = self.flights.remove(ticket.slot());
+    pub(crate) fn take_flight(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
+        let flight = self.flights.remove(id.slot());
         let bucket = flight.is_listed().then(|| self.bucket_of(&flight)).flatten();
         (flight, Bucket(bucket))
     }
@@ -792,7 +783,7 @@ impl<K, V> Entries<K, V> {
     /// Where the table leads to a flight.
     #[inline(always)]
     fn bucket_of(&self, flight: &Flight<K, V>) -> Option<usize> {
-        let node = Node::flight(flight.ticket.slot());
+        let node = Node::flight(flight.id.slot());
         match self.table.get_bucket(flight.bucket) {
             Some(listed) if *listed == node => Some(flight.bucket),
             // The table has grown since.
@@ -801,8 +792,8 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Takes out the flight of `ticket`, which its leader has not ended.
-    pub(crate) fn end_flight(&mut self, ticket: Ticket) -> Ended<K, V> {
-        let (flight, bucket) = self.take_flight(ticket);
+    pub(crate) fn end_flight(&mut self, id: FlightId) -> Ended<K, V> {
+        let (flight, bucket) = self.take_flight(id);
         self.unlist_bucket(bucket);
         self.end_burst();
         flight.end()
@@ -812,12 +803,12 @@ impl<K, V> Entries<K, V> {
     #[inline]
     fn end_burst(&mut self) {
         if self.flights.is_empty() && self.flights.capacity() > Self::KEPT_FLIGHTS {
-            self.shrink();
+            self.resize();
         }
     }
 
     #[cold]
-    fn shrink(&mut self) {
+    fn resize(&mut self) {
         self.flights = Slab::new();
         let Self { table, entries, flights, .. } = self;
         if table.capacity() > 4 * entries.len() {
@@ -827,9 +818,9 @@ impl<K, V> Entries<K, V> {
 
     /// Takes a caller off the flight of `ticket`, if that has not ended; returns the flight if nobody
     /// is left to move its load on.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<Ended<K, V>> {
-        let completion = self.flight_if_there(ticket)?.completion.as_ref()?;
-        completion.count_out().then(|| self.end_flight(ticket))
+    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Ended<K, V>> {
+        let completion = self.flight_if_there(id)?.completion.as_ref()?;
+        completion.count_out().then(|| self.end_flight(id))
     }
 
     /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
@@ -849,14 +840,14 @@ impl<K, V> Entries<K, V> {
 
     /// Keeps the values of all other flights of the same key out of the cache as that of `ticket`.
     #[inline(never)]
-    pub(crate) fn fence_others(&mut self, ticket: Ticket)
+    pub(crate) fn fence_others(&mut self, id: FlightId)
     where
         K: Eq,
     {
         loop {
-            let own = self.flight(ticket);
+            let own = self.flight(id);
             let is_other = |flight: &Flight<K, V>| {
-                flight.ticket != ticket && !flight.is_fenced() && flight.key() == own.key()
+                flight.id != id && !flight.is_fenced() && flight.key() == own.key()
             };
             let Some(bucket) = self.find_flight(own.hash, is_other) else { return };
             self.fence_bucket(bucket);
@@ -864,26 +855,26 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Keeps the value of the flight of `ticket`, which its leader has not ended, out of the cache.
-    pub(crate) fn fence_one(&mut self, ticket: Ticket) {
-        let flight = self.flight(ticket);
+    pub(crate) fn fence_one(&mut self, id: FlightId) {
+        let flight = self.flight(id);
         let (hash, was_listed) = (flight.hash, flight.is_listed());
-        self.flight_mut(ticket).standing = Standing::Fenced;
-        if was_listed && !self.flight(ticket).is_listed() {
-            self.unlist(hash, Node::flight(ticket.slot()));
+        self.flight_mut(id).state = FlightState::Fenced;
+        if was_listed && !self.flight(id).is_listed() {
+            self.unlist(hash, Node::flight(id.slot()));
         }
     }
 
     /// The same, if its leader has not ended it.
-    pub(crate) fn fence_if_there(&mut self, ticket: Ticket) {
-        if self.flight_if_there(ticket).is_some() {
-            self.fence_one(ticket);
+    pub(crate) fn fence_if_there(&mut self, id: FlightId) {
+        if self.flight_if_there(id).is_some() {
+            self.fence_one(id);
         }
     }
 
     fn fence_bucket(&mut self, bucket: usize) {
         let node = self.table.get_bucket(bucket).expect("it was found there");
         let flight = &mut self.flights[node.slot()];
-        flight.standing = Standing::Fenced;
+        flight.state = FlightState::Fenced;
         if !flight.is_listed() {
             self.unlist_bucket(Bucket(Some(bucket)));
         }
@@ -896,22 +887,22 @@ impl<K, V> Entries<K, V> {
             // Taken out and put back, since a key has to be moved to be shared.
             let mut flight = self.flights.remove(slot);
             flight.key = flight.key.into_shared();
-            let (ticket, is_one_too_many) = (flight.ticket, flight.await_sweep(sweep));
+            let (id, is_one_too_many) = (flight.id, flight.await_sweep(sweep));
             let place = self.flights.insert(flight);
             debug_assert_eq!(place, slot, "a slab gives the slot that was freed last");
             if is_one_too_many {
-                self.fence_one(ticket);
+                self.fence_one(id);
             }
         }
     }
 
     /// Copies the keys of all flights whose values will be cached, with what tells the flights apart.
-    pub(crate) fn flight_keys_into(&self, keys: &mut Vec<(Ticket, K)>)
+    pub(crate) fn flight_keys_into(&self, keys: &mut Vec<(FlightId, K)>)
     where
         K: Clone,
     {
         for (_, flight) in self.flights.iter().filter(|(_, flight)| !flight.is_fenced()) {
-            keys.push((flight.ticket, flight.key().clone()));
+            keys.push((flight.id, flight.key().clone()));
         }
     }
 
@@ -968,11 +959,11 @@ impl<K: Eq, V> Entries<K, V> {
             assert_eq!(sum, *measured);
         }
         for (slot, flight) in flights {
-            assert_eq!(flight.ticket.slot(), slot);
+            assert_eq!(flight.id.slot(), slot);
             let is_twin = |node: &&Node| {
                 let other = node.is_flight().then(|| &flights[node.slot()]);
                 other.is_some_and(|other| {
-                    other.ticket == flight.ticket
+                    other.id == flight.id
                         || other.is_open() && flight.is_open() && other.key() == flight.key()
                 })
             };
@@ -1169,7 +1160,7 @@ mod tests {
         assert!(stamp(&entries, slot) > written);
     }
 
-    fn flight(entries: &mut Entries<u32, u32>, hash: u64, key: u32, kind: Kind) -> Ticket {
+    fn flight(entries: &mut Entries<u32, u32>, hash: u64, key: u32, kind: Kind) -> FlightId {
         entries.lead(hash << 32, FlightKey::Owned(key), kind)
     }
 
@@ -1177,12 +1168,12 @@ mod tests {
     fn a_published_entry_takes_the_place_of_its_flight_in_the_table() {
         let mut entries = Entries::default();
         // All of one hash.
-        let tickets: Vec<Ticket> =
+        let tickets: Vec<FlightId> =
             (0..50).map(|key| flight(&mut entries, 7, key, Kind::Led)).collect();
-        for (key, ticket) in (0..).zip(tickets) {
+        for (key, id) in (0..).zip(tickets) {
             assert_eq!(entries.find(7 << 32, &key), None);
             assert!(entries.join(7 << 32, &key).is_some());
-            let (flight, bucket) = entries.take_flight(ticket);
+            let (flight, bucket) = entries.take_flight(id);
             let key = flight.end().key.into_inner();
             let slot = entries.insert(Entry::new(7 << 32, key, key), None, bucket, 100);
             assert_eq!(entries.find(7 << 32, &key), Some(slot));
@@ -1196,14 +1187,14 @@ mod tests {
     fn a_fenced_load_is_found_no_more_and_a_fenced_update_by_updates() {
         for (kind, is_found) in [(Kind::Led, false), (Kind::Update, true)] {
             let mut entries = Entries::default();
-            let ticket = flight(&mut entries, 1, 1, kind);
+            let id = flight(&mut entries, 1, 1, kind);
             assert!(entries.fence(1 << 32, &1));
             assert!(!entries.fence(1 << 32, &1), "it is fenced already");
             assert!(entries.join(1 << 32, &1).is_none());
             assert_eq!(entries.join_for_update(1 << 32, &1).is_some(), is_found);
             let newer = flight(&mut entries, 1, 1, Kind::Led);
-            assert_eq!(entries.join(1 << 32, &1).map(|(_, ticket)| ticket), Some(newer));
-            drop((entries.end_flight(ticket).completion, entries.end_flight(newer).completion));
+            assert_eq!(entries.join(1 << 32, &1).map(|(_, id)| id), Some(newer));
+            drop((entries.end_flight(id).completion, entries.end_flight(newer).completion));
             #[cfg(feature = "__validate")]
             assert_eq!(entries.validate(), 0);
         }
@@ -1232,8 +1223,8 @@ mod tests {
         assert!(entries.flight(load).is_fenced() && entries.flight(update).is_fenced());
         assert!(entries.join(1 << 32, &1).is_none());
         assert!(entries.join_for_update(1 << 32, &2).is_some());
-        for ticket in [load, update] {
-            drop(entries.end_flight(ticket).completion);
+        for id in [load, update] {
+            drop(entries.end_flight(id).completion);
         }
         #[cfg(feature = "__validate")]
         assert_eq!(entries.validate(), 0);

@@ -18,7 +18,7 @@ use slab::Slab;
 use self::detached::Detached;
 pub(crate) use self::detached::{Load, PollGuard};
 use self::recursion::assert_not_within;
-pub(crate) use self::recursion::{FlightName, Polling};
+pub(crate) use self::recursion::{FlightName, PollScope};
 use crate::sync::notify::wake_all;
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -31,9 +31,9 @@ pub(crate) enum Coalescing {
 
 /// Tells the flights of one shard apart: where its node is, and which of those that were there it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct FlightId(u64);
 
-impl Ticket {
+impl FlightId {
     pub(crate) fn new(number: u32, slot: usize) -> Self {
         Self(u64::from(number) << 32 | slot as u64)
     }
@@ -56,11 +56,11 @@ pub(crate) enum Outcome<V> {
 /// Where a flight and its waiters meet.
 pub(crate) struct Completion<V> {
     outcome: OnceLock<Outcome<V>>,
-    course: Course<V>,
+    mode: Mode<V>,
 }
 
 /// How a flight comes to its end.
-enum Course<V> {
+enum Mode<V> {
     /// By its leader, for whom these wait.
     Led(Waiters),
     /// By all who wait for it.
@@ -69,7 +69,7 @@ enum Course<V> {
 
 impl<V> Default for Completion<V> {
     fn default() -> Self {
-        Self { outcome: OnceLock::new(), course: Course::Led(Waiters::default()) }
+        Self { outcome: OnceLock::new(), mode: Mode::Led(Waiters::default()) }
     }
 }
 
@@ -81,9 +81,9 @@ impl<V> Completion<V> {
     }
 
     fn waiters(&self) -> &Waiters {
-        match &self.course {
-            Course::Led(waiters) => waiters,
-            Course::Detached(detached) => detached.waiters(),
+        match &self.mode {
+            Mode::Led(waiters) => waiters,
+            Mode::Detached(detached) => detached.waiters(),
         }
     }
 

@@ -23,11 +23,11 @@ use self::detached::Joined;
 pub(crate) use self::detached::fetch_detached;
 pub(crate) use self::update::update;
 use crate::entries::{Ended, FlightKey, Kind};
-use crate::flight::{Outcome, Polling};
-use crate::load::answer::{KeySource, Protocol, Source};
-use crate::policy::measure::Appraisal;
-use crate::shard::removals::Notices;
-use crate::shard::{Boarding, Departed, FlightRef, LeadOrJoin, Origin, Publication, Use};
+use crate::flight::{Outcome, PollScope};
+use crate::load::answer::{KeySource, Loader, Source};
+use crate::policy::measure::Appraised;
+use crate::shard::removals::Deliveries;
+use crate::shard::{Departed, FlightRef, LeadOrJoin, LoadRequest, Origin, Publication, Use};
 use crate::store::{Store, hash_of};
 use crate::sync::counters::Event;
 
@@ -38,10 +38,10 @@ pub(crate) fn fetch<P, K, V, S, F, Fut>(
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    protocol: P,
+    loader: P,
 ) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol,
+    P: Loader,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
@@ -57,7 +57,7 @@ where
                 }
                 Step::Lead(leader) => break 'leads leader,
                 // In a box, so that the futures of all calls need no room for what waiters remember.
-                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+                Step::Wait(waiter) => Box::pin(waiter.wait(&loader)),
             };
             match waits.await {
                 Waited::Lead(leader) => leader,
@@ -70,25 +70,25 @@ where
         let answer = {
             let mut load = pin!(leader.start(load));
             poll_fn(|cx| {
-                let _polling = Polling::enter(leader.flight.name(), cx);
+                let _scope = PollScope::enter(leader.flight.name(), cx);
                 load.as_mut().poll(cx)
             })
             .await
         };
         let answer = P::result(answer);
-        let notices = match &answer {
+        let deliveries = match &answer {
             Ok(value) => leader.deliver(value, None),
             Err(error) => {
-                leader.fail(|| protocol.failure(error));
+                leader.fail(|| loader.failure(error));
                 leader.backlog()
             }
         };
         drop(leader);
-        if notices.is_empty() {
+        if deliveries.is_empty() {
             // There is nothing to drop, which would take a hundredth of a miss to find out.
-            std::mem::forget(notices);
+            std::mem::forget(deliveries);
         } else {
-            notices.settle().await;
+            deliveries.settle().await;
         }
         P::answer(answer.map(|value| P::tell(value, Source::Closure)))
     }
@@ -131,7 +131,7 @@ where
 }
 
 /// What a call has met.
-enum Boarded<'a, K, V> {
+enum Met<'a, K, V> {
     Value(V),
     Leads(Leader<'a, K, V>),
     Joins(Joined<'a, K, V>),
@@ -140,46 +140,46 @@ enum Boarded<'a, K, V> {
 /// A call that has found no value yet.
 struct Call<'a, K, V> {
     store: &'a Store<K, V>,
-    boarding: Boarding<K>,
+    request: LoadRequest<K>,
 }
 
 impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     #[inline]
     fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
         let key = Some(FlightKey::new(key, store.appraises()));
-        Self { store, boarding: Boarding { hash, key, kind, of: Use::Hit } }
+        Self { store, request: LoadRequest { hash, key, kind, of: Use::Hit } }
     }
 
     /// Finds a value, leads a flight or joins the one there is.
     #[inline]
     fn board(mut self) -> Step<'a, K, V> {
         match self.meet() {
-            Boarded::Value(value) => {
+            Met::Value(value) => {
                 drop(self);
                 Step::Found(value)
             }
-            Boarded::Leads(leader) => Step::Lead(leader),
-            Boarded::Joins(joined) => Step::Wait(Waiter { call: self, joined }),
+            Met::Leads(leader) => Step::Lead(leader),
+            Met::Joins(joined) => Step::Wait(Waiter { call: self, joined }),
         }
     }
 
     /// Does the same, but for what becomes of the call.
     #[inline(never)]
-    fn meet(&mut self) -> Boarded<'a, K, V> {
+    fn meet(&mut self) -> Met<'a, K, V> {
         let store = self.store;
         let mut departed = Departed::default();
-        let met = match store.lead_or_join(&mut self.boarding, &mut departed) {
+        let met = match store.lead_or_join(&mut self.request, &mut departed) {
             LeadOrJoin::Hit(value) => {
                 drop(departed);
-                return Boarded::Value(value);
+                return Met::Value(value);
             }
             LeadOrJoin::Lead(flight) => {
                 self.count(Event::Miss);
-                Boarded::Leads(Leader::new(store, flight))
+                Met::Leads(Leader::new(store, flight))
             }
             LeadOrJoin::Join(flight, completion) => {
                 self.count(Event::Coalesced);
-                Boarded::Joins(Joined::new(store, flight, completion))
+                Met::Joins(Joined::new(store, flight, completion))
             }
         };
         // What had expired is left to whoever delivers; this call waits for the listener when it has
@@ -191,8 +191,8 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     /// Counts the call, unless that was done before: as what it met first.
     #[inline]
     fn count(&mut self, event: Event) {
-        if self.boarding.of == Use::Hit {
-            self.boarding.of = Use::Uncounted;
+        if self.request.of == Use::Hit {
+            self.request.of = Use::Uncounted;
             self.store.count(event);
         }
     }
@@ -222,9 +222,9 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     ///
     /// After a flight that was abandoned all its waiters go on at once. The first to be polled leads
     /// and the others join it, so one that is not polled any more holds up nobody.
-    async fn wait<P: Protocol>(mut self, protocol: &P) -> Waited<'a, K, V, P::Error> {
+    async fn wait<P: Loader>(mut self, loader: &P) -> Waited<'a, K, V, P::Error> {
         loop {
-            self = match self.settle(protocol).await {
+            self = match self.settle(loader).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
                 Settled::GoOn(call) => match call.board() {
                     Step::Found(value) => return Waited::Answer(Ok(value)),
@@ -236,11 +236,11 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     }
 
     /// Waits for the flight.
-    async fn settle<P: Protocol>(self, protocol: &P) -> Settled<'a, K, V, P::Error> {
-        let (outcome, notices) = self.joined.outcome().await;
+    async fn settle<P: Loader>(self, loader: &P) -> Settled<'a, K, V, P::Error> {
+        let (outcome, deliveries) = self.joined.outcome().await;
         // Before the answer is taken, so that the future needs no room for it.
-        notices.settle().await;
-        let answer = answer(protocol, outcome);
+        deliveries.settle().await;
+        let answer = answer(loader, outcome);
         let Self { call, joined } = self;
         drop(joined);
         match answer {
@@ -254,13 +254,10 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
 }
 
 /// The answer of a call that waited for a flight with this outcome, if that gives one.
-fn answer<P: Protocol, V: Clone>(
-    protocol: &P,
-    outcome: &Outcome<V>,
-) -> Option<Result<V, P::Error>> {
+fn answer<P: Loader, V: Clone>(loader: &P, outcome: &Outcome<V>) -> Option<Result<V, P::Error>> {
     match outcome {
         Outcome::Value(value) => Some(Ok(value.clone())),
-        Outcome::Failure(failure) => protocol.shared(&**failure).map(Err),
+        Outcome::Failure(failure) => loader.shared(&**failure).map(Err),
         Outcome::Abandoned => None,
     }
 }
@@ -277,7 +274,7 @@ struct Leader<'a, K, V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// It leads its flight.
-    Boarded,
+    Met,
     /// Its load has started, and fails if it comes no further.
     Loading,
     /// The flight has ended, or is somebody else's to end.
@@ -287,7 +284,7 @@ enum Stage {
 impl<'a, K, V> Leader<'a, K, V> {
     #[inline]
     fn new(store: &'a Store<K, V>, flight: FlightRef<'a, K, V>) -> Self {
-        Self { store, flight, stage: Stage::Boarded }
+        Self { store, flight, stage: Stage::Met }
     }
 
     /// Calls the user's closure.
@@ -301,7 +298,7 @@ impl<'a, K, V> Leader<'a, K, V> {
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
     /// its `own`. Returns what is left to do for the listener.
     #[inline]
-    fn deliver(&mut self, value: &V, own: Option<Duration>) -> Notices<K, V>
+    fn deliver(&mut self, value: &V, own: Option<Duration>) -> Deliveries<K, V>
     where
         K: Eq,
         V: Clone,
@@ -311,28 +308,28 @@ impl<'a, K, V> Leader<'a, K, V> {
             // An update wins over loads in flight all the same.
             self.flight.fence_others();
             self.end(outcome);
-            return Notices::default();
+            return Deliveries::default();
         }
         if own.is_some() {
             self.store.lifetimes().use_time();
         }
         let kept = value.clone();
-        let appraisal = self.appraise(&kept).with_own(own);
-        self.publish(kept, appraisal, outcome)
+        let appraised = self.appraise(&kept).with_own(own);
+        self.publish(kept, appraised, outcome)
     }
 
     /// Takes a look at the value before it is published, if the cache does that. The flight has its key
     /// back before it needs it.
     #[inline(always)]
-    fn appraise(&self, value: &V) -> Appraisal {
+    fn appraise(&self, value: &V) -> Appraised {
         match self.store.appraises() {
             true => self.appraise_now(value),
-            false => Appraisal::default(),
+            false => Appraised::default(),
         }
     }
 
     #[cold]
-    fn appraise_now(&self, value: &V) -> Appraisal {
+    fn appraise_now(&self, value: &V) -> Appraised {
         let key = self.flight.shared_key();
         key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
     }
@@ -343,14 +340,14 @@ impl<'a, K, V> Leader<'a, K, V> {
     fn publish(
         &mut self,
         value: V,
-        appraisal: Appraisal,
+        appraised: Appraised,
         outcome: impl FnOnce() -> Outcome<V>,
-    ) -> Notices<K, V>
+    ) -> Deliveries<K, V>
     where
         K: Eq,
     {
-        let origin = Origin::Flight(self.flight.ticket());
-        let mut publication = self.store.publication(origin, value, appraisal);
+        let origin = Origin::Flight(self.flight.id());
+        let mut publication = self.store.publication(origin, value, appraised);
         let mut departed = Departed::default();
         self.store.publish(self.flight.shard(), &mut publication, &mut departed);
         // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
@@ -360,23 +357,27 @@ impl<'a, K, V> Leader<'a, K, V> {
             return self.part_with(publication, departed);
         }
         departed.let_go();
-        Notices::default()
+        Deliveries::default()
     }
 
     /// Drops the rest of a publication, and returns what is left to do for the listener: to wait for it too
     /// if it is far behind, whatever has left on this call's account.
     #[cold]
-    fn part_with(&self, publication: Publication<K, V>, departed: Departed<K, V>) -> Notices<K, V> {
-        let mut notices = publication.into_notices(departed);
-        notices.append(self.backlog());
-        notices
+    fn part_with(
+        &self,
+        publication: Publication<K, V>,
+        departed: Departed<K, V>,
+    ) -> Deliveries<K, V> {
+        let mut deliveries = publication.into_notices(departed);
+        deliveries.append(self.backlog());
+        deliveries
     }
 
     /// The duty to wait for a listener that is far behind.
-    fn backlog(&self) -> Notices<K, V> {
+    fn backlog(&self) -> Deliveries<K, V> {
         match self.store.has_listener() {
             true => self.flight.shard().backlog(),
-            false => Notices::default(),
+            false => Deliveries::default(),
         }
     }
 
@@ -398,7 +399,7 @@ impl<'a, K, V> Leader<'a, K, V> {
     #[cold]
     fn abandon(&mut self) {
         match self.stage {
-            Stage::Boarded => self.end(|| Outcome::Abandoned),
+            Stage::Met => self.end(|| Outcome::Abandoned),
             Stage::Loading => self.fail(|| Outcome::Abandoned),
             Stage::Ended => {}
         }

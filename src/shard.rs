@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError};
 use equivalent::Equivalent;
 
 pub(crate) use self::evict::Evicted;
-pub(crate) use self::flights::{Boarding, FlightRef, LeadOrJoin};
+pub(crate) use self::flights::{FlightRef, LeadOrJoin, LoadRequest};
 pub(crate) use self::look::Copied;
 use self::look::EVERY_SLOT;
 pub(crate) use self::publication::{Departed, Fate, Origin, Publication};
@@ -35,8 +35,8 @@ use crate::clock::{Nanos, Now};
 use crate::entries::{Entries, Predicate, Slot, Stamp};
 use crate::flight::Coalescing;
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Ledger, Limits, Room};
-use crate::shard::removals::{Notices, Outbox};
+use crate::policy::capacity::{Capacity, Limits, Reservation};
+use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::sync::desk::{Desks, Pin};
 use crate::sync::threads;
 use crate::sync::{AtomicBool, AtomicU64, Locked, Mutex, MutexGuard};
@@ -69,7 +69,7 @@ pub(crate) struct Shard<K, V> {
 pub(crate) struct Common<K, V> {
     /// Where threads keep their pins.
     pub(crate) desks: Desks<Entries<K, V>>,
-    pub(crate) ledger: Ledger,
+    pub(crate) capacity: Capacity,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
     /// those who write to other shards by a clock that has stepped back.
     pub(crate) last_expiry: AtomicU64,
@@ -81,7 +81,7 @@ impl<K, V> Common<K, V> {
     pub(crate) fn new(shards: usize, limits: Limits, coalescing: Coalescing) -> Self {
         Self {
             desks: Desks::new(shards),
-            ledger: Ledger::new(limits),
+            capacity: Capacity::new(limits),
             last_expiry: AtomicU64::new(0),
             coalescing,
         }
@@ -243,14 +243,14 @@ impl<K, V> Shard<K, V> {
         number: usize,
         share: usize,
         common: Arc<Common<K, V>>,
-        outbox: Option<Arc<Outbox<K, V>>>,
+        removal_queue: Option<Arc<RemovalQueue<K, V>>>,
     ) -> Self {
         Self {
             is_quiet: AtomicBool::new(false),
             number: u32::try_from(number).expect("far fewer shards"),
             latest: AtomicU64::new(0),
             common,
-            state: Mutex::new(State::new(share, outbox)),
+            state: Mutex::new(State::new(share, removal_queue)),
         }
     }
 
@@ -310,7 +310,7 @@ impl<K, V> Shard<K, V> {
         let state = &*self.lock();
         let latest = self.latest.load(Ordering::Relaxed);
         let now = publication.now().map_or(latest, |now| now.max(latest));
-        publication.cost_beyond(&state.entries, now, &self.common.ledger)
+        publication.cost_beyond(&state.entries, now, &self.common.capacity)
     }
 
     /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
@@ -396,13 +396,13 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn publish(
         &self,
         publication: &mut Publication<K, V>,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
         departed: &mut Departed<K, V>,
     ) -> Published
     where
         K: Eq,
     {
-        self.write(publication.now(), departed).publish(publication, room)
+        self.write(publication.now(), departed).publish(publication, reservation)
     }
 
     /// Takes out expired entries, as many as can be in a short time; tells how many that were. After the
@@ -448,16 +448,16 @@ impl<K, V> Shard<K, V> {
         keys.retain(|(_, key)| is_chosen(key));
         let mut departed = Departed::default();
         let mut writer = self.write(None, &mut departed);
-        keys.iter().for_each(|(ticket, _)| writer.entries().fence_if_there(*ticket));
+        keys.iter().for_each(|(id, _)| writer.entries().fence_if_there(*id));
     }
 
     /// The duty to wait for the listener, if it is far behind.
-    pub(crate) fn backlog(&self) -> Notices<K, V> {
-        let mut notices = Notices::default();
-        if let Some(outbox) = &self.lock().outbox {
-            notices.add(outbox, 0);
+    pub(crate) fn backlog(&self) -> Deliveries<K, V> {
+        let mut deliveries = Deliveries::default();
+        if let Some(removal_queue) = &self.lock().removal_queue {
+            deliveries.add(removal_queue, 0);
         }
-        notices
+        deliveries
     }
 
     /// Corrects a reading of the clock by what this shard knows of the time, and has it know that too.

@@ -18,14 +18,14 @@ use crate::entries::emptied::Emptied;
 use crate::flight::Coalescing;
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Bound, Ledger, Limits, Room};
+use crate::policy::capacity::{Bound, Capacity, Limits, Reservation};
 use crate::policy::lifetime::{Deadlines, Lifetimes};
-use crate::policy::measure::{Appraisal, Scales};
+use crate::policy::measure::{Appraised, Measures};
 use crate::removal::Listener;
-use crate::shard::removals::{Notices, Outbox};
+use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::{
-    Boarding, Common, Departed, Evicted, Expired, Fate, LeadOrJoin, Origin, Publication, Published,
-    Purged, Removed, Returning, Shard,
+    Common, Departed, Evicted, Expired, Fate, LeadOrJoin, LoadRequest, Origin, Publication,
+    Published, Purged, Removed, Returning, Shard,
 };
 use crate::sync::counters::{Event, Totals};
 use crate::sync::notify::Bell;
@@ -45,7 +45,7 @@ pub(crate) struct Store<K, V> {
     shards: Box<[Shard<K, V>]>,
     common: Arc<Common<K, V>>,
     lifetimes: Lifetimes<K, V>,
-    scales: Scales<K, V>,
+    measures: Measures<K, V>,
     has_listener: bool,
     /// Whether somebody takes a look at each entry before it is published.
     appraises: bool,
@@ -62,7 +62,7 @@ impl<K, V> Store<K, V> {
         shards: usize,
         limits: Limits,
         lifetimes: Lifetimes<K, V>,
-        scales: Scales<K, V>,
+        measures: Measures<K, V>,
         coalescing: Coalescing,
         listener: Option<Listener<K, V>>,
     ) -> Self {
@@ -70,15 +70,16 @@ impl<K, V> Store<K, V> {
         let common = Arc::new(Common::new(shards, limits, coalescing));
         let share = limits.maxsize.div_ceil(shards);
         let shard = |number| {
-            let outbox = listener.as_ref().map(|listener| Arc::new(Outbox::new(listener.clone())));
-            Shard::new(number, share, Arc::clone(&common), outbox)
+            let removal_queue =
+                listener.as_ref().map(|listener| Arc::new(RemovalQueue::new(listener.clone())));
+            Shard::new(number, share, Arc::clone(&common), removal_queue)
         };
         Self {
             shards: (0..shards).map(shard).collect(),
             common,
-            appraises: scales.are_used() || lifetimes.look_at_entries(),
+            appraises: measures.are_used() || lifetimes.look_at_entries(),
             lifetimes,
-            scales,
+            measures,
             has_listener: listener.is_some(),
             soonest: AtomicU64::new(NEVER),
             bell: Arc::default(),
@@ -91,8 +92,8 @@ impl<K, V> Store<K, V> {
 
     /// The bounds of the cache and its counters.
     #[inline]
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.common.ledger
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.common.capacity
     }
 
     /// The shard of a key with this hash.
@@ -114,7 +115,7 @@ impl<K, V> Store<K, V> {
     /// Whether values are taken, to be kept or, by a listener, to be heard of; otherwise calls of one moment
     /// still share a load.
     pub(crate) fn takes_values(&self) -> bool {
-        self.has_listener || self.ledger().maxsize() > 0 && self.lifetimes.let_any_live()
+        self.has_listener || self.capacity().maxsize() > 0 && self.lifetimes.let_any_live()
     }
 
     pub(crate) fn has_listener(&self) -> bool {
@@ -128,17 +129,17 @@ impl<K, V> Store<K, V> {
     }
 
     /// Takes a look at an entry before it is published. Calls user code: never under a lock.
-    pub(crate) fn appraise(&self, key: &K, value: &V) -> Appraisal {
-        self.scales.appraise(key, value, self.lifetimes.of_entry(key, value))
+    pub(crate) fn appraise(&self, key: &K, value: &V) -> Appraised {
+        self.measures.appraise(key, value, self.lifetimes.of_entry(key, value))
     }
 
     /// The duties to wait for a listener that is far behind in any shard.
-    pub(crate) fn all_backlogs(&self) -> Notices<K, V> {
-        let mut notices = Notices::default();
+    pub(crate) fn all_backlogs(&self) -> Deliveries<K, V> {
+        let mut deliveries = Deliveries::default();
         if self.has_listener {
-            self.shards.iter().for_each(|shard| notices.append(shard.backlog()));
+            self.shards.iter().for_each(|shard| deliveries.append(shard.backlog()));
         }
-        notices
+        deliveries
     }
 
     /// Returns the live value of `key`, as a hit.
@@ -177,14 +178,14 @@ impl<K, V> Store<K, V> {
     #[inline]
     pub(crate) fn lead_or_join(
         &self,
-        boarding: &mut Boarding<K>,
+        request: &mut LoadRequest<K>,
         departed: &mut Departed<K, V>,
     ) -> LeadOrJoin<'_, K, V>
     where
         K: Eq,
         V: Clone,
     {
-        self.shard(boarding.hash).lead_or_join(boarding, self.lifetimes.roughly_now(), departed)
+        self.shard(request.hash).lead_or_join(request, self.lifetimes.roughly_now(), departed)
     }
 
     /// Lets `look` at the live value of `key`, without counting that as a use.
@@ -198,7 +199,7 @@ impl<K, V> Store<K, V> {
     /// Counts an event.
     #[inline]
     pub(crate) fn count(&self, event: Event) {
-        self.ledger().counters.count(event);
+        self.capacity().counters.count(event);
     }
 
     /// Prepares an entry for publication as of now.
@@ -207,13 +208,13 @@ impl<K, V> Store<K, V> {
         &self,
         origin: Origin<K>,
         value: V,
-        appraisal: Appraisal,
+        appraised: Appraised,
     ) -> Publication<K, V> {
         let now = self.lifetimes.now();
-        let deadlines = |now| self.lifetimes.deadlines(now, appraisal.lifetime);
+        let deadlines = |now| self.lifetimes.deadlines(now, appraised.lifetime);
         let extras = (now.is_some() || self.appraises)
-            .then(|| appraisal.extras(now.map_or(Deadlines::NONE, deadlines)));
-        let dies = now.is_some() && !self.lifetimes.let_live(appraisal.lifetime);
+            .then(|| appraised.extras(now.map_or(Deadlines::NONE, deadlines)));
+        let dies = now.is_some() && !self.lifetimes.let_live(appraised.lifetime);
         let fate = if dies { Fate::Dies } else { Fate::Lives };
         Publication::new(origin, value, extras, fate, now)
     }
@@ -230,13 +231,13 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         let deadline = publication.soonest_deadline();
-        let mut room = self.ledger().room();
+        let mut reservation = self.capacity().reservation();
         if self.may_expire_for(publication) {
-            self.expire_for(shard, publication, &mut room, departed);
+            self.expire_for(shard, publication, &mut reservation, departed);
         }
-        let published = shard.publish(publication, &mut room, departed);
+        let published = shard.publish(publication, &mut reservation, departed);
         if published != Published::Done {
-            self.go_on_publishing(published, shard, publication, room, departed);
+            self.go_on_publishing(published, shard, publication, reservation, departed);
         }
         self.expect_expiry(deadline, departed);
     }
@@ -248,7 +249,7 @@ impl<K, V> Store<K, V> {
         mut published: Published,
         shard: &Shard<K, V>,
         publication: &mut Publication<K, V>,
-        mut room: Room<'a>,
+        mut reservation: Reservation<'a>,
         departed: &mut Departed<K, V>,
     ) where
         K: Eq,
@@ -260,7 +261,7 @@ impl<K, V> Store<K, V> {
                 Published::Unfinished => yield_now(),
                 Published::NeedsVerdict => {
                     // Others are not to wait for the room until the user's code has answered.
-                    room = self.ledger().room();
+                    reservation = self.capacity().reservation();
                     publication.judge(shard);
                 }
                 Published::NeedsRoom(short) => {
@@ -269,15 +270,17 @@ impl<K, V> Store<K, V> {
                     let mut others =
                         self.shards_from(turn).filter(|other| !std::ptr::eq(*other, shard));
                     let now = publication.now();
-                    if !others.any(|other| self.evict(other, short, now, &mut room, departed)) {
+                    if !others
+                        .any(|other| self.evict(other, short, now, &mut reservation, departed))
+                    {
                         // What there is of room is held by entries on their way in. It is given back, for
                         // one of them may need this one's.
-                        room = self.ledger().room();
+                        reservation = self.capacity().reservation();
                         yield_now();
                     }
                 }
             }
-            published = shard.publish(publication, &mut room, departed);
+            published = shard.publish(publication, &mut reservation, departed);
         }
     }
 
@@ -288,11 +291,11 @@ impl<K, V> Store<K, V> {
         shard: &Shard<K, V>,
         short: Bound,
         now: Option<Nanos>,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
         departed: &mut Departed<K, V>,
     ) -> bool {
         loop {
-            match shard.write(now, departed).evict(short, room) {
+            match shard.write(now, departed).evict(short, reservation) {
                 Evicted::One => return true,
                 Evicted::None => return false,
                 Evicted::Unfinished => yield_now(),
@@ -305,7 +308,7 @@ impl<K, V> Store<K, V> {
         &self,
         entry: Returning<K, V>,
         now: Option<Nanos>,
-        notices: &mut Notices<K, V>,
+        deliveries: &mut Deliveries<K, V>,
     ) -> bool
     where
         K: Eq,
@@ -315,8 +318,8 @@ impl<K, V> Store<K, V> {
         let mut departed = Departed::default();
         let admitted = shard.admit(entry, deadlines, now, &mut departed);
         self.expect_expiry(deadlines.soonest(), &mut departed);
-        notices.append(departed.into_notices());
-        admitted.map_err(|entry| shard.reject(entry, notices)).is_ok()
+        deliveries.append(departed.into_notices());
+        admitted.map_err(|entry| shard.reject(entry, deliveries)).is_ok()
     }
 
     /// Removes the entry of `key` and fences its loads.
@@ -328,7 +331,7 @@ impl<K, V> Store<K, V> {
     }
 
     /// Gives the live entry of `key` another time to live; tells whether there is one.
-    pub(crate) fn set_ttl<Q>(&self, hash: u64, key: &Q, ttl: Duration) -> (bool, Notices<K, V>)
+    pub(crate) fn set_ttl<Q>(&self, hash: u64, key: &Q, ttl: Duration) -> (bool, Deliveries<K, V>)
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -342,22 +345,23 @@ impl<K, V> Store<K, V> {
 
     /// Empties all shards, one after another, and fences all loads. What was there is to be dropped, or
     /// for the listener: neither the user's `Drop` nor that keeps a shard from being emptied.
-    pub(crate) fn clear(&self) -> (Vec<Emptied<K, V>>, Notices<K, V>) {
-        let mut notices = Notices::default();
-        let clear =
-            |shard: &Shard<K, V>| shard.write(None, &mut Departed::default()).clear(&mut notices);
+    pub(crate) fn clear(&self) -> (Vec<Emptied<K, V>>, Deliveries<K, V>) {
+        let mut deliveries = Deliveries::default();
+        let clear = |shard: &Shard<K, V>| {
+            shard.write(None, &mut Departed::default()).clear(&mut deliveries)
+        };
         let emptied = self.shards.iter().filter_map(clear).collect();
         self.reset_counts();
-        (emptied, notices)
+        (emptied, deliveries)
     }
 
     /// Whether entries that have expired may have to make room for the publication.
     #[inline]
     fn may_expire_for(&self, publication: &Publication<K, V>) -> bool {
         let Some(now) = publication.now() else { return false };
-        let Some(cost) = publication.cost(self.ledger()) else { return false };
+        let Some(cost) = publication.cost(self.capacity()) else { return false };
         let latest = now.max(self.common.last_expiry.load(Ordering::Relaxed));
-        latest >= self.soonest.load(Ordering::Relaxed) && !self.ledger().has_room_for(cost)
+        latest >= self.soonest.load(Ordering::Relaxed) && !self.capacity().has_room_for(cost)
     }
 
     /// Takes out entries that have expired, of whatever shard, to spare live ones, until the publication
@@ -367,7 +371,7 @@ impl<K, V> Store<K, V> {
         &self,
         shard: &Shard<K, V>,
         publication: &Publication<K, V>,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
         departed: &mut Departed<K, V>,
     ) where
         K: Eq,
@@ -375,15 +379,15 @@ impl<K, V> Store<K, V> {
         let Some(now) = publication.now() else { return };
         // No more than that: holding it would have others evict live entries for want of it.
         let missing = shard.missing(publication);
-        if self.ledger().has_room_for(missing) {
+        if self.capacity().has_room_for(missing) {
             return;
         }
         // Whatever is added to a shard after the look at it brings its deadline in by itself.
         self.soonest.store(NEVER, Ordering::Relaxed);
         let mut soonest = NEVER;
         for shard in self.shards_from(shard.number()) {
-            while let Expired::One = self.expire_one(shard, now, room, departed) {
-                if room.reserve(missing).is_ok() {
+            while let Expired::One = self.expire_one(shard, now, reservation, departed) {
+                if reservation.reserve(missing).is_ok() {
                     // There may be more.
                     return self.expect_expiry(0, departed);
                 }
@@ -399,21 +403,21 @@ impl<K, V> Store<K, V> {
         &self,
         shard: &Shard<K, V>,
         now: Nanos,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
         departed: &mut Departed<K, V>,
     ) -> Expired {
         const STEPS: usize = 16;
-        shard.write(Some(now), departed).expire_one(&mut { STEPS }, room)
+        shard.write(Some(now), departed).expire_one(&mut { STEPS }, reservation)
     }
 
     /// Counts of what happened since the last reset.
     pub(crate) fn counts(&self) -> Totals {
-        self.ledger().counters.totals(self.hits())
+        self.capacity().counters.totals(self.hits())
     }
 
     /// Starts counting from zero again.
     pub(crate) fn reset_counts(&self) {
-        self.ledger().counters.reset(self.hits());
+        self.capacity().counters.reset(self.hits());
     }
 
     fn hits(&self) -> u64 {
@@ -462,7 +466,7 @@ impl<K, V> Store<K, V> {
     pub(crate) fn purge(&self, shard: usize, now: Nanos) -> Option<PurgeStep<K, V>> {
         let mut departed = Departed::default();
         let (purged, freed) = self.shards.get(shard)?.purge(now, &mut departed);
-        Some(PurgeStep { purged, freed, notices: departed.into_notices() })
+        Some(PurgeStep { purged, freed, deliveries: departed.into_notices() })
     }
 
     /// All shards, starting with the one of this number, of which there may be fewer.
@@ -476,7 +480,7 @@ impl<K, V> Store<K, V> {
         let mut len = 0;
         let mut measured = 0;
         let mut allocated = size_of_val(&*self.shards)
-            + self.ledger().heap_size()
+            + self.capacity().heap_size()
             + shared_size(&*self.common)
             + self.common.desks.heap_size();
         for shard in &self.shards {
@@ -485,7 +489,7 @@ impl<K, V> Store<K, V> {
             measured += size.measured;
             allocated += size.allocated;
         }
-        if self.scales.measure.is_some() {
+        if self.measures.measure.is_some() {
             // Keys and values themselves lie in the entries, and are part of what was measured.
             allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
         }
@@ -503,7 +507,7 @@ impl<K: Eq, V> Store<K, V> {
             cost = cost.plus(more_cost);
             flights += more_flights;
         }
-        self.ledger().validate(cost);
+        self.capacity().validate(cost);
         flights
     }
 }
@@ -522,7 +526,7 @@ pub(crate) struct PurgeStep<K, V> {
     pub(crate) purged: Purged,
     /// Entries freed.
     pub(crate) freed: usize,
-    pub(crate) notices: Notices<K, V>,
+    pub(crate) deliveries: Deliveries<K, V>,
 }
 
 /// The freeing of all expired entries, step by step so that other writers get through in between.

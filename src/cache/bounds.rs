@@ -5,7 +5,7 @@ use futures_lite::future::yield_now;
 use super::AsyncLru;
 use crate::entries::MAX_ENTRIES;
 use crate::policy::capacity::Bound;
-use crate::store::resize::{Moved, Shrink};
+use crate::store::resize::{Moved, Resize};
 use crate::sync::yield_now as yield_thread;
 
 /// Moving the bounds.
@@ -150,14 +150,14 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 
     async fn set_bound(&self, bound: Bound, max: u64) -> usize {
-        let (mut shrink, mut moved) = Shrink::start(self.store(), bound, max);
+        let (mut resize, mut moved) = Resize::start(self.store(), bound, max);
         if moved == Moved::Some {
             self.purge_expired().await;
         }
         while moved == Moved::Some {
-            let notices;
-            (moved, notices) = shrink.step();
-            notices.settle().await;
+            let deliveries;
+            (moved, deliveries) = resize.step();
+            deliveries.settle().await;
             if moved == Moved::Some {
                 yield_now().await;
             }
@@ -169,23 +169,23 @@ impl<K, V, S> AsyncLru<K, V, S> {
             }
             is_due = shard.compact();
         }
-        shrink.evicted()
+        resize.evicted()
     }
 
     fn set_bound_blocking(&self, bound: Bound, max: u64) -> usize {
-        let (mut shrink, mut moved) = Shrink::start(self.store(), bound, max);
+        let (mut resize, mut moved) = Resize::start(self.store(), bound, max);
         if moved == Moved::Some {
             self.purge_expired_blocking();
         }
         while moved == Moved::Some {
-            let notices;
-            (moved, notices) = shrink.step();
-            notices.settle_blocking();
+            let deliveries;
+            (moved, deliveries) = resize.step();
+            deliveries.settle_blocking();
             yield_thread();
         }
         for shard in self.store().shards() {
             shard.compact();
         }
-        shrink.evicted()
+        resize.evicted()
     }
 }

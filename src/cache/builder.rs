@@ -16,7 +16,7 @@ use crate::entries::MAX_ENTRIES;
 use crate::flight::Coalescing;
 use crate::policy::capacity::Limits;
 use crate::policy::lifetime::Lifetimes;
-use crate::policy::measure::{Measure, Scales};
+use crate::policy::measure::{Measure, Measures};
 use crate::removal::{Listener, RemovalCause};
 use crate::store::Store;
 
@@ -84,7 +84,7 @@ struct Settings<K, V> {
     max_bytes: Option<u64>,
     lifetimes: Lifetimes<K, V>,
     shards: Option<usize>,
-    scales: Scales<K, V>,
+    measures: Measures<K, V>,
     coalescing: Coalescing,
     listener: Option<Listener<K, V>>,
 }
@@ -97,7 +97,7 @@ impl<K, V> Builder<K, V> {
             max_bytes: None,
             lifetimes: Lifetimes::new(),
             shards: None,
-            scales: Scales { measure: None, weigher: None },
+            measures: Measures { measure: None, weigher: None },
             coalescing: Coalescing::On,
             listener: None,
         };
@@ -182,7 +182,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.stats().current_weight, Some(300));
     /// ```
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
-        self.settings.scales.weigher = Some(Box::new(weigher));
+        self.settings.measures.weigher = Some(Box::new(weigher));
         self
     }
 
@@ -387,7 +387,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         V: DeepSize,
     {
         let size = |key: &K, value: &V| key.deep_size().saturating_add(value.deep_size());
-        self.settings.scales.measure = Some(Measure::Deep(size));
+        self.settings.measures.measure = Some(Measure::Deep(size));
         self
     }
 
@@ -411,7 +411,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         mut self,
         measure: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
-        self.settings.scales.measure = Some(Measure::With(Box::new(measure)));
+        self.settings.measures.measure = Some(Measure::With(Box::new(measure)));
         self
     }
 
@@ -589,9 +589,9 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 impl<K, V> Settings<K, V> {
     fn into_store(self) -> Store<K, V> {
         let limits = self.limits();
-        let Self { maxsize, lifetimes, shards, scales, coalescing, listener, .. } = self;
+        let Self { maxsize, lifetimes, shards, measures, coalescing, listener, .. } = self;
         let shards = shards.unwrap_or_else(|| default_shards(maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        Store::new(shards, limits, lifetimes, scales.for_limits(limits), coalescing, listener)
+        Store::new(shards, limits, lifetimes, measures.for_limits(limits), coalescing, listener)
     }
 
     /// The bounds, those included that others imply.
@@ -599,7 +599,7 @@ impl<K, V> Settings<K, V> {
         let Self { maxsize, max_weight, max_bytes, .. } = *self;
         let has_another = max_weight.is_some() || max_bytes.is_some();
         let default = if has_another { MAX_ENTRIES } else { DEFAULT_MAXSIZE };
-        let max_weight = max_weight.or(self.scales.weigher.as_ref().map(|_| u64::MAX));
+        let max_weight = max_weight.or(self.measures.weigher.as_ref().map(|_| u64::MAX));
         Limits { maxsize: maxsize.unwrap_or(default), max_weight, max_bytes }
     }
 }

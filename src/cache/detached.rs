@@ -7,7 +7,7 @@ use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
 use crate::flight::Outcome;
-use crate::load::answer::{Borrowed, Infallible, KeySource, Owned, Protocol, SharedError};
+use crate::load::answer::{Borrowed, Infallible, KeySource, Loader, Owned, SharedError};
 use crate::load::fetch_detached;
 
 /// Reading or loading, with a load that does not depend on the call that started it.
@@ -176,15 +176,15 @@ impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {
         &self,
         key: impl KeySource<K>,
         load: F,
-        protocol: P,
+        loader: P,
     ) -> impl Future<Output = P::Answer<P::Told<V>>>
     where
-        P: Protocol,
+        P: Loader,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Outcome<V>> + Send + 'static,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch_detached(store, hasher, key, load, protocol)
+        fetch_detached(store, hasher, key, load, loader)
     }
 }
 

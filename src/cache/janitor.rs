@@ -91,8 +91,8 @@ where
                 drop(cache);
                 match purged {
                     Ok(None) => break,
-                    Ok(Some(PurgeStep { purged, freed, notices })) => {
-                        let _ = AssertUnwindSafe(notices.settle()).catch_unwind().await;
+                    Ok(Some(PurgeStep { purged, freed, deliveries })) => {
+                        let _ = AssertUnwindSafe(deliveries.settle()).catch_unwind().await;
                         if purged == Purged::All {
                             shard += 1;
                         }

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 
 use super::AsyncLru;
 use crate::flight::Outcome;
-use crate::load::answer::{Borrowed, Infallible, OwnError, Owned, Protocol, Source};
+use crate::load::answer::{Borrowed, Infallible, Loader, OwnError, Owned, Source};
 
 /// A value, and where it came from; what [`AsyncLru::get_or_insert_traced`] returns.
 ///
@@ -56,7 +56,7 @@ pub enum LookupOutcome {
 /// A protocol that tells where a value came from.
 struct Traced<P>(P);
 
-impl<P: Protocol> Protocol for Traced<P> {
+impl<P: Loader> Loader for Traced<P> {
     type Error = P::Error;
     type Answer<T> = P::Answer<T>;
     type Told<V> = Lookup<V>;

@@ -131,8 +131,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
             yield_now().await;
         }
         let mut restore = Box::new(choice.restore());
-        while let Some(notices) = restore.step() {
-            notices.settle().await;
+        while let Some(deliveries) = restore.step() {
+            deliveries.settle().await;
             yield_now().await;
         }
         restore.restored()
@@ -164,8 +164,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         let mut choice = Choice::new(self.store(), &self.inner.hasher, saved);
         while choice.step() {}
         let mut restore = choice.restore();
-        while let Some(notices) = restore.step() {
-            notices.settle_blocking();
+        while let Some(deliveries) = restore.step() {
+            deliveries.settle_blocking();
         }
         restore.restored()
     }

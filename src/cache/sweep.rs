@@ -58,8 +58,8 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     ) -> impl Future<Output = usize> {
         async move {
             let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
-            while let Some(notices) = sweep.step() {
-                notices.settle().await;
+            while let Some(deliveries) = sweep.step() {
+                deliveries.settle().await;
                 yield_now().await;
             }
             sweep.removed()
@@ -90,8 +90,8 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
         is_chosen: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
     ) -> usize {
         let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
-        while let Some(notices) = sweep.step() {
-            notices.settle_blocking();
+        while let Some(deliveries) = sweep.step() {
+            deliveries.settle_blocking();
         }
         sweep.removed()
     }
@@ -137,8 +137,8 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
     ) -> impl Future<Output = usize> {
         async move {
             let mut sweep = Sweep::by_key(self.store(), &mut is_chosen);
-            while let Some(notices) = sweep.step() {
-                notices.settle().await;
+            while let Some(deliveries) = sweep.step() {
+                deliveries.settle().await;
                 yield_now().await;
             }
             sweep.removed()
@@ -166,8 +166,8 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
     /// ```
     pub fn invalidate_keys_if_blocking(&self, is_chosen: impl FnMut(&K) -> bool) -> usize {
         let mut sweep = Sweep::by_key(self.store(), is_chosen);
-        while let Some(notices) = sweep.step() {
-            notices.settle_blocking();
+        while let Some(deliveries) = sweep.step() {
+            deliveries.settle_blocking();
         }
         sweep.removed()
     }

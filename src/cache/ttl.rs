@@ -101,8 +101,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (found, notices) = self.store().set_ttl(self.hash(key), key, ttl);
-        notices.settle().await;
+        let (found, deliveries) = self.store().set_ttl(self.hash(key), key, ttl);
+        deliveries.settle().await;
         found
     }
 
@@ -126,8 +126,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (found, notices) = self.store().set_ttl(self.hash(key), key, ttl);
-        notices.settle_blocking();
+        let (found, deliveries) = self.store().set_ttl(self.hash(key), key, ttl);
+        deliveries.settle_blocking();
         found
     }
 }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::flight::{Completion, CompletionGuard, Ticket};
+use crate::flight::{Completion, CompletionGuard, FlightId};
 
 /// Whom a flight still concerns besides its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum FlightState {
     /// Callers may join; the value will be cached.
     Open,
     /// Nobody may join, since the cache was built without single flight; the value will be cached.
@@ -120,10 +120,10 @@ pub(crate) struct Flight<K, V> {
     /// What the table finds it by.
     pub(super) hash: u32,
     pub(super) kind: Kind,
-    pub(super) standing: Standing,
+    pub(super) state: FlightState,
     /// Where the table leads to it, unless that has grown since the flight began.
     pub(super) bucket: usize,
-    pub(super) ticket: Ticket,
+    pub(super) id: FlightId,
     pub(super) key: FlightKey<K>,
     pub(super) completion: Option<Arc<Completion<V>>>,
     pub(super) sweeps: Sweeps<K, V>,
@@ -141,7 +141,7 @@ pub(crate) struct Ended<K, V> {
 impl<K, V> Flight<K, V> {
     /// Whether callers may join.
     pub(crate) fn is_open(&self) -> bool {
-        self.standing == Standing::Open
+        self.state == FlightState::Open
     }
 
     /// Whether its leader brings an entry up to date, which may be there.
@@ -151,7 +151,7 @@ impl<K, V> Flight<K, V> {
 
     /// Whether a later write has won.
     pub(crate) fn is_fenced(&self) -> bool {
-        self.standing == Standing::Fenced
+        self.state == FlightState::Fenced
     }
 
     /// Whether it can be found by its key: nobody asks for a load that a later write has won over, but
@@ -201,10 +201,10 @@ impl<K, V> Flight<K, V> {
     }
 
     /// Has a caller join it.
-    pub(super) fn join(&mut self) -> (Arc<Completion<V>>, Ticket) {
+    pub(super) fn join(&mut self) -> (Arc<Completion<V>>, FlightId) {
         let completion = self.completion();
         completion.count_in();
-        (completion, self.ticket)
+        (completion, self.id)
     }
 
     /// Where its waiters meet it.

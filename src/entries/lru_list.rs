@@ -355,9 +355,9 @@ mod tests {
                         list.prepare(&stamps, stamps.now);
                     }
                     _ => {
-                        let budget = 1 + random.usize(..2 * len as usize);
+                        let quota = 1 + random.usize(..2 * len as usize);
                         let found = loop {
-                            match list.oldest(&stamps, stamps.now, &mut { budget }) {
+                            match list.oldest(&stamps, stamps.now, &mut { quota }) {
                                 Oldest::Unfinished => {}
                                 found => break found,
                             }

@@ -156,14 +156,14 @@ mod tests {
     #[test]
     fn an_entry_that_moves_past_the_hand_is_found_all_the_same() {
         // Enough of them that the hand stops on its way, at each place in turn.
-        for budget in 1..400 {
+        for quota in 1..400 {
             let mut takers = Takers::new((1..=200).rev());
-            let mut steps = budget;
+            let mut steps = quota;
             let found = takers.oldest(&BySlot, 200, &mut steps);
             // The last in the list comes to where the first one was.
             takers.remove(200, &BySlot);
             assert!(matches!(found, Oldest::Unfinished | Oldest::Slot(1)), "{found:?}");
-            assert_eq!(takers.oldest(&BySlot, 200, &mut 1_000), Oldest::Slot(1), "{budget} steps");
+            assert_eq!(takers.oldest(&BySlot, 200, &mut 1_000), Oldest::Slot(1), "{quota} steps");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
-use super::{Completion, Course, Outcome, Waiters};
+use super::{Completion, Mode, Outcome, Waiters};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, OnceLock};
 
 /// A load that any thread may poll.
@@ -40,33 +40,33 @@ impl<V> Completion<V> {
     pub(crate) fn detached() -> Self {
         let bell = Arc::default();
         let (load, callers) = (Mutex::new(None), AtomicUsize::new(1));
-        let course = Course::Detached(Detached { bell, load, callers });
-        Self { outcome: OnceLock::new(), course }
+        let mode = Mode::Detached(Detached { bell, load, callers });
+        Self { outcome: OnceLock::new(), mode }
     }
 
     /// Counts a caller that joins.
     pub(crate) fn count_in(&self) {
-        if let Course::Detached(detached) = &self.course {
+        if let Mode::Detached(detached) = &self.mode {
             detached.callers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts a caller that leaves; tells whether it was the last one to move the load on.
     pub(crate) fn count_out(&self) -> bool {
-        match &self.course {
-            Course::Led(_) => false,
-            Course::Detached(detached) => detached.callers.fetch_sub(1, Ordering::Relaxed) == 1,
+        match &self.mode {
+            Mode::Led(_) => false,
+            Mode::Detached(detached) => detached.callers.fetch_sub(1, Ordering::Relaxed) == 1,
         }
     }
 
     /// Whether a caller that goes now may be the last one to move the load on.
     pub(crate) fn needs_callers(&self) -> bool {
-        matches!(self.course, Course::Detached(_)) && self.outcome.get().is_none()
+        matches!(self.mode, Mode::Detached(_)) && self.outcome.get().is_none()
     }
 
     /// Brings the load aboard, for all callers to poll.
     pub(crate) fn bring(&self, load: Load<V>) {
-        let Course::Detached(detached) = &self.course else {
+        let Mode::Detached(detached) = &self.mode else {
             unreachable!("a load is brought to a flight that was made for it")
         };
         *detached.load() = Some(load);
@@ -76,7 +76,7 @@ impl<V> Completion<V> {
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
     pub(crate) fn take_guard(&self) -> Option<(PollGuard<'_, V>, Load<V>)> {
-        let Course::Detached(detached) = &self.course else { return None };
+        let Mode::Detached(detached) = &self.mode else { return None };
         if !detached.bell.begin() {
             return None;
         }
@@ -111,7 +111,7 @@ impl<V> Drop for PollGuard<'_, V> {
 
 /// Whether a load wants to be polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Want {
+enum PollState {
     /// Not before it wakes.
     #[default]
     Nothing,
@@ -127,12 +127,12 @@ enum Want {
 #[derive(Default)]
 pub(super) struct Bell {
     waiters: Waiters,
-    want: Mutex<Want>,
+    state: Mutex<PollState>,
 }
 
 impl Bell {
-    fn want(&self) -> MutexGuard<'_, Want> {
-        self.want.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PollState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the load polled: by one of all the callers, which register before they look at `want`.
@@ -140,13 +140,13 @@ impl Bell {
     /// While somebody polls it the others could do nothing; they are woken after that.
     fn ring(&self) {
         {
-            let mut want = self.want();
-            match *want {
-                Want::Polled | Want::PolledAndPoll => {
-                    *want = Want::PolledAndPoll;
+            let mut state = self.state();
+            match *state {
+                PollState::Polled | PollState::PolledAndPoll => {
+                    *state = PollState::PolledAndPoll;
                     return;
                 }
-                Want::Nothing | Want::Poll => *want = Want::Poll,
+                PollState::Nothing | PollState::Poll => *state = PollState::Poll,
             }
         }
         self.waiters.wake();
@@ -154,10 +154,10 @@ impl Bell {
 
     /// Begins a poll, if the load wants one.
     fn begin(&self) -> bool {
-        let mut want = self.want();
-        let is_due = *want == Want::Poll;
+        let mut state = self.state();
+        let is_due = *state == PollState::Poll;
         if is_due {
-            *want = Want::Polled;
+            *state = PollState::Polled;
         }
         is_due
     }
@@ -165,12 +165,12 @@ impl Bell {
     /// Ends a poll.
     fn finish(&self) {
         {
-            let mut want = self.want();
-            if *want == Want::Polled {
-                *want = Want::Nothing;
+            let mut state = self.state();
+            if *state == PollState::Polled {
+                *state = PollState::Nothing;
                 return;
             }
-            *want = Want::Poll;
+            *state = PollState::Poll;
         }
         self.waiters.wake();
     }

@@ -10,11 +10,11 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use super::Ticket;
+use super::FlightId;
 use crate::sync::thread_local;
 
 /// A flight, named for the whole process: the address of its shard and its ticket.
-pub(crate) type FlightName = (usize, Ticket);
+pub(crate) type FlightName = (usize, FlightId);
 
 /// Tells wakers apart that are alive at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,14 +63,14 @@ const SHALLOW: usize = 8;
 ///
 /// Most loads are polled within no other, so the first few frames have a place in the thread-local
 /// itself, which needs no destructor and is there at any time.
-struct PollingStack {
+struct PollStack {
     depth: Cell<usize>,
     shallow: [Cell<Frame>; SHALLOW],
 }
 
 thread_local! {
-    static POLLING: PollingStack = const {
-        PollingStack { depth: Cell::new(0), shallow: [const { Cell::new(Frame::NONE) }; SHALLOW] }
+    static POLLING: PollStack = const {
+        PollStack { depth: Cell::new(0), shallow: [const { Cell::new(Frame::NONE) }; SHALLOW] }
     };
     /// What is beyond the first few.
     static DEEP_POLLING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
@@ -79,9 +79,9 @@ thread_local! {
 }
 
 /// Marks something as being polled, for as long as the mark lives.
-pub(crate) struct Polling;
+pub(crate) struct PollScope;
 
-impl Polling {
+impl PollScope {
     /// Marks the load of `flight`, which the task of `cx` polls with its own waker.
     #[inline]
     pub(crate) fn enter(flight: FlightName, cx: &Context<'_>) -> Self {
@@ -95,9 +95,9 @@ impl Polling {
     }
 
     /// Marks the load of `flights`, which are in order, that the task of `cx` polls with its own waker.
-    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> PollingBatch {
+    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> BatchPollScope {
         with_batches(|batches| batches.push(Arc::clone(flights)));
-        PollingBatch { _polling: Self::push(Loads::Batch, cx.waker(), cx) }
+        BatchPollScope { _scope: Self::push(Loads::Batch, cx.waker(), cx) }
     }
 
     /// Marks a part of a call that the task of `cx` polls with `waker`.
@@ -120,7 +120,7 @@ impl Polling {
     }
 }
 
-impl Drop for Polling {
+impl Drop for PollScope {
     #[inline]
     fn drop(&mut self) {
         POLLING.with(|polling| {
@@ -134,11 +134,11 @@ impl Drop for Polling {
 }
 
 /// Marks the load of a batch as being polled, for as long as the mark lives.
-pub(crate) struct PollingBatch {
-    _polling: Polling,
+pub(crate) struct BatchPollScope {
+    _scope: PollScope,
 }
 
-impl Drop for PollingBatch {
+impl Drop for BatchPollScope {
     fn drop(&mut self) {
         with_batches(|batches| drop(batches.pop()));
     }

@@ -68,7 +68,7 @@ where
 /// one; what else it tells, and who gets the error.
 ///
 /// A future that turned one form into another would hold the future within it twice.
-pub(crate) trait Protocol {
+pub(crate) trait Loader {
     type Error;
     /// An answer whose value is a `T`.
     type Answer<T>;
@@ -97,7 +97,7 @@ pub(crate) enum Source {
 /// Closures that always give a value.
 pub(crate) struct Infallible;
 
-impl Protocol for Infallible {
+impl Loader for Infallible {
     type Error = std::convert::Infallible;
     type Answer<T> = T;
     type Told<V> = V;
@@ -133,7 +133,7 @@ impl<E> OwnError<E> {
     }
 }
 
-impl<E> Protocol for OwnError<E> {
+impl<E> Loader for OwnError<E> {
     type Error = E;
     type Answer<T> = Result<T, E>;
     type Told<V> = V;
@@ -161,7 +161,7 @@ impl<E> Protocol for OwnError<E> {
 
 /// Closures whose error is for all callers of the flight.
 ///
-/// Holds what it needs `E: 'static` for as functions, so that its impl of [`Protocol`] has no such bound:
+/// Holds what it needs `E: 'static` for as functions, so that its impl of [`Loader`] has no such bound:
 /// the compiler, which forgets the lifetimes within a future when it asks whether that is `Send`, could
 /// not prove it of a `&'static str` or a `dyn Error`.
 pub(crate) struct SharedError<E> {
@@ -179,7 +179,7 @@ impl<E: Clone + Send + Sync + 'static> SharedError<E> {
     }
 }
 
-impl<E> Protocol for SharedError<E> {
+impl<E> Loader for SharedError<E> {
     type Error = E;
     type Answer<T> = Result<T, E>;
     type Told<V> = V;

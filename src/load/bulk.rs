@@ -16,8 +16,8 @@ use hashbrown::HashTable;
 use super::joins::Joins;
 use super::{Leader, Settled, Stage, Step, Waiter, start};
 use crate::entries::Kind;
-use crate::flight::{FlightName, Polling};
-use crate::load::answer::{Borrowed, Infallible, Protocol};
+use crate::flight::{FlightName, PollScope};
+use crate::load::answer::{Borrowed, Infallible, Loader};
 use crate::store::{Store, hash_of};
 use crate::sync::counters::Event;
 
@@ -31,10 +31,10 @@ pub(crate) fn fetch_many<P, K, V, S, F, Fut, A>(
     hasher: &S,
     keys: impl IntoIterator<Item = K>,
     mut load: F,
-    protocol: P,
+    loader: P,
 ) -> impl Future<Output = P::Answer<HashMap<K, V>>>
 where
-    P: Protocol,
+    P: Loader,
     K: Hash + Eq + Clone,
     V: Clone,
     S: BuildHasher,
@@ -67,7 +67,7 @@ where
                     Step::Wait(waiter) => waiters.push((place, waiter)),
                 }
             }
-            if let Err(error) = batch.load(&mut asked, hasher, &mut load, &protocol).await {
+            if let Err(error) = batch.load(&mut asked, hasher, &mut load, &loader).await {
                 drop((batch, waiters, asked, load));
                 store.all_backlogs().settle().await;
                 return P::answer(Err(error));
@@ -158,7 +158,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         _protocol: &P,
     ) -> Result<(), P::Error>
     where
-        P: Protocol,
+        P: Loader,
         K: Clone,
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = P::Answer<A>>,
@@ -179,7 +179,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         let answer = {
             let mut load = pin!(load(missing));
             poll_fn(|cx| {
-                let _polling = Polling::enter_batch(&flights, cx);
+                let _scope = PollScope::enter_batch(&flights, cx);
                 load.as_mut().poll(cx)
             })
             .await
@@ -218,7 +218,7 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         Some((place, self.leaders[number].1.take()?))
     }
 
-    /// The names of the flights, in the order in which [`Polling::enter_batch`] needs them.
+    /// The names of the flights, in the order in which [`PollScope::enter_batch`] needs them.
     fn flights(&self) -> Arc<[FlightName]> {
         let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
         let mut flights: Vec<_> = leaders.map(|leader| leader.flight.name()).collect();

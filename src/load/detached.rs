@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use super::{Leader, Stage, Step, Waited, answer, start};
 use crate::entries::Kind;
-use crate::flight::{Completion, Load, Outcome, PollGuard, Polling};
-use crate::load::answer::{KeySource, Protocol, Source};
+use crate::flight::{Completion, Load, Outcome, PollGuard, PollScope};
+use crate::load::answer::{KeySource, Loader, Source};
 use crate::shard::FlightRef;
-use crate::shard::removals::Notices;
+use crate::shard::removals::Deliveries;
 use crate::store::{Store, hash_of};
 use crate::sync::counters::Event;
 
@@ -23,10 +23,10 @@ pub(crate) fn fetch_detached<P, K, V, S, F, Fut>(
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    protocol: P,
+    loader: P,
 ) -> impl Future<Output = P::Answer<P::Told<V>>>
 where
-    P: Protocol,
+    P: Loader,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
@@ -41,7 +41,7 @@ where
                     return P::answer(Ok(P::tell(value, Source::Cache)));
                 }
                 Step::Lead(leader) => break 'leads leader,
-                Step::Wait(waiter) => Box::pin(waiter.wait(&protocol)),
+                Step::Wait(waiter) => Box::pin(waiter.wait(&loader)),
             };
             match waits.await {
                 Waited::Lead(leader) => leader,
@@ -52,10 +52,10 @@ where
             }
         };
         let joined = leader.detach(load);
-        let (outcome, notices) = Box::pin(joined.outcome()).await;
+        let (outcome, deliveries) = Box::pin(joined.outcome()).await;
         // Before the answer is taken, so that the future needs no room for it.
-        notices.settle().await;
-        let answer = answer(&protocol, outcome);
+        deliveries.settle().await;
+        let answer = answer(&loader, outcome);
         drop(joined);
         // Its closure is spent, so it cannot go on as others do.
         let answer = answer.expect("the load of this call panicked while another call polled it");
@@ -83,26 +83,26 @@ impl<'a, K, V> Joined<'a, K, V> {
 
     /// Waits for the end of the flight, and helps to bring it about. Returns besides what is left to do for
     /// the listener, if this caller has published the value.
-    pub(super) async fn outcome(&self) -> (&Outcome<V>, Notices<K, V>)
+    pub(super) async fn outcome(&self) -> (&Outcome<V>, Deliveries<K, V>)
     where
         K: Eq,
         V: Clone,
     {
-        let mut notices = Notices::default();
+        let mut deliveries = Deliveries::default();
         let mut wait = pin!(self.completion.wait(self.flight.name()));
         let outcome = poll_fn(|cx| {
             // Registers before the look at the load, so that no wake-up comes between.
             let polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
                 if let Some((guard, load)) = self.completion.take_guard() {
-                    self.poll_load(guard, load, cx, &mut notices);
+                    self.poll_load(guard, load, cx, &mut deliveries);
                     return wait.as_mut().poll(cx);
                 }
             }
             polled
         })
         .await;
-        (outcome, notices)
+        (outcome, deliveries)
     }
 
     /// Moves the load on as far as it gets; adds what is left to do for the listener to `notices`, which
@@ -112,7 +112,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         guard: PollGuard<'_, V>,
         mut load: Load<V>,
         cx: &Context<'_>,
-        notices: &mut Notices<K, V>,
+        deliveries: &mut Deliveries<K, V>,
     ) where
         K: Eq,
         V: Clone,
@@ -121,7 +121,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         leader.stage = Stage::Loading;
         let polled = {
             let waker = guard.waker();
-            let _polling = Polling::enter_with(self.flight.name(), &waker, cx);
+            let _scope = PollScope::enter_with(self.flight.name(), &waker, cx);
             load.as_mut().poll(&mut Context::from_waker(&waker))
         };
         let Poll::Ready(outcome) = polled else {
@@ -132,14 +132,14 @@ impl<'a, K, V> Joined<'a, K, V> {
         drop(load);
         match &outcome {
             Outcome::Value(value) if self.store.takes_values() => {
-                let appraisal = leader.appraise(value);
+                let appraised = leader.appraise(value);
                 let kept = value.clone();
-                notices.append(leader.publish(kept, appraisal, || outcome));
+                deliveries.append(leader.publish(kept, appraised, || outcome));
             }
             Outcome::Value(_) => leader.end(|| outcome),
             Outcome::Failure(_) | Outcome::Abandoned => {
                 leader.fail(|| outcome);
-                notices.append(leader.backlog());
+                deliveries.append(leader.backlog());
             }
         }
     }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::flight::Polling;
+use crate::flight::PollScope;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Futures that a task waits for, each with a place that its output belongs to.
@@ -50,7 +50,7 @@ impl<F: Future> Joins<F> {
             // One that has ended may still be woken.
             let Some(joined) = &mut self.joined[number] else { continue };
             let polled = {
-                let _polling = Polling::enter_part(&joined.waker, cx);
+                let _scope = PollScope::enter_part(&joined.waker, cx);
                 joined.future.as_mut().poll(&mut Context::from_waker(&joined.waker))
             };
             if let Poll::Ready(output) = polled {

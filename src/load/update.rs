@@ -11,10 +11,10 @@ use super::detached::Joined;
 use super::{Leader, Stage};
 use crate::cache::Update;
 use crate::entries::{Ended, FlightKey, Kind};
-use crate::flight::Polling;
-use crate::load::answer::Protocol;
-use crate::shard::removals::Notices;
-use crate::shard::{Boarding, Departed, Fenced, LeadOrJoin, Use};
+use crate::flight::PollScope;
+use crate::load::answer::Loader;
+use crate::shard::removals::Deliveries;
+use crate::shard::{Departed, Fenced, LeadOrJoin, LoadRequest, Use};
 use crate::store::{Store, hash_of};
 
 /// Changes the value of `key` as `update` says, and returns what it has left.
@@ -27,7 +27,7 @@ pub(crate) fn update<P, K, V, S, F, Fut>(
     _protocol: P,
 ) -> impl Future<Output = P::Answer<Option<V>>>
 where
-    P: Protocol,
+    P: Loader,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
@@ -40,14 +40,14 @@ where
         let answer = {
             let mut update = pin!(update(old));
             poll_fn(|cx| {
-                let _polling = Polling::enter(leader.flight.name(), cx);
+                let _scope = PollScope::enter(leader.flight.name(), cx);
                 update.as_mut().poll(cx)
             })
             .await
         };
         // What is matched on stays in the future for as long as its arms wait, so they do not.
         let (value, own) = 'put: {
-            let notices = match P::result(answer) {
+            let deliveries = match P::result(answer) {
                 Ok(Update::Put(value)) => break 'put (value, None),
                 Ok(Update::PutFor(value, ttl)) => break 'put (value, Some(ttl)),
                 Ok(Update::Keep) => {
@@ -55,21 +55,21 @@ where
                     return P::answer(Ok(kept));
                 }
                 Ok(Update::Remove) => {
-                    let notices = leader.remove();
+                    let deliveries = leader.remove();
                     drop((kept, leader));
-                    notices
+                    deliveries
                 }
                 Err(error) => {
                     drop((kept, leader));
                     return P::answer(Err(error));
                 }
             };
-            notices.settle().await;
+            deliveries.settle().await;
             return P::answer(Ok(None));
         };
-        let notices = leader.deliver(&value, own);
+        let deliveries = leader.deliver(&value, own);
         drop((leader, kept));
-        notices.settle().await;
+        deliveries.settle().await;
         P::answer(Ok(Some(value)))
     }
 }
@@ -87,11 +87,11 @@ struct Start<'a, K, V> {
 async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<'_, K, V> {
     let shard = store.shard(hash);
     let key = Some(FlightKey::new(key, store.appraises()));
-    let mut boarding = Boarding { hash, key, kind: Kind::Update, of: Use::Uncounted };
+    let mut request = LoadRequest { hash, key, kind: Kind::Update, of: Use::Uncounted };
     loop {
         // Before the flight: a clock of the user's that writes could fence it every time.
         let now = store.lifetimes().roughly_now();
-        match shard.board_update(&mut boarding) {
+        match shard.lead_update(&mut request) {
             LeadOrJoin::Join(flight, completion) => {
                 // If it has published the value, it waits for the listener when it is done itself.
                 drop(Joined::new(store, flight, completion).outcome().await.1);
@@ -100,7 +100,7 @@ async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<
                 let leader = Leader::new(store, flight);
                 match flight.start_update(now) {
                     Ok(old) => return Start { leader, kept: old.clone(), old },
-                    Err(Fenced) => boarding.key = Some(leader.step_back()),
+                    Err(Fenced) => request.key = Some(leader.step_back()),
                 }
             }
             LeadOrJoin::Hit(_) => unreachable!("an update looks once it leads"),
@@ -120,7 +120,7 @@ impl<K, V> Leader<'_, K, V> {
 
     /// Ends the flight and removes the entry of its key, unless a later write has won. Returns what is left
     /// to do for the listener.
-    fn remove(&mut self) -> Notices<K, V>
+    fn remove(&mut self) -> Deliveries<K, V>
     where
         K: Eq,
     {
@@ -134,8 +134,8 @@ impl<K, V> Leader<'_, K, V> {
         if let Some(entry) = entry {
             departed.keep_taken(entry);
         }
-        let mut notices = departed.into_notices();
-        notices.append(self.backlog());
-        notices
+        let mut deliveries = departed.into_notices();
+        deliveries.append(self.backlog());
+        deliveries
     }
 }

@@ -27,12 +27,12 @@ pub(crate) enum Bound {
 
 /// A bound, and how much of it is taken: never more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub(crate) struct Quota {
     pub(crate) max: u64,
     pub(crate) taken: u64,
 }
 
-impl Budget {
+impl Quota {
     pub(crate) fn new(max: u64) -> Self {
         Self { max, taken: 0 }
     }
@@ -90,60 +90,60 @@ impl Cost {
         }
     }
 
-    pub(crate) fn fits(self, room: Self) -> bool {
-        self.beyond(room) == Self::default()
+    pub(crate) fn fits(self, reservation: Self) -> bool {
+        self.beyond(reservation) == Self::default()
     }
 }
 
 /// The bounds of the cache and its counters.
 ///
 /// The bounds are one for all shards, so that no shard evicts while another has room.
-pub(crate) struct Ledger {
-    /// The [`Budget`] of entries and of rooms that are held for an entry on its way in. One word, so
+pub(crate) struct Capacity {
+    /// The [`Quota`] of entries and of rooms that are held for an entry on its way in. One word, so
     /// that who takes of it and who lowers it do not miss each other.
     entries: AtomicU64,
     /// What few caches bound besides.
-    burden: Option<Box<Burden>>,
+    weighted: Option<Box<Weighted>>,
     pub(crate) counters: Counters,
 }
 
 /// The budgets of weight and of bytes; one that the cache does not have has no end.
-struct Burden {
+struct Weighted {
     has_weight: bool,
     has_bytes: bool,
     /// Locked under the locks of a shard, for the time of a few additions.
-    budgets: Mutex<[Budget; 2]>,
+    quotas: Mutex<[Quota; 2]>,
 }
 
-impl Burden {
-    fn change<R>(&self, change: impl FnOnce(&mut [Budget; 2]) -> R) -> R {
-        change(&mut self.budgets.lock().unwrap_or_else(PoisonError::into_inner))
+impl Weighted {
+    fn change<R>(&self, change: impl FnOnce(&mut [Quota; 2]) -> R) -> R {
+        change(&mut self.quotas.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn budgets(&self) -> [Budget; 2] {
-        self.change(|budgets| *budgets)
+    fn quotas(&self) -> [Quota; 2] {
+        self.change(|quotas| *quotas)
     }
 }
 
-impl Ledger {
+impl Capacity {
     pub(crate) fn new(Limits { maxsize, max_weight, max_bytes }: Limits) -> Self {
-        let budget = |max: Option<u64>| Budget::new(max.unwrap_or(u64::MAX));
-        let burden = (max_weight.is_some() || max_bytes.is_some()).then(|| Burden {
+        let quota = |max: Option<u64>| Quota::new(max.unwrap_or(u64::MAX));
+        let weighted = (max_weight.is_some() || max_bytes.is_some()).then(|| Weighted {
             has_weight: max_weight.is_some(),
             has_bytes: max_bytes.is_some(),
-            budgets: Mutex::new([budget(max_weight), budget(max_bytes)]),
+            quotas: Mutex::new([quota(max_weight), quota(max_bytes)]),
         });
         Self {
-            entries: AtomicU64::new(Budget::new(maxsize as u64).pack()),
-            burden: burden.map(Box::new),
+            entries: AtomicU64::new(Quota::new(maxsize as u64).pack()),
+            weighted: weighted.map(Box::new),
             counters: Counters::new(),
         }
     }
 
     /// How many entries there may be, and there are, rooms included.
     #[inline]
-    pub(crate) fn entries(&self) -> Budget {
-        Budget::unpack(self.entries.load(Ordering::Relaxed))
+    pub(crate) fn entries(&self) -> Quota {
+        Quota::unpack(self.entries.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -156,62 +156,62 @@ impl Ledger {
     }
 
     /// What entries may weigh and what they do, in a cache that weighs them.
-    pub(crate) fn weight(&self) -> Option<Budget> {
-        let burden = self.burden.as_ref().filter(|burden| burden.has_weight)?;
-        Some(burden.budgets()[0])
+    pub(crate) fn weight(&self) -> Option<Quota> {
+        let weighted = self.weighted.as_ref().filter(|weighted| weighted.has_weight)?;
+        Some(weighted.quotas()[0])
     }
 
     /// How many bytes entries may have and have, in a cache that bounds them.
-    pub(crate) fn bytes(&self) -> Option<Budget> {
-        let burden = self.burden.as_ref().filter(|burden| burden.has_bytes)?;
-        Some(burden.budgets()[1])
+    pub(crate) fn bytes(&self) -> Option<Quota> {
+        let weighted = self.weighted.as_ref().filter(|weighted| weighted.has_bytes)?;
+        Some(weighted.quotas()[1])
     }
 
     /// Whether one entry may need the room of several.
     #[inline]
     pub(crate) fn weighs(&self) -> bool {
-        self.burden.is_some()
+        self.weighted.is_some()
     }
 
     /// Whether the cache has this bound.
     pub(crate) fn has(&self, bound: Bound) -> bool {
-        let has = |burden: &Burden| match bound {
+        let has = |weighted: &Weighted| match bound {
             Bound::Entries => true,
-            Bound::Weight => burden.has_weight,
-            Bound::Bytes => burden.has_bytes,
+            Bound::Weight => weighted.has_weight,
+            Bound::Bytes => weighted.has_bytes,
         };
-        self.burden.as_deref().map_or(bound == Bound::Entries, has)
+        self.weighted.as_deref().map_or(bound == Bound::Entries, has)
     }
 
     /// What an entry takes that weighs and measures so much, as far as that is known.
     #[inline]
     pub(crate) fn cost(&self, weight: Option<u64>, size: Option<usize>) -> Cost {
-        let Some(burden) = &self.burden else { return Cost::ENTRY };
-        let weight = weight.filter(|_| burden.has_weight).unwrap_or(0);
-        let bytes = size.filter(|_| burden.has_bytes).unwrap_or(0) as u64;
+        let Some(weighted) = &self.weighted else { return Cost::ENTRY };
+        let weight = weight.filter(|_| weighted.has_weight).unwrap_or(0);
+        let bytes = size.filter(|_| weighted.has_bytes).unwrap_or(0) as u64;
         Cost { weight, bytes, ..Cost::ENTRY }
     }
 
     /// Whether something of this cost fits into the cache once that is empty.
     #[inline]
     pub(crate) fn could_hold(&self, cost: Cost) -> bool {
-        let fits = |burden: &Burden| {
-            let [weight, bytes] = burden.budgets();
+        let fits = |weighted: &Weighted| {
+            let [weight, bytes] = weighted.quotas();
             cost.weight <= weight.max && cost.bytes <= bytes.max
         };
-        self.maxsize() > 0 && self.burden.as_deref().is_none_or(fits)
+        self.maxsize() > 0 && self.weighted.as_deref().is_none_or(fits)
     }
 
     /// All that is free of each bound.
     pub(crate) fn free(&self) -> Cost {
-        let free = |burden: &Burden| burden.budgets().map(Budget::free);
-        let [weight, bytes] = self.burden.as_deref().map_or([u64::MAX; 2], free);
+        let free = |weighted: &Weighted| weighted.quotas().map(Quota::free);
+        let [weight, bytes] = self.weighted.as_deref().map_or([u64::MAX; 2], free);
         Cost { entries: self.entries().free(), weight, bytes }
     }
 
     /// Bytes that all of it has allocated.
     pub(crate) fn heap_size(&self) -> usize {
-        self.counters.heap_size() + self.burden.as_deref().map_or(0, size_of_val)
+        self.counters.heap_size() + self.weighted.as_deref().map_or(0, size_of_val)
     }
 
     /// Whether all of this is free.
@@ -221,8 +221,8 @@ impl Ledger {
 
     /// A room that is to become as large as it has to be.
     #[inline]
-    pub(crate) fn room(&self) -> Room<'_> {
-        Room { ledger: self, held: Cost::default() }
+    pub(crate) fn reservation(&self) -> Reservation<'_> {
+        Reservation { capacity: self, held: Cost::default() }
     }
 
     /// Takes so much if all of it is free, or tells which bound is short. In a cache that is full of
@@ -231,14 +231,14 @@ impl Ledger {
     /// Where several bounds are short it tells of the entries first: there everything that leaves helps.
     #[inline(always)]
     fn take(&self, cost: Cost) -> Result<(), Bound> {
-        match &self.burden {
+        match &self.weighted {
             None => self.take_entries(cost.entries),
-            Some(burden) => self.take_of_all(burden, cost),
+            Some(weighted) => self.take_of_all(weighted, cost),
         }
     }
 
-    fn take_of_all(&self, burden: &Burden, cost: Cost) -> Result<(), Bound> {
-        burden.change(|[weight, bytes]| {
+    fn take_of_all(&self, weighted: &Weighted, cost: Cost) -> Result<(), Bound> {
+        weighted.change(|[weight, bytes]| {
             if cost.entries > self.entries().free() {
                 return Err(Bound::Entries);
             }
@@ -257,7 +257,7 @@ impl Ledger {
 
     #[inline(always)]
     fn take_entries(&self, more: u64) -> Result<(), Bound> {
-        let take = |word| (more <= Budget::unpack(word).free()).then_some(word + more);
+        let take = |word| (more <= Quota::unpack(word).free()).then_some(word + more);
         let taken = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.map_or(Err(Bound::Entries), |_| Ok(()))
     }
@@ -265,8 +265,8 @@ impl Ledger {
     /// Gives back what was taken.
     pub(crate) fn release(&self, cost: Cost) {
         self.entries.fetch_sub(cost.entries, Ordering::Relaxed);
-        if let Some(burden) = &self.burden {
-            burden.change(|[weight, bytes]| {
+        if let Some(weighted) = &self.weighted {
+            weighted.change(|[weight, bytes]| {
                 weight.taken -= cost.weight;
                 bytes.taken -= cost.bytes;
             });
@@ -278,25 +278,25 @@ impl Ledger {
     /// is `max` for a bound that the cache does not have.
     fn release_and_set_max(&self, cost: Cost, bound: Bound, max: u64) -> u64 {
         let mut now = max;
-        let mut change = |budget: &mut Budget, of: Bound, released: u64| {
-            budget.taken -= released;
+        let mut change = |quota: &mut Quota, of: Bound, released: u64| {
+            quota.taken -= released;
             if of == bound {
-                budget.set_max(max);
-                now = budget.max;
+                quota.set_max(max);
+                now = quota.max;
             }
         };
         let changed = |word| {
-            let mut budget = Budget::unpack(word);
-            change(&mut budget, Bound::Entries, cost.entries);
-            Some(budget.pack())
+            let mut quota = Quota::unpack(word);
+            change(&mut quota, Bound::Entries, cost.entries);
+            Some(quota.pack())
         };
         let _ = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
-        if let Some(burden) = &self.burden {
-            burden.change(|[weight, bytes]| {
-                if burden.has_weight {
+        if let Some(weighted) = &self.weighted {
+            weighted.change(|[weight, bytes]| {
+                if weighted.has_weight {
                     change(weight, Bound::Weight, cost.weight);
                 }
-                if burden.has_bytes {
+                if weighted.has_bytes {
                     change(bytes, Bound::Bytes, cost.bytes);
                 }
             });
@@ -306,10 +306,10 @@ impl Ledger {
 }
 
 #[cfg(feature = "__validate")]
-impl Ledger {
+impl Capacity {
     /// Asserts that what is taken is what all entries together take.
     pub(crate) fn validate(&self, cost: Cost) {
-        let taken = |budget: Option<Budget>| budget.map_or(0, |budget| budget.taken);
+        let taken = |quota: Option<Quota>| quota.map_or(0, |quota| quota.taken);
         let (weight, bytes) = (taken(self.weight()), taken(self.bytes()));
         let of_entries = Cost { entries: self.len() as u64, weight, bytes };
         assert_eq!(cost, of_entries, "all that is taken is an entry's");
@@ -318,17 +318,17 @@ impl Ledger {
 }
 
 /// The right to add what costs so much; what is left of it is given back when dropped.
-pub(crate) struct Room<'a> {
-    ledger: &'a Ledger,
+pub(crate) struct Reservation<'a> {
+    capacity: &'a Capacity,
     held: Cost,
 }
 
-impl<'a> Room<'a> {
+impl<'a> Reservation<'a> {
     /// Makes the room large enough for `cost` if what is missing is free, or tells which bound is short.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, cost: Cost) -> Result<(), Bound> {
         let missing = cost.beyond(self.held);
-        self.ledger.take(missing)?;
+        self.capacity.take(missing)?;
         self.held = self.held.plus(missing);
         Ok(())
     }
@@ -337,7 +337,7 @@ impl<'a> Room<'a> {
     #[inline(always)]
     pub(crate) fn reserve_entry(&mut self) -> Result<(), Bound> {
         if self.held.entries == 0 {
-            self.ledger.take_entries(1)?;
+            self.capacity.take_entries(1)?;
             self.held.entries = 1;
         }
         Ok(())
@@ -357,7 +357,7 @@ impl<'a> Room<'a> {
     /// returns where it is now.
     pub(crate) fn give_up(mut self, bound: Bound, max: u64) -> u64 {
         let held = std::mem::take(&mut self.held);
-        self.ledger.release_and_set_max(held, bound, max)
+        self.capacity.release_and_set_max(held, bound, max)
     }
 
     /// Hands so much of the room to an entry that is in now, and gives the rest back.
@@ -365,16 +365,16 @@ impl<'a> Room<'a> {
     pub(crate) fn fill(&mut self, cost: Cost) {
         let rest = std::mem::take(&mut self.held).beyond(cost);
         if rest != Cost::default() {
-            self.ledger.release(rest);
+            self.capacity.release(rest);
         }
     }
 }
 
-impl Drop for Room<'_> {
+impl Drop for Reservation<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.is_empty() {
-            self.ledger.release(self.held);
+            self.capacity.release(self.held);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::entries::Extras;
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Ledger, Limits};
+use crate::policy::capacity::{Capacity, Limits};
 use crate::policy::lifetime::Deadlines;
 
 /// A user's way to tell the bytes of a key and its value.
@@ -29,12 +29,12 @@ impl<K, V> Measure<K, V> {
 }
 
 /// What a cache measures of its entries.
-pub(crate) struct Scales<K, V> {
+pub(crate) struct Measures<K, V> {
     pub(crate) measure: Option<Measure<K, V>>,
     pub(crate) weigher: Option<Box<WeighFn<K, V>>>,
 }
 
-impl<K, V> Scales<K, V> {
+impl<K, V> Measures<K, V> {
     /// The same, with what a cache of these limits needs: without a weigher each entry weighs 1, and
     /// without a measure it has the size of its types.
     pub(crate) fn for_limits(mut self, limits: Limits) -> Self {
@@ -54,8 +54,8 @@ impl<K, V> Scales<K, V> {
 
     /// Takes a look at an entry, which may have a `lifetime` of its own. Calls user code: never under a
     /// lock.
-    pub(crate) fn appraise(&self, key: &K, value: &V, lifetime: Option<Duration>) -> Appraisal {
-        Appraisal {
+    pub(crate) fn appraise(&self, key: &K, value: &V, lifetime: Option<Duration>) -> Appraised {
+        Appraised {
             size: self.measure.as_ref().map(|measure| measure.size(key, value)),
             weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
             lifetime,
@@ -66,7 +66,7 @@ impl<K, V> Scales<K, V> {
 
 /// What a look at an entry has found before it is published.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Appraisal {
+pub(crate) struct Appraised {
     /// Bytes of key and value, in a cache that measures them.
     pub(crate) size: Option<usize>,
     /// In a cache that weighs its entries.
@@ -77,7 +77,7 @@ pub(crate) struct Appraisal {
     pub(crate) is_given: bool,
 }
 
-impl Appraisal {
+impl Appraised {
     /// The same for an entry that a call has given a lifetime of its `own`, which goes before the rule.
     pub(crate) fn with_own(self, own: Option<Duration>) -> Self {
         match own {
@@ -87,8 +87,8 @@ impl Appraisal {
     }
 
     /// What the entry will take.
-    pub(crate) fn cost(&self, ledger: &Ledger) -> Cost {
-        ledger.cost(self.weight, self.size)
+    pub(crate) fn cost(&self, capacity: &Capacity) -> Cost {
+        capacity.cost(self.weight, self.size)
     }
 
     /// What the cache keeps of it with the entry.

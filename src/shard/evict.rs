@@ -6,7 +6,7 @@ use crate::entries::Slot;
 use crate::entries::lru_list::Oldest;
 use crate::entries::takers::Takers;
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Bound, Room};
+use crate::policy::capacity::{Bound, Reservation};
 use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
 
@@ -86,16 +86,16 @@ impl<K, V> Writer<'_, K, V> {
         &mut self,
         slot: Option<Slot>,
         cost: Cost,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
     ) -> Result<Place, NoPlace> {
-        if self.ledger.weighs() {
-            self.make_room(slot, cost, room)?;
+        if self.capacity.weighs() {
+            self.make_room(slot, cost, reservation)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
         if let Some(slot) = slot {
             return Ok(Place::Same(slot));
         }
-        if room.reserve_entry().is_ok() {
+        if reservation.reserve_entry().is_ok() {
             return Ok(Place::Room);
         }
         match self.oldest(Bound::Entries) {
@@ -111,10 +111,10 @@ impl<K, V> Writer<'_, K, V> {
         &mut self,
         slot: Option<Slot>,
         cost: Cost,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
     ) -> Result<(), NoPlace> {
         let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot)));
-        let Err(mut short) = room.reserve(missing) else { return Ok(()) };
+        let Err(mut short) = reservation.reserve(missing) else { return Ok(()) };
         if let Some(slot) = slot {
             // It goes last, and only as the new entry comes.
             self.entries().touch_uncounted(slot);
@@ -124,10 +124,10 @@ impl<K, V> Writer<'_, K, V> {
             if self.state.count_helpful(short) == usize::from(own) {
                 return Err(NoPlace::NeedsRoom(short));
             }
-            if self.evict(short, room) != Evicted::One {
+            if self.evict(short, reservation) != Evicted::One {
                 return Err(NoPlace::Unfinished);
             }
-            match room.reserve(missing) {
+            match reservation.reserve(missing) {
                 Ok(()) => return Ok(()),
                 Err(still_short) => short = still_short,
             }
@@ -137,14 +137,14 @@ impl<K, V> Writer<'_, K, V> {
 
     /// Gives the entry what it takes, out of the room and of what was there before.
     #[inline]
-    pub(super) fn pay(&self, place: &Place, cost: Cost, room: &mut Room<'_>) {
+    pub(super) fn pay(&self, place: &Place, cost: Cost, reservation: &mut Reservation<'_>) {
         match *place {
-            Place::Same(slot) if self.ledger.weighs() => {
+            Place::Same(slot) if self.capacity.weighs() => {
                 let old = self.cost(slot);
-                room.fill(cost.beyond(old));
-                self.ledger.release(old.beyond(cost));
+                reservation.fill(cost.beyond(old));
+                self.capacity.release(old.beyond(cost));
             }
-            Place::Room => room.fill(cost),
+            Place::Room => reservation.fill(cost),
             // One entry for another.
             Place::Same(_) | Place::InsteadOf(_) => {}
         }
@@ -152,14 +152,14 @@ impl<K, V> Writer<'_, K, V> {
 
     /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
     /// what it held to the room.
-    pub(crate) fn evict(&mut self, short: Bound, room: &mut Room<'_>) -> Evicted {
+    pub(crate) fn evict(&mut self, short: Bound, reservation: &mut Reservation<'_>) -> Evicted {
         let victim = match self.oldest(short) {
             Oldest::Slot(victim) => victim,
             Oldest::Nothing => return Evicted::None,
             Oldest::Unfinished => return Evicted::Unfinished,
         };
         let cause = self.cause_of_eviction(victim);
-        room.inherit(self.cost(victim));
+        reservation.inherit(self.cost(victim));
         let entry = self.detach(victim);
         self.part_with(entry, cause);
         Evicted::One
@@ -184,17 +184,17 @@ impl<K, V> Writer<'_, K, V> {
             true => (Event::Expiration, RemovalCause::Expired),
             false => (Event::Eviction, RemovalCause::Capacity),
         };
-        self.ledger.counters.count(event);
+        self.capacity.counters.count(event);
         cause
     }
 
     /// Notes of which bounds the entry takes something that has come into `slot`.
     pub(super) fn note_cost(&mut self, slot: Slot) {
-        if !self.ledger.weighs() {
+        if !self.capacity.weighs() {
             return;
         }
         for bound in
-            [Bound::Weight, Bound::Bytes].into_iter().filter(|bound| self.ledger.has(*bound))
+            [Bound::Weight, Bound::Bytes].into_iter().filter(|bound| self.capacity.has(*bound))
         {
             let helps = self.state.helps(slot, bound);
             let State { entries, order, .. } = &mut *self.state;
@@ -230,7 +230,7 @@ impl<K, V> Writer<'_, K, V> {
             let helpful = self.state.helpful(bound);
             match takers {
                 Some(takers) => takers.validate(helpful, &**entries),
-                None => assert!(!self.ledger.has(bound) || helpful.count() == entries.len()),
+                None => assert!(!self.capacity.has(bound) || helpful.count() == entries.len()),
             }
         }
     }

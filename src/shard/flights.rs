@@ -6,11 +6,11 @@ use super::state::State;
 use super::{Departed, Shard, Use, Writer};
 use crate::clock::Now;
 use crate::entries::{Ended, Entries, FlightKey, Kind, Slot, Sweeps};
-use crate::flight::{Coalescing, Completion, FlightName, Ticket};
+use crate::flight::{Coalescing, Completion, FlightId, FlightName};
 use crate::sync::MutexGuard;
 
 /// A call on its way to a value or a flight.
-pub(crate) struct Boarding<K> {
+pub(crate) struct LoadRequest<K> {
     pub(crate) hash: u64,
     /// `None` once it is the flight's.
     pub(crate) key: Option<FlightKey<K>>,
@@ -34,14 +34,14 @@ impl<K: Eq, V> Shard<K, V> {
     #[inline]
     pub(crate) fn lead_or_join(
         &self,
-        boarding: &mut Boarding<K>,
+        request: &mut LoadRequest<K>,
         now: Option<Now<'_>>,
         departed: &mut Departed<K, V>,
     ) -> LeadOrJoin<'_, K, V>
     where
         V: Clone,
     {
-        let Boarding { hash, key, kind, of } = boarding;
+        let LoadRequest { hash, key, kind, of } = request;
         let query = key.as_ref().expect("the key is the call's until it leads").get();
         let mut state = self.lock();
         let found = state.entries.find(*hash, query);
@@ -57,16 +57,16 @@ impl<K: Eq, V> Shard<K, V> {
         }
         let entries = state.entries.owned();
         if self.common.coalescing == Coalescing::On {
-            if let Some((completion, ticket)) = entries.join(*hash, query) {
-                return LeadOrJoin::Join(FlightRef { shard: self, ticket }, completion);
+            if let Some((completion, id)) = entries.join(*hash, query) {
+                return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
             }
         }
         let key = key.take().expect("it was looked for");
-        let ticket = match self.common.coalescing {
+        let id = match self.common.coalescing {
             Coalescing::On => entries.lead(*hash, key, *kind),
             Coalescing::Off => entries.lead_alone(*hash, key, *kind),
         };
-        LeadOrJoin::Lead(FlightRef { shard: self, ticket })
+        LeadOrJoin::Lead(FlightRef { shard: self, id })
     }
 
     /// Takes out the entry in `slot`, whose time is over.
@@ -99,7 +99,7 @@ impl<K, V> Shard<K, V> {
 /// A flight, as its leader and its waiters know it.
 pub(crate) struct FlightRef<'a, K, V> {
     pub(super) shard: &'a Shard<K, V>,
-    pub(super) ticket: Ticket,
+    pub(super) id: FlightId,
 }
 
 impl<K, V> Clone for FlightRef<'_, K, V> {
@@ -116,34 +116,34 @@ impl<'a, K, V> FlightRef<'a, K, V> {
         self.shard
     }
 
-    pub(crate) fn ticket(self) -> Ticket {
-        self.ticket
+    pub(crate) fn id(self) -> FlightId {
+        self.id
     }
 
     #[inline]
     pub(crate) fn name(self) -> FlightName {
-        (self.shard.address(), self.ticket)
+        (self.shard.address(), self.id)
     }
 
     /// Where it will complete.
     pub(crate) fn completion(self) -> Arc<Completion<V>> {
-        self.shard.change(|entries| entries.flight_mut(self.ticket).completion())
+        self.shard.change(|entries| entries.flight_mut(self.id).completion())
     }
 
     /// Its key, in a cache that appraises its entries.
     pub(crate) fn shared_key(self) -> Option<Arc<K>> {
-        self.shard.lock().entries.flight(self.ticket).shared_key()
+        self.shard.lock().entries.flight(self.id).shared_key()
     }
 
     /// Takes a caller off it, if it is a detached one and has not ended. If that was the last caller this
     /// ends it; its key is the caller's to drop.
     pub(crate) fn leave(self) -> Option<Ended<K, V>> {
-        self.shard.change(|entries| entries.leave(self.ticket))
+        self.shard.change(|entries| entries.leave(self.id))
     }
 
     /// Ends it without publishing a value; its key is the caller's to drop.
     pub(crate) fn end(self) -> Ended<K, V> {
-        self.shard.change(|entries| entries.end_flight(self.ticket))
+        self.shard.change(|entries| entries.end_flight(self.id))
     }
 
     /// Keeps the values of other loads of its key out of the cache, if it is an update.
@@ -152,24 +152,24 @@ impl<'a, K, V> FlightRef<'a, K, V> {
         K: Eq,
     {
         self.shard.change(|entries| {
-            if entries.flight(self.ticket).is_update() {
-                entries.fence_others(self.ticket);
+            if entries.flight(self.id).is_update() {
+                entries.fence_others(self.id);
             }
         });
     }
 
     /// Takes the sweeps to be asked about its value, and its key to ask them with.
     pub(super) fn take_sweeps(self) -> (Option<Arc<K>>, Sweeps<K, V>) {
-        self.shard.change(|entries| entries.flight_mut(self.ticket).take_sweeps())
+        self.shard.change(|entries| entries.flight_mut(self.id).take_sweeps())
     }
 
     /// Has it lose to a sweep; tells whether it is an update, which is carried out and its value swept away
     /// at once. That of a load is kept out, as if a later write had won.
     pub(super) fn lose(self) -> bool {
         self.shard.change(|entries| {
-            let is_update = entries.flight(self.ticket).is_update();
+            let is_update = entries.flight(self.id).is_update();
             if !is_update {
-                entries.fence_one(self.ticket);
+                entries.fence_one(self.id);
             }
             is_update
         })

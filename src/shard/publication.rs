@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::{FlightRef, Shard, Writer};
 use crate::clock::{NEVER, Nanos};
 use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Slot, Sweeps};
-use crate::flight::{CompletionGuard, Ticket};
+use crate::flight::{CompletionGuard, FlightId};
+use crate::policy::capacity::Capacity;
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::Ledger;
 use crate::removal::RemovalCause;
-use crate::shard::removals::{Notices, Outbox, Taken};
+use crate::shard::removals::{Deliveries, RemovalQueue, RemovedEntry};
 use crate::sync::notify::Bell;
 
 /// What an operation took out of a shard, to be dropped once all locks are released and nothing else
@@ -30,13 +30,13 @@ struct Rest<K, V> {
     /// Of a flight that has ended.
     sweeps: Sweeps<K, V>,
     /// Of what goes to the listener, in a cache that has one. Last, as the listener may do anything.
-    notices: Notices<K, V>,
+    deliveries: Deliveries<K, V>,
 }
 
 impl<K, V> Default for Rest<K, V> {
     fn default() -> Self {
-        let (sweeps, notices) = (Sweeps::default(), Notices::default());
-        Self { entries: Vec::new(), alarm: None, turned_away: None, sweeps, notices }
+        let (sweeps, deliveries) = (Sweeps::default(), Deliveries::default());
+        Self { entries: Vec::new(), alarm: None, turned_away: None, sweeps, deliveries }
     }
 }
 
@@ -51,10 +51,10 @@ impl<K, V> Departed<K, V> {
     }
 
     /// Keeps an entry whose value nobody asks for.
-    pub(crate) fn keep_taken(&mut self, taken: Taken<K, V>) {
+    pub(crate) fn keep_taken(&mut self, taken: RemovedEntry<K, V>) {
         match taken {
-            Taken::Entry(entry) => self.keep(entry),
-            Taken::Withheld(withheld) => withheld.let_go(&mut self.rest().notices),
+            RemovedEntry::Entry(entry) => self.keep(entry),
+            RemovedEntry::Withheld(withheld) => withheld.let_go(&mut self.rest().deliveries),
         }
     }
 
@@ -62,11 +62,11 @@ impl<K, V> Departed<K, V> {
     #[inline(never)]
     pub(super) fn report(
         &mut self,
-        outbox: &Arc<Outbox<K, V>>,
+        removal_queue: &Arc<RemovalQueue<K, V>>,
         entry: Entry<K, V>,
         cause: RemovalCause,
     ) {
-        self.rest().notices.add(outbox, outbox.post(entry, cause));
+        self.rest().deliveries.add(removal_queue, removal_queue.post(entry, cause));
     }
 
     /// Has the bell rung.
@@ -79,16 +79,16 @@ impl<K, V> Departed<K, V> {
         self.rest.get_or_insert_default()
     }
 
-    fn take_notices(&mut self) -> Notices<K, V> {
-        self.rest.as_mut().map(|rest| std::mem::take(&mut rest.notices)).unwrap_or_default()
+    fn take_notices(&mut self) -> Deliveries<K, V> {
+        self.rest.as_mut().map(|rest| std::mem::take(&mut rest.deliveries)).unwrap_or_default()
     }
 
     /// Drops everything, and returns what is left to do for the listener.
-    pub(crate) fn into_notices(mut self) -> Notices<K, V> {
-        let notices = self.take_notices();
+    pub(crate) fn into_notices(mut self) -> Deliveries<K, V> {
+        let deliveries = self.take_notices();
         // Before they are on their way out, where a `Drop` that panics would leak them.
         drop(self);
-        notices
+        deliveries
     }
 
     /// Drops everything. To find out that nothing is in the box would otherwise take a call.
@@ -123,7 +123,7 @@ pub(crate) enum Origin<K> {
     /// From the caller, whose value wins over loads in flight; and its hash. `None` once the entry is in.
     Caller(Option<K>, u64),
     /// From the flight whose value it is.
-    Flight(Ticket),
+    Flight(FlightId),
 }
 
 /// Whether an entry is to be kept. One that is not wins over what is there and on its way all the same.
@@ -159,7 +159,7 @@ pub(crate) struct Publication<K, V> {
     /// The end of the lifetime of the old entry's own that the new one keeps.
     kept_deadline: Option<Nanos>,
     /// The live entry that was there before.
-    replaced: Option<Taken<K, V>>,
+    replaced: Option<RemovedEntry<K, V>>,
     /// The waiters to be told, if the value was a flight's.
     completion: CompletionGuard<V>,
 }
@@ -185,14 +185,14 @@ impl<K, V> Publication<K, V> {
     /// What the entry will take; `None` if it is not to be kept, having no time to live or no chance to
     /// fit.
     #[inline]
-    pub(crate) fn cost(&self, ledger: &Ledger) -> Option<Cost> {
+    pub(crate) fn cost(&self, capacity: &Capacity) -> Option<Cost> {
         match self.fate {
             Fate::Lives => {}
             Fate::Dies if self.kept_deadline.is_some() => {}
             Fate::Dies | Fate::Swept => return None,
         }
         let (weight, size) = self.extras.as_ref().map_or((None, None), |of| (of.weight, of.size));
-        Some(ledger.cost(weight, size)).filter(|cost| ledger.could_hold(*cost))
+        Some(capacity.cost(weight, size)).filter(|cost| capacity.could_hold(*cost))
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
@@ -203,17 +203,17 @@ impl<K, V> Publication<K, V> {
 
     /// The value that was there before, once everything else is dropped: a value that is on its way to
     /// the caller would be leaked by a `Drop` that panics after it.
-    pub(crate) fn into_replaced(self, departed: Departed<K, V>) -> (Option<V>, Notices<K, V>) {
-        let mut notices = departed.into_notices();
-        let value = self.replaced.map(|replaced| replaced.into_value(&mut notices));
-        (value, notices)
+    pub(crate) fn into_replaced(self, departed: Departed<K, V>) -> (Option<V>, Deliveries<K, V>) {
+        let mut deliveries = departed.into_notices();
+        let value = self.replaced.map(|replaced| replaced.into_value(&mut deliveries));
+        (value, deliveries)
     }
 
     /// Drops everything, and returns what is left to do for the listener.
-    pub(crate) fn into_notices(self, departed: Departed<K, V>) -> Notices<K, V> {
-        let mut notices = departed.into_notices();
-        self.replaced.into_iter().for_each(|replaced| replaced.let_go(&mut notices));
-        notices
+    pub(crate) fn into_notices(self, departed: Departed<K, V>) -> Deliveries<K, V> {
+        let mut deliveries = departed.into_notices();
+        self.replaced.into_iter().for_each(|replaced| replaced.let_go(&mut deliveries));
+        deliveries
     }
 
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
@@ -225,8 +225,8 @@ impl<K, V> Publication<K, V> {
     /// Calls user code: never under a lock.
     #[cold]
     pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
-        let Origin::Flight(ticket) = self.origin else { return };
-        let flight = FlightRef { shard, ticket };
+        let Origin::Flight(id) = self.origin else { return };
+        let flight = FlightRef { shard, id };
         let (key, sweeps) = flight.take_sweeps();
         let (Some(key), Some(value)) = (key, &self.value) else { return };
         let is_chosen = sweeps.choose(&key, value);
@@ -248,8 +248,8 @@ impl<K, V> Publication<K, V> {
             Origin::Caller(key, hash) => {
                 entries.find(*hash, key.as_ref().expect("it is kept until it is in"))
             }
-            Origin::Flight(ticket) => {
-                let flight = entries.flight(*ticket);
+            Origin::Flight(id) => {
+                let flight = entries.flight(*id);
                 if flight.is_fenced() {
                     return Found::Fence;
                 }
@@ -261,22 +261,27 @@ impl<K, V> Publication<K, V> {
                     // before the flight began.
                     return Found::Nothing;
                 }
-                entries.find_of_flight(*ticket)
+                entries.find_of_flight(*id)
             }
         };
         entry.map_or(Found::Nothing, Found::Entry)
     }
 
     /// What the entry takes beyond the one of its key, if that is alive at `now`.
-    pub(super) fn cost_beyond(&self, entries: &Entries<K, V>, now: Nanos, ledger: &Ledger) -> Cost
+    pub(super) fn cost_beyond(
+        &self,
+        entries: &Entries<K, V>,
+        now: Nanos,
+        capacity: &Capacity,
+    ) -> Cost
     where
         K: Eq,
     {
-        let cost = self.cost(ledger).unwrap_or_default();
+        let cost = self.cost(capacity).unwrap_or_default();
         match self.find(entries) {
             Found::Fence => Cost::default(),
             Found::Entry(slot) if !entries.is_expired(slot, now) => {
-                cost.beyond(ledger.cost(entries.weight(slot), entries.size(slot)))
+                cost.beyond(capacity.cost(entries.weight(slot), entries.size(slot)))
             }
             _ => cost,
         }
@@ -293,8 +298,8 @@ impl<K, V> Publication<K, V> {
             Origin::Caller(key, hash) => {
                 key.as_ref().map(|key| entries.fence(*hash, key));
             }
-            Origin::Flight(ticket) if entries.flight(*ticket).is_update() => {
-                entries.fence_others(*ticket);
+            Origin::Flight(id) if entries.flight(*id).is_update() => {
+                entries.fence_others(*id);
             }
             Origin::Flight(_) => {}
         }
@@ -307,7 +312,7 @@ impl<K, V> Publication<K, V> {
         let entries = &writer.state.entries;
         let is_update = match self.origin {
             Origin::Caller(..) => false,
-            Origin::Flight(ticket) => entries.flight(ticket).is_update(),
+            Origin::Flight(id) => entries.flight(id).is_update(),
         };
         let brings_one = self.extras.as_ref().is_some_and(|extras| extras.is_own);
         let keeps =
@@ -324,8 +329,8 @@ impl<K, V> Publication<K, V> {
                 let key = key.take().expect("an entry goes in once");
                 (Entry::new(*hash, key, value), Bucket::NONE)
             }
-            Origin::Flight(ticket) => {
-                let (flight, bucket) = writer.entries().take_flight(*ticket);
+            Origin::Flight(id) => {
+                let (flight, bucket) = writer.entries().take_flight(*id);
                 let hash = flight.hash();
                 let key = self.part_with_flight(flight.end(), writer.departed);
                 (Entry::new(hash, key.into_inner(), value), bucket)
@@ -361,18 +366,18 @@ impl<K, V> Publication<K, V> {
             Origin::Caller(key, hash) => {
                 (FlightKey::Owned(key.take().expect("it is kept out once")), *hash)
             }
-            Origin::Flight(ticket) => {
-                let hash = writer.entries().flight(*ticket).hash();
-                let ended = writer.entries().end_flight(*ticket);
+            Origin::Flight(id) => {
+                let hash = writer.entries().flight(*id).hash();
+                let ended = writer.entries().end_flight(*id);
                 (self.part_with_flight(ended, writer.departed), hash)
             }
         };
         let value = self.value.take().expect("it is kept out once");
-        match &writer.state.outbox {
+        match &writer.state.removal_queue {
             None => writer.departed.rest().turned_away = Some((key, value)),
-            Some(outbox) => {
+            Some(removal_queue) => {
                 let entry = Entry::new(hash, key.into_inner(), value);
-                writer.departed.report(outbox, entry, RemovalCause::Rejected);
+                writer.departed.report(removal_queue, entry, RemovalCause::Rejected);
             }
         }
     }
@@ -393,7 +398,7 @@ impl<K, V> Publication<K, V> {
     }
 
     /// Keeps the live entry that was there before the new one.
-    pub(super) fn displace(&mut self, old: Taken<K, V>) {
+    pub(super) fn displace(&mut self, old: RemovedEntry<K, V>) {
         self.replaced = Some(old);
     }
 }

@@ -5,7 +5,7 @@ use super::evict::{NoPlace, Place};
 use super::publication::{Found, Publication};
 use super::state::State;
 use crate::entries::{Bucket, Entry, Extras, Slot};
-use crate::policy::capacity::{Bound, Room};
+use crate::policy::capacity::{Bound, Reservation};
 use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
 
@@ -30,7 +30,7 @@ impl<K, V> Writer<'_, K, V> {
     pub(super) fn publish(
         &mut self,
         publication: &mut Publication<K, V>,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
     ) -> Published
     where
         K: Eq,
@@ -49,11 +49,11 @@ impl<K, V> Writer<'_, K, V> {
         if let Some(slot) = slot {
             publication.keep_lifetime(slot, self);
         }
-        let Some(cost) = publication.cost(self.ledger) else {
+        let Some(cost) = publication.cost(self.capacity) else {
             self.refuse(publication, slot);
             return Published::Done;
         };
-        let place = match self.find_place(slot, cost, room) {
+        let place = match self.find_place(slot, cost, reservation) {
             Ok(place) => place,
             Err(NoPlace::Unfinished) => return Published::Unfinished,
             Err(NoPlace::NeedsRoom(bound)) => return Published::NeedsRoom(bound),
@@ -61,7 +61,7 @@ impl<K, V> Writer<'_, K, V> {
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
         publication.fence(self.entries());
         let (entry, bucket) = publication.take_entry(self);
-        self.pay(&place, cost, room);
+        self.pay(&place, cost, reservation);
         self.put(publication, entry, bucket, place);
         Published::Done
     }
@@ -120,7 +120,7 @@ impl<K, V> Writer<'_, K, V> {
         let is_expired = self.is_expired(slot);
         let old = self.entries().replace(slot, entry, publication.extras(), bucket);
         if is_expired {
-            self.ledger.counters.count(Event::Expiration);
+            self.capacity.counters.count(Event::Expiration);
             self.part_with(old, RemovalCause::Expired);
         } else {
             publication.displace(self.hand_over(old, RemovalCause::Replaced));

@@ -1,7 +1,7 @@
 //! What has left a shard, on its way to the listener.
 //!
-//! An entry goes into its shard's [`Outbox`] under the lock under which it leaves, so that the order in
-//! the box is the order of leaving. Whoever put it in owes a [`Notice`], which sees to it that it comes
+//! An entry goes into its shard's [`RemovalQueue`] under the lock under which it leaves, so that the order in
+//! the box is the order of leaving. Whoever put it in owes a [`DeliveryGuard`], which sees to it that it comes
 //! out after all locks are released and everything else is done. One caller at a time delivers, so the
 //! order holds, and a listener is never called within itself for one shard.
 //!
@@ -56,7 +56,7 @@ impl Drop for Listening {
 }
 
 /// What has left one shard and was not delivered yet.
-pub(crate) struct Outbox<K, V> {
+pub(crate) struct RemovalQueue<K, V> {
     listener: Listener<K, V>,
     /// Locked within the shard's lock or without it. Nothing else is locked meanwhile, none of the
     /// user's code runs, and nothing of the user's is dropped.
@@ -68,7 +68,7 @@ pub(crate) struct Outbox<K, V> {
 }
 
 struct Queue<K, V> {
-    parcels: VecDeque<Parcel<K, V>>,
+    removals: VecDeque<Removal<K, V>>,
     /// The number of the parcel in front; those behind it have the next ones.
     first: u64,
     /// Entries in all parcels.
@@ -82,7 +82,7 @@ struct Queue<K, V> {
 }
 
 /// One departure.
-enum Parcel<K, V> {
+enum Removal<K, V> {
     Entry(Entry<K, V>, RemovalCause),
     /// All entries of a shard that was emptied.
     Everything(Box<Emptied<K, V>>),
@@ -95,18 +95,18 @@ type Departure<K, V> = (Entry<K, V>, RemovalCause);
 impl<K, V> Queue<K, V> {
     /// Past the number of the last parcel.
     fn end(&self) -> u64 {
-        self.first + self.parcels.len() as u64
+        self.first + self.removals.len() as u64
     }
 
-    fn push(&mut self, parcel: Parcel<K, V>, entries: usize) -> u64 {
-        self.parcels.push_back(parcel);
+    fn push(&mut self, removal: Removal<K, V>, entries: usize) -> u64 {
+        self.removals.push_back(removal);
         self.entries += entries;
         self.end()
     }
 
     /// Whether somebody delivers, or will once it puts back what it withholds in front.
     fn is_taken(&self) -> bool {
-        self.delivered.is_some() || matches!(self.parcels.front(), Some(Parcel::Withheld))
+        self.delivered.is_some() || matches!(self.removals.front(), Some(Removal::Withheld))
     }
 
     /// Whether the one who delivers takes over what others have put in.
@@ -117,7 +117,7 @@ impl<K, V> Queue<K, V> {
 
 /// What a caller does about a delivery of somebody else's that it would have to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
+enum OnContention {
     /// Leaves its parcels to the other one, whatever that has before it.
     Leave,
     /// Comes back later.
@@ -126,7 +126,7 @@ enum Manner {
     Block,
 }
 
-impl Manner {
+impl OnContention {
     /// The same, except within a listener, which would wait for itself.
     fn unless_listening(self) -> Self {
         if LISTENING.with(Cell::get) > 0 { Self::Leave } else { self }
@@ -144,13 +144,13 @@ enum Attempt {
     Busy,
 }
 
-impl<K, V> Outbox<K, V> {
+impl<K, V> RemovalQueue<K, V> {
     /// A queue that was longer than this in a burst gives its memory back when it is empty.
     const KEPT_CAPACITY: usize = 64;
 
     pub(crate) fn new(listener: Listener<K, V>) -> Self {
         let queue = Queue {
-            parcels: VecDeque::new(),
+            removals: VecDeque::new(),
             first: 0,
             entries: 0,
             owed: 0,
@@ -164,16 +164,16 @@ impl<K, V> Outbox<K, V> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an entry in, for which the caller owes a [`Notice`] up to the number that this returns.
+    /// Puts an entry in, for which the caller owes a [`DeliveryGuard`] up to the number that this returns.
     pub(crate) fn post(&self, entry: Entry<K, V>, cause: RemovalCause) -> u64 {
-        self.queue().push(Parcel::Entry(entry, cause), 1)
+        self.queue().push(Removal::Entry(entry, cause), 1)
     }
 
-    /// Puts in all entries of a shard that was emptied, for which the caller owes a [`Notice`] too.
+    /// Puts in all entries of a shard that was emptied, for which the caller owes a [`DeliveryGuard`] too.
     pub(crate) fn post_all(&self, entries: Entries<K, V>) -> u64 {
         let len = entries.len();
-        let parcel = Parcel::Everything(Box::new(Emptied::by_use(entries)));
-        self.queue().push(parcel, len)
+        let removal = Removal::Everything(Box::new(Emptied::by_use(entries)));
+        self.queue().push(removal, len)
     }
 
     /// Keeps a place for an entry whose value the caller may ask for first.
@@ -182,9 +182,9 @@ impl<K, V> Outbox<K, V> {
         entry: Entry<K, V>,
         cause: RemovalCause,
     ) -> Withheld<K, V> {
-        let until = self.queue().push(Parcel::Withheld, 1);
-        let notice = Notice { outbox: Arc::clone(self), until };
-        Withheld { entry: Some(entry), cause, notice: Some(notice) }
+        let until = self.queue().push(Removal::Withheld, 1);
+        let guard = DeliveryGuard { removal_queue: Arc::clone(self), until };
+        Withheld { entry: Some(entry), cause, guard: Some(guard) }
     }
 
     /// Puts an entry in the place that was kept for it.
@@ -192,22 +192,22 @@ impl<K, V> Outbox<K, V> {
         let mut queue = self.queue();
         // It is still there: nothing passes it by.
         let place = (number - queue.first) as usize;
-        queue.parcels[place] = Parcel::Entry(entry, cause);
+        queue.removals[place] = Removal::Entry(entry, cause);
     }
 
     /// Sees to it that the parcels before the number `until` are delivered, by the caller, which has
     /// delivered `delivered` before, or by whoever delivers already. A panic of the listener's goes on when
     /// the caller stops.
-    fn attempt(&self, until: u64, delivered: &mut usize, manner: Manner) -> Attempt {
+    fn attempt(&self, until: u64, delivered: &mut usize, on_contention: OnContention) -> Attempt {
         {
             let mut queue = self.queue();
             while queue.is_taken() {
                 let own_are_out = queue.first >= until && queue.entries <= SHORT;
-                if own_are_out || manner == Manner::Leave || queue.has_time() {
+                if own_are_out || on_contention == OnContention::Leave || queue.has_time() {
                     queue.owed = queue.owed.max(until);
                     return Attempt::Done;
                 }
-                if manner == Manner::Poll {
+                if on_contention == OnContention::Poll {
                     return Attempt::Busy;
                 }
                 queue.blocked += 1;
@@ -219,15 +219,16 @@ impl<K, V> Outbox<K, V> {
             }
             queue.delivered = Some(*delivered);
         }
-        self.deliver(until, delivered, manner)
+        self.deliver(until, delivered, on_contention)
     }
 
     /// Delivers until there is nothing more to be delivered by this caller, or it is to pause.
-    fn deliver(&self, until: u64, delivered: &mut usize, manner: Manner) -> Attempt {
+    fn deliver(&self, until: u64, delivered: &mut usize, on_contention: OnContention) -> Attempt {
         // Kept to the end, since their own `Drop` may panic.
         let mut panics = Vec::new();
         let mut emptied = None;
-        let pause = if manner == Manner::Poll { *delivered + TURN } else { usize::MAX };
+        let pause =
+            if on_contention == OnContention::Poll { *delivered + TURN } else { usize::MAX };
         let attempt = loop {
             match self.next(until, *delivered, pause, &mut emptied) {
                 Ok(Some((entry, cause))) => self.report(entry, cause, &mut panics),
@@ -266,7 +267,7 @@ impl<K, V> Outbox<K, V> {
             }
             if delivered >= pause && queue.first >= queue.owed {
                 if let Some(emptied) = emptied.take() {
-                    queue.parcels[0] = Parcel::Everything(emptied);
+                    queue.removals[0] = Removal::Everything(emptied);
                 }
                 return Err(self.stop(queue, Attempt::Unfinished));
             }
@@ -280,24 +281,24 @@ impl<K, V> Outbox<K, V> {
                     Next::End => _used_up = emptied.take(),
                 }
             } else {
-                match queue.parcels.front_mut() {
+                match queue.removals.front_mut() {
                     // Whoever fills the place goes on.
-                    None | Some(Parcel::Withheld) => {
+                    None | Some(Removal::Withheld) => {
                         return Err(self.stop(queue, Attempt::Unfinished));
                     }
-                    Some(front @ Parcel::Everything(_)) => {
-                        let Parcel::Everything(all) = std::mem::replace(front, Parcel::Withheld)
+                    Some(front @ Removal::Everything(_)) => {
+                        let Removal::Everything(all) = std::mem::replace(front, Removal::Withheld)
                         else {
                             unreachable!("it was looked at under the same lock")
                         };
                         *emptied = Some(all);
                         continue;
                     }
-                    Some(Parcel::Entry(..)) => {}
+                    Some(Removal::Entry(..)) => {}
                 }
             }
             queue.first += 1;
-            if let Some(Parcel::Entry(entry, cause)) = queue.parcels.pop_front() {
+            if let Some(Removal::Entry(entry, cause)) = queue.removals.pop_front() {
                 queue.entries -= 1;
                 return Ok(Some((entry, cause)));
             }
@@ -307,8 +308,8 @@ impl<K, V> Outbox<K, V> {
     /// Ends a delivery, which lets go those who wait for that.
     fn stop(&self, mut queue: MutexGuard<'_, Queue<K, V>>, attempt: Attempt) -> Attempt {
         queue.delivered = None;
-        if queue.parcels.is_empty() && queue.parcels.capacity() > Self::KEPT_CAPACITY {
-            queue.parcels = VecDeque::new();
+        if queue.removals.is_empty() && queue.removals.capacity() > Self::KEPT_CAPACITY {
+            queue.removals = VecDeque::new();
         }
         if queue.blocked > 0 {
             self.ended.notify_all();
@@ -334,17 +335,17 @@ impl<K, V> Outbox<K, V> {
     pub(crate) fn size(&self) -> usize {
         // The two counts of an `Arc` come before each of them.
         let counts = 2 * 2 * size_of::<usize>();
-        let parcels = self.queue().parcels.capacity() * size_of::<Parcel<K, V>>();
-        counts + size_of::<Self>() + size_of::<Bell>() + parcels
+        let removals = self.queue().removals.capacity() * size_of::<Removal<K, V>>();
+        counts + size_of::<Self>() + size_of::<Bell>() + removals
     }
 }
 
 #[cfg(feature = "__validate")]
-impl<K, V> Outbox<K, V> {
+impl<K, V> RemovalQueue<K, V> {
     /// Asserts that everything that has left was delivered.
     pub(crate) fn validate(&self) {
         let queue = self.queue();
-        assert_eq!(queue.parcels.len(), 0, "what has left is reported");
+        assert_eq!(queue.removals.len(), 0, "what has left is reported");
         assert_eq!((queue.entries, queue.delivered, queue.blocked), (0, None, 0));
         assert!(queue.owed <= queue.first);
     }
@@ -352,87 +353,89 @@ impl<K, V> Outbox<K, V> {
 
 /// The duty to see to the delivery of what was put into an outbox. When it is dropped, that is left to
 /// whoever delivers already, or else done at once.
-pub(crate) struct Notice<K, V> {
-    outbox: Arc<Outbox<K, V>>,
+pub(crate) struct DeliveryGuard<K, V> {
+    removal_queue: Arc<RemovalQueue<K, V>>,
     /// Past the number of the last parcel.
     until: u64,
 }
 
-impl<K, V> Notice<K, V> {
+impl<K, V> DeliveryGuard<K, V> {
     /// Waits until what was put in is delivered, or somebody sees to it.
     async fn settle(self) {
         let mut delivered = 0;
         let mut ear = None;
         loop {
-            let manner = Manner::Poll.unless_listening();
-            match self.outbox.attempt(self.until, &mut delivered, manner) {
+            let on_contention = OnContention::Poll.unless_listening();
+            match self.removal_queue.attempt(self.until, &mut delivered, on_contention) {
                 Attempt::Done => return,
                 Attempt::Unfinished => yield_now().await,
                 Attempt::Busy => match ear.take() {
                     // Listens before another attempt, so that no delivery ends unheard of between the two.
-                    None => ear = Some(self.outbox.bell.ear()),
+                    None => ear = Some(self.removal_queue.bell.ear()),
                     Some(ear) => ear.await,
                 },
             }
         }
     }
 
-    fn finish(&self, manner: Manner) {
+    fn finish(&self, on_contention: OnContention) {
         let mut delivered = 0;
-        let manner = manner.unless_listening();
-        while self.outbox.attempt(self.until, &mut delivered, manner) != Attempt::Done {}
+        let on_contention = on_contention.unless_listening();
+        while self.removal_queue.attempt(self.until, &mut delivered, on_contention) != Attempt::Done
+        {
+        }
     }
 }
 
-impl<K, V> Drop for Notice<K, V> {
+impl<K, V> Drop for DeliveryGuard<K, V> {
     fn drop(&mut self) {
-        self.finish(Manner::Leave);
+        self.finish(OnContention::Leave);
     }
 }
 
 /// All duties of one operation, mostly none. Waiting for listeners is the last that a call does: after what
 /// it has to publish, to wake and to drop.
 #[must_use]
-pub(crate) struct Notices<K, V>(Option<Box<Link<K, V>>>);
+pub(crate) struct Deliveries<K, V>(Option<Box<Link<K, V>>>);
 
 struct Link<K, V> {
-    notice: Notice<K, V>,
-    next: Notices<K, V>,
+    guard: DeliveryGuard<K, V>,
+    next: Deliveries<K, V>,
 }
 
-impl<K, V> Default for Notices<K, V> {
+impl<K, V> Default for Deliveries<K, V> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<K, V> Notices<K, V> {
+impl<K, V> Deliveries<K, V> {
     /// Adds the duty to deliver what was put into an outbox before the number `until`.
-    pub(crate) fn add(&mut self, outbox: &Arc<Outbox<K, V>>, until: u64) {
+    pub(crate) fn add(&mut self, removal_queue: &Arc<RemovalQueue<K, V>>, until: u64) {
         match &mut self.0 {
-            Some(link) if Arc::ptr_eq(&link.notice.outbox, outbox) => {
-                link.notice.until = link.notice.until.max(until);
+            Some(link) if Arc::ptr_eq(&link.guard.removal_queue, removal_queue) => {
+                link.guard.until = link.guard.until.max(until);
             }
-            _ => self.push(Notice { outbox: Arc::clone(outbox), until }),
+            _ => self.push(DeliveryGuard { removal_queue: Arc::clone(removal_queue), until }),
         }
     }
 
-    fn push(&mut self, notice: Notice<K, V>) {
+    fn push(&mut self, guard: DeliveryGuard<K, V>) {
         let next = std::mem::take(self);
-        self.0 = Some(Box::new(Link { notice, next }));
+        self.0 = Some(Box::new(Link { guard, next }));
     }
 
     pub(crate) fn append(&mut self, more: Self) {
         let mut more = more;
-        while let Some(notice) = more.pop() {
-            self.push(notice);
+        while let Some(guard) = more.pop() {
+            self.push(guard);
         }
     }
 
-    fn pop(&mut self) -> Option<Notice<K, V>> {
-        let Link { notice, next } = *self.0.take()?;
+    fn pop(&mut self) -> Option<DeliveryGuard<K, V>> {
+        let Link { guard, next } = *self.0.take()?;
         *self = next;
-        Some(notice)
+        Some(guard)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -458,15 +461,15 @@ impl<K, V> Notices<K, V> {
     }
 
     async fn settle_each(mut self) {
-        while let Some(notice) = self.pop() {
-            notice.settle().await;
+        while let Some(guard) = self.pop() {
+            guard.settle().await;
         }
     }
 
     /// Waits for the listener, blocking the thread.
     pub(crate) fn settle_blocking(mut self) {
-        while let Some(notice) = self.pop() {
-            notice.finish(Manner::Block);
+        while let Some(guard) = self.pop() {
+            guard.finish(OnContention::Block);
         }
     }
 }
@@ -477,30 +480,30 @@ pub(crate) struct Withheld<K, V> {
     entry: Option<Entry<K, V>>,
     cause: RemovalCause,
     /// Of the place that is kept for it, the last before its end; `None` once somebody else has it.
-    notice: Option<Notice<K, V>>,
+    guard: Option<DeliveryGuard<K, V>>,
 }
 
 impl<K, V> Withheld<K, V> {
     /// Lets the listener have the entry, and hands over the duty to see to that.
-    pub(crate) fn let_go(mut self, notices: &mut Notices<K, V>) {
+    pub(crate) fn let_go(mut self, deliveries: &mut Deliveries<K, V>) {
         self.fill();
-        if let Some(notice) = self.notice.take() {
-            notices.push(notice);
+        if let Some(guard) = self.guard.take() {
+            deliveries.push(guard);
         }
     }
 
     /// Clones the value by user code, before the listener gets it.
-    fn into_value(self, notices: &mut Notices<K, V>) -> V {
-        let kept = self.entry.as_ref().zip(self.notice.as_ref());
-        let (entry, notice) = kept.expect("both are there until this is dropped");
-        let value = notice.outbox.listener.clone_value(&entry.value);
-        self.let_go(notices);
+    fn into_value(self, deliveries: &mut Deliveries<K, V>) -> V {
+        let kept = self.entry.as_ref().zip(self.guard.as_ref());
+        let (entry, guard) = kept.expect("both are there until this is dropped");
+        let value = guard.removal_queue.listener.clone_value(&entry.value);
+        self.let_go(deliveries);
         value
     }
 
     fn fill(&mut self) {
-        if let (Some(entry), Some(notice)) = (self.entry.take(), &self.notice) {
-            notice.outbox.fill(notice.until - 1, entry, self.cause);
+        if let (Some(entry), Some(guard)) = (self.entry.take(), &self.guard) {
+            guard.removal_queue.fill(guard.until - 1, entry, self.cause);
         }
     }
 }
@@ -512,27 +515,27 @@ impl<K, V> Drop for Withheld<K, V> {
 }
 
 /// An entry that has left, and whose value the caller may ask for.
-pub(crate) enum Taken<K, V> {
+pub(crate) enum RemovedEntry<K, V> {
     /// Nobody else wants it.
     Entry(Entry<K, V>),
     /// The listener gets it, when this is dropped.
     Withheld(Withheld<K, V>),
 }
 
-impl<K, V> Taken<K, V> {
+impl<K, V> RemovedEntry<K, V> {
     /// The value, and to `notices` the duty towards the listener.
-    pub(crate) fn into_value(self, notices: &mut Notices<K, V>) -> V {
+    pub(crate) fn into_value(self, deliveries: &mut Deliveries<K, V>) -> V {
         match self {
             Self::Entry(entry) => entry.into_value(),
-            Self::Withheld(withheld) => withheld.into_value(notices),
+            Self::Withheld(withheld) => withheld.into_value(deliveries),
         }
     }
 
     /// Drops the entry, or lets the listener have it.
-    pub(crate) fn let_go(self, notices: &mut Notices<K, V>) {
+    pub(crate) fn let_go(self, deliveries: &mut Deliveries<K, V>) {
         match self {
             Self::Entry(entry) => drop(entry),
-            Self::Withheld(withheld) => withheld.let_go(notices),
+            Self::Withheld(withheld) => withheld.let_go(deliveries),
         }
     }
 }

@@ -4,9 +4,9 @@ use super::{Departed, Shard, Writer};
 use crate::clock::Nanos;
 use crate::entries::{Bucket, Entry, Extras};
 use crate::policy::lifetime::{Deadlines, Left, Lifetimes};
-use crate::policy::measure::Appraisal;
+use crate::policy::measure::Appraised;
 use crate::removal::RemovalCause;
-use crate::shard::removals::Notices;
+use crate::shard::removals::Deliveries;
 
 /// An entry of an earlier cache.
 pub(crate) struct Returning<K, V> {
@@ -14,12 +14,12 @@ pub(crate) struct Returning<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
     pub(crate) left: Left,
-    pub(crate) appraisal: Appraisal,
+    pub(crate) appraised: Appraised,
 }
 
 impl<K, V> Returning<K, V> {
     pub(crate) fn deadlines(&self, lifetimes: &Lifetimes<K, V>, now: Nanos) -> Deadlines {
-        lifetimes.of_returning(now, self.left, self.appraisal.lifetime)
+        lifetimes.of_returning(now, self.left, self.appraised.lifetime)
     }
 }
 
@@ -42,11 +42,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Lets the listener hear of an entry that was not taken in, if there is one; otherwise drops it.
-    pub(crate) fn reject(&self, entry: Returning<K, V>, notices: &mut Notices<K, V>) {
-        let outbox = self.lock().outbox.clone();
-        if let Some(outbox) = outbox {
+    pub(crate) fn reject(&self, entry: Returning<K, V>, deliveries: &mut Deliveries<K, V>) {
+        let removal_queue = self.lock().removal_queue.clone();
+        if let Some(removal_queue) = removal_queue {
             let entry = Entry::new(entry.hash, entry.key, entry.value);
-            notices.add(&outbox, outbox.post(entry, RemovalCause::Rejected));
+            deliveries.add(&removal_queue, removal_queue.post(entry, RemovalCause::Rejected));
         }
     }
 }
@@ -56,26 +56,26 @@ impl<K, V> Writer<'_, K, V> {
     where
         K: Eq,
     {
-        let ledger = self.ledger;
+        let capacity = self.capacity;
         // An open flight relies on it that nobody else publishes its key without fencing it.
         if self.entries().is_awaited(entry.hash, &entry.key) {
             return Err(entry);
         }
-        let mut room = ledger.room();
+        let mut reservation = capacity.reservation();
         if let Some(slot) = self.entries().find(entry.hash, &entry.key) {
             if !self.is_expired(slot) {
                 return Err(entry);
             }
-            room.inherit(self.cost(slot));
+            reservation.inherit(self.cost(slot));
             self.expire(slot);
         }
-        let cost = entry.appraisal.cost(ledger);
-        if room.reserve(cost).is_err() {
+        let cost = entry.appraised.cost(capacity);
+        if reservation.reserve(cost).is_err() {
             return Err(entry);
         }
-        room.fill(cost);
-        let Returning { hash, key, value, left, appraisal } = entry;
-        let extras = Extras { is_own: left.is_own, ..appraisal.extras(deadlines) };
+        reservation.fill(cost);
+        let Returning { hash, key, value, left, appraised } = entry;
+        let extras = Extras { is_own: left.is_own, ..appraised.extras(deadlines) };
         let slot = self.insert(Entry::new(hash, key, value), Some(&extras), Bucket::NONE);
         self.note_arrival(slot, true);
         Ok(())

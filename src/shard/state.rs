@@ -8,7 +8,7 @@ use crate::entries::expiry::ExpiryOrder;
 use crate::entries::lru_list::LruList;
 use crate::entries::takers::Takers;
 use crate::entries::{Entries, Slot, Stamp};
-use crate::shard::removals::{Notices, Outbox, Taken};
+use crate::shard::removals::{Deliveries, RemovalQueue, RemovedEntry};
 use crate::sync::desk::Pinnable;
 
 /// Everything in a shard.
@@ -24,7 +24,7 @@ pub(crate) struct State<K, V> {
     /// The shard's share of the bound.
     pub(super) share: usize,
     /// Where entries that leave go, in a cache with a listener.
-    pub(super) outbox: Option<Arc<Outbox<K, V>>>,
+    pub(super) removal_queue: Option<Arc<RemovalQueue<K, V>>>,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -58,10 +58,10 @@ impl Order {
 
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
-    pub(super) fn new(share: usize, outbox: Option<Arc<Outbox<K, V>>>) -> Self {
+    pub(super) fn new(share: usize, removal_queue: Option<Arc<RemovalQueue<K, V>>>) -> Self {
         let (entries, order) = (Pinnable::default(), Order::default());
         let watchers = Watchers::default();
-        Self { entries, quiet_at: QUIET, order, watchers, generation: 0, share, outbox }
+        Self { entries, quiet_at: QUIET, order, watchers, generation: 0, share, removal_queue }
     }
 
     /// Begins to count anew how long the shard has not been written.
@@ -76,7 +76,7 @@ impl<K, V> State<K, V> {
         size_of::<Entries<K, V>>()
             + self.entries.heap_size()
             + self.order.heap_size()
-            + self.outbox.as_ref().map_or(0, |outbox| outbox.size())
+            + self.removal_queue.as_ref().map_or(0, |removal_queue| removal_queue.size())
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) enum Purged {
 /// What was removed with a key, and besides.
 pub(crate) struct Removed<K, V> {
     /// The entry, if it was alive.
-    pub(super) entry: Option<Taken<K, V>>,
+    pub(super) entry: Option<RemovedEntry<K, V>>,
     /// Whether loads in flight were fenced.
     pub(super) fenced: bool,
     pub(super) departed: Departed<K, V>,
@@ -114,14 +114,14 @@ impl<K, V> Default for Removed<K, V> {
 }
 
 impl<K, V> Removed<K, V> {
-    pub(crate) fn into_value(self) -> (Option<V>, Notices<K, V>) {
-        let mut notices = self.departed.into_notices();
-        let value = self.entry.map(|entry| entry.into_value(&mut notices));
-        (value, notices)
+    pub(crate) fn into_value(self) -> (Option<V>, Deliveries<K, V>) {
+        let mut deliveries = self.departed.into_notices();
+        let value = self.entry.map(|entry| entry.into_value(&mut deliveries));
+        (value, deliveries)
     }
 
     /// Whether there was anything to remove.
-    pub(crate) fn into_found(mut self) -> (bool, Notices<K, V>) {
+    pub(crate) fn into_found(mut self) -> (bool, Deliveries<K, V>) {
         let found = self.entry.is_some() || self.fenced;
         if let Some(entry) = self.entry {
             self.departed.keep_taken(entry);

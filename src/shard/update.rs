@@ -1,24 +1,24 @@
 //! What an update does with the entry of its key and with its flight.
 
-use super::flights::{Boarding, FlightRef, LeadOrJoin};
+use super::flights::{FlightRef, LeadOrJoin, LoadRequest};
 use super::{Departed, Shard, Use};
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;
-use crate::shard::removals::Taken;
+use crate::shard::removals::RemovedEntry;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
-    pub(crate) fn board_update(&self, boarding: &mut Boarding<K>) -> LeadOrJoin<'_, K, V> {
-        let Boarding { hash, key, kind, .. } = boarding;
+    pub(crate) fn lead_update(&self, request: &mut LoadRequest<K>) -> LeadOrJoin<'_, K, V> {
+        let LoadRequest { hash, key, kind, .. } = request;
         let query = key.as_ref().expect("the key is the call's until it leads").get();
         let mut departed = Departed::default();
         let mut writer = self.write(None, &mut departed);
         let entries = writer.entries();
-        if let Some((completion, ticket)) = entries.join_for_update(*hash, query) {
-            return LeadOrJoin::Join(FlightRef { shard: self, ticket }, completion);
+        if let Some((completion, id)) = entries.join_for_update(*hash, query) {
+            return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
         }
         let key = key.take().expect("it was looked for");
-        LeadOrJoin::Lead(FlightRef { shard: self, ticket: entries.lead(*hash, key, *kind) })
+        LeadOrJoin::Lead(FlightRef { shard: self, id: entries.lead(*hash, key, *kind) })
     }
 }
 
@@ -32,9 +32,9 @@ impl<K: Eq, V> FlightRef<'_, K, V> {
     where
         V: Clone,
     {
-        let Self { shard, ticket } = self;
+        let Self { shard, id } = self;
         let state = &mut *shard.lock();
-        let flight = state.entries.flight(ticket);
+        let flight = state.entries.flight(id);
         if flight.is_fenced() {
             return Err(Fenced);
         }
@@ -47,8 +47,8 @@ impl<K: Eq, V> FlightRef<'_, K, V> {
         self,
         now: Option<Nanos>,
         departed: &mut Departed<K, V>,
-    ) -> (Option<Taken<K, V>>, Ended<K, V>) {
-        self.shard.write(now, departed).remove_by_update(self.ticket)
+    ) -> (Option<RemovedEntry<K, V>>, Ended<K, V>) {
+        self.shard.write(now, departed).remove_by_update(self.id)
     }
 }
 
@@ -73,22 +73,23 @@ mod tests {
         let common = Arc::new(Common::new(1, limits, Coalescing::On));
         let shard = Shard::<u32, u32>::new(0, 10, Arc::clone(&common), None);
         let key = Some(FlightKey::Owned(1));
-        let mut boarding = Boarding { hash: 1, key, kind: Kind::Update, of: Use::Uncounted };
-        let LeadOrJoin::Lead(flight) = shard.board_update(&mut boarding) else {
+        let mut request = LoadRequest { hash: 1, key, kind: Kind::Update, of: Use::Uncounted };
+        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request) else {
             unreachable!("there is no flight to join")
         };
         assert!(matches!(flight.start_update(None), Ok(None)));
         let origin = Origin::Caller(Some(1), 1);
         let mut publication = Publication::new(origin, 10, None, Fate::Lives, None);
         let mut departed = Departed::default();
-        let published = shard.publish(&mut publication, &mut common.ledger.room(), &mut departed);
+        let published =
+            shard.publish(&mut publication, &mut common.capacity.reservation(), &mut departed);
         assert_eq!(published, Published::Done);
         assert!(matches!(flight.start_update(None), Err(Fenced)));
         // The key comes back for another attempt.
         let ended = flight.end();
         drop(ended.completion);
-        boarding.key = Some(ended.key);
-        let LeadOrJoin::Lead(flight) = shard.board_update(&mut boarding) else {
+        request.key = Some(ended.key);
+        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request) else {
             unreachable!("the flight has ended")
         };
         assert!(matches!(flight.start_update(None), Ok(Some(10))));

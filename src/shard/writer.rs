@@ -10,11 +10,11 @@ use crate::clock::{NEVER, Nanos};
 use crate::entries::emptied::Emptied;
 use crate::entries::wheel::Due;
 use crate::entries::{Ended, Entries, Entry, Slot};
-use crate::flight::Ticket;
+use crate::flight::FlightId;
 use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Ledger, Room};
+use crate::policy::capacity::{Capacity, Reservation};
 use crate::removal::RemovalCause;
-use crate::shard::removals::{Notices, Outbox, Taken};
+use crate::shard::removals::{Deliveries, RemovalQueue, RemovedEntry};
 use crate::sync::MutexGuard;
 use crate::sync::counters::Event;
 
@@ -27,7 +27,7 @@ const STEPS_PER_WRITE: usize = 16;
 /// The right to write to a shard: it is locked, and nobody has pinned it.
 pub(crate) struct Writer<'a, K, V> {
     pub(super) state: MutexGuard<'a, State<K, V>>,
-    pub(super) ledger: &'a Ledger,
+    pub(super) capacity: &'a Capacity,
     /// The time as the shard knows it, in a cache that uses time.
     pub(super) now: Option<Nanos>,
     /// What leaves, to be dropped once the shard is not locked.
@@ -44,7 +44,7 @@ impl<'a, K, V> Writer<'a, K, V> {
         departed: &'a mut Departed<K, V>,
     ) -> Self {
         shard.begin_write(&mut state);
-        Self { state, ledger: &shard.common.ledger, now, departed }
+        Self { state, capacity: &shard.common.capacity, now, departed }
     }
 
     /// The nodes of the shard.
@@ -54,8 +54,8 @@ impl<'a, K, V> Writer<'a, K, V> {
     }
 
     /// What goes to the listener.
-    pub(super) fn outbox(&self) -> Option<&Arc<Outbox<K, V>>> {
-        self.state.outbox.as_ref()
+    pub(super) fn removal_queue(&self) -> Option<&Arc<RemovalQueue<K, V>>> {
+        self.state.removal_queue.as_ref()
     }
 
     /// Whether the time of the entry in `slot` is over.
@@ -67,7 +67,7 @@ impl<'a, K, V> Writer<'a, K, V> {
     /// What the entry in `slot` takes.
     pub(super) fn cost(&self, slot: Slot) -> Cost {
         let entries = &self.state.entries;
-        self.ledger.cost(entries.weight(slot), entries.size(slot))
+        self.capacity.cost(entries.weight(slot), entries.size(slot))
     }
 
     /// What all entries take.
@@ -75,13 +75,13 @@ impl<'a, K, V> Writer<'a, K, V> {
         let entries = &self.state.entries;
         // Where bytes are bounded, they are of this type.
         let measured = usize::try_from(entries.measured()).unwrap_or(usize::MAX);
-        let cost = self.ledger.cost(Some(entries.weighed()), Some(measured));
+        let cost = self.capacity.cost(Some(entries.weighed()), Some(measured));
         Cost { entries: entries.len() as u64, ..cost }
     }
 
     /// Gives back what the entry in `slot` takes.
     pub(super) fn release(&self, slot: Slot) {
-        self.ledger.release(self.cost(slot));
+        self.capacity.release(self.cost(slot));
     }
 
     /// Notes when the entry in `slot` expires.
@@ -107,13 +107,17 @@ impl<'a, K, V> Writer<'a, K, V> {
 
     /// Takes out an entry whose time is over.
     pub(super) fn expire(&mut self, slot: Slot) {
-        self.ledger.counters.count(Event::Expiration);
+        self.capacity.counters.count(Event::Expiration);
         let entry = self.detach(slot);
         self.part_with(entry, RemovalCause::Expired);
     }
 
     /// Takes the entry out of `slot`, and returns it if it is alive.
-    pub(super) fn take_out(&mut self, slot: Slot, cause: RemovalCause) -> Option<Taken<K, V>> {
+    pub(super) fn take_out(
+        &mut self,
+        slot: Slot,
+        cause: RemovalCause,
+    ) -> Option<RemovedEntry<K, V>> {
         self.release(slot);
         if self.is_expired(slot) {
             self.expire(slot);
@@ -126,24 +130,28 @@ impl<'a, K, V> Writer<'a, K, V> {
     /// Lets go of an entry that nobody asks for, to be dropped or to be reported.
     #[inline]
     pub(super) fn part_with(&mut self, entry: Entry<K, V>, cause: RemovalCause) {
-        match &self.state.outbox {
+        match &self.state.removal_queue {
             None => self.departed.keep(entry),
-            Some(outbox) => self.departed.report(outbox, entry, cause),
+            Some(removal_queue) => self.departed.report(removal_queue, entry, cause),
         }
     }
 
     /// Lets go of an entry whose value the caller may ask for.
     #[inline]
-    pub(super) fn hand_over(&self, entry: Entry<K, V>, cause: RemovalCause) -> Taken<K, V> {
-        match &self.state.outbox {
-            None => Taken::Entry(entry),
-            Some(outbox) => Taken::Withheld(outbox.withhold(entry, cause)),
+    pub(super) fn hand_over(&self, entry: Entry<K, V>, cause: RemovalCause) -> RemovedEntry<K, V> {
+        match &self.state.removal_queue {
+            None => RemovedEntry::Entry(entry),
+            Some(removal_queue) => RemovedEntry::Withheld(removal_queue.withhold(entry, cause)),
         }
     }
 
     /// Takes out an entry that has expired, if one is found in so many `steps`, and adds what it held to
     /// the room.
-    pub(crate) fn expire_one(&mut self, steps: &mut usize, room: &mut Room<'_>) -> Expired {
+    pub(crate) fn expire_one(
+        &mut self,
+        steps: &mut usize,
+        reservation: &mut Reservation<'_>,
+    ) -> Expired {
         let Some(now) = self.now else { return Expired::None };
         loop {
             let State { entries, order, .. } = &mut *self.state;
@@ -151,7 +159,7 @@ impl<'a, K, V> Writer<'a, K, V> {
                 Due::Nothing => return Expired::None,
                 Due::Unknown => return Expired::Unknown,
                 Due::Slot(slot) if entries.is_expired(slot, now) => {
-                    room.inherit(self.cost(slot));
+                    reservation.inherit(self.cost(slot));
                     self.expire(slot);
                     return Expired::One;
                 }
@@ -172,9 +180,9 @@ impl<'a, K, V> Writer<'a, K, V> {
     /// many.
     #[inline(never)]
     pub(super) fn free_expired(&mut self, limit: usize, mut steps: usize) -> (Purged, usize) {
-        let mut room = self.ledger.room();
+        let mut reservation = self.capacity.reservation();
         for freed in 0..limit {
-            match self.expire_one(&mut steps, &mut room) {
+            match self.expire_one(&mut steps, &mut reservation) {
                 Expired::None => return (Purged::All, freed),
                 Expired::Unknown => return (Purged::Some, freed),
                 Expired::One => {}
@@ -192,7 +200,7 @@ impl<'a, K, V> Writer<'a, K, V> {
     }
 
     /// Removes the entry of `key` and fences its loads; tells whether there were any.
-    pub(super) fn remove<Q>(&mut self, hash: u64, key: &Q) -> (Option<Taken<K, V>>, bool)
+    pub(super) fn remove<Q>(&mut self, hash: u64, key: &Q) -> (Option<RemovedEntry<K, V>>, bool)
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -204,32 +212,35 @@ impl<'a, K, V> Writer<'a, K, V> {
     }
 
     /// Ends the flight of an update and removes the entry of its key, unless a later write has won.
-    pub(super) fn remove_by_update(&mut self, ticket: Ticket) -> (Option<Taken<K, V>>, Ended<K, V>)
+    pub(super) fn remove_by_update(
+        &mut self,
+        id: FlightId,
+    ) -> (Option<RemovedEntry<K, V>>, Ended<K, V>)
     where
         K: Eq,
     {
         self.free_some_expired();
         let entries = self.entries();
         let mut found = None;
-        if !entries.flight(ticket).is_fenced() {
-            found = entries.find_of_flight(ticket);
-            entries.fence_others(ticket);
+        if !entries.flight(id).is_fenced() {
+            found = entries.find_of_flight(id);
+            entries.fence_others(id);
         }
-        let ended = entries.end_flight(ticket);
+        let ended = entries.end_flight(id);
         let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));
         (entry, ended)
     }
 
     /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
-    pub(crate) fn clear(mut self, notices: &mut Notices<K, V>) -> Option<Emptied<K, V>> {
-        self.ledger.release(self.total_cost());
+    pub(crate) fn clear(mut self, deliveries: &mut Deliveries<K, V>) -> Option<Emptied<K, V>> {
+        self.capacity.release(self.total_cost());
         self.state.order = Order::default();
         let entries = self.entries().take();
-        match self.outbox() {
+        match self.removal_queue() {
             None => Some(Emptied::by_use(entries)),
-            Some(outbox) => {
+            Some(removal_queue) => {
                 if !entries.is_empty() {
-                    notices.add(outbox, outbox.post_all(entries));
+                    deliveries.add(removal_queue, removal_queue.post_all(entries));
                 }
                 None
             }
@@ -242,9 +253,9 @@ impl<K: Eq, V> Writer<'_, K, V> {
     /// Asserts that everything in the shard agrees; returns how many flights there are.
     pub(super) fn validate(&mut self) -> usize {
         self.validate_takers();
-        let State { entries, order, watchers, outbox, .. } = &*self.state;
+        let State { entries, order, watchers, removal_queue, .. } = &*self.state;
         watchers.validate();
-        outbox.iter().for_each(|outbox| outbox.validate());
+        removal_queue.iter().for_each(|removal_queue| removal_queue.validate());
         order.lru.validate(&**entries);
         let filed = order.expiry.validate(|slot| entries.deadline(slot));
         let expiring = entries

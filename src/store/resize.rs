@@ -1,7 +1,7 @@
 //! Moving a bound of a cache that is in use.
 
-use crate::policy::capacity::{Bound, Room};
-use crate::shard::removals::Notices;
+use crate::policy::capacity::{Bound, Reservation};
+use crate::shard::removals::Deliveries;
 use crate::shard::{Departed, Evicted, Shard};
 use crate::store::Store;
 
@@ -10,7 +10,7 @@ use crate::store::Store;
 ///
 /// The bound comes down with each entry that leaves, and holds from there on: at no moment is there more
 /// in the cache than its bound allows.
-pub(crate) struct Shrink<'a, K, V> {
+pub(crate) struct Resize<'a, K, V> {
     store: &'a Store<K, V>,
     bound: Bound,
     max: u64,
@@ -27,19 +27,19 @@ pub(crate) enum Moved {
     Some,
 }
 
-impl<'a, K, V> Shrink<'a, K, V> {
+impl<'a, K, V> Resize<'a, K, V> {
     /// The most entries that one step evicts.
     const BATCH: usize = 64;
 
     /// Moves the bound as near to `max` as it can be now.
     pub(crate) fn start(store: &'a Store<K, V>, bound: Bound, max: u64) -> (Self, Moved) {
-        let shrink = Self { store, bound, max, shard: 0, evicted: 0 };
-        let moved = shrink.move_bound(store.ledger().room());
-        (shrink, moved)
+        let resize = Self { store, bound, max, shard: 0, evicted: 0 };
+        let moved = resize.move_bound(store.capacity().reservation());
+        (resize, moved)
     }
 
     /// Takes one step, which is over in a short time.
-    pub(crate) fn step(&mut self) -> (Moved, Notices<K, V>) {
+    pub(crate) fn step(&mut self) -> (Moved, Deliveries<K, V>) {
         let mut departed = Departed::default();
         let moved = self.evict_some(&mut departed);
         (moved, departed.into_notices())
@@ -47,10 +47,10 @@ impl<'a, K, V> Shrink<'a, K, V> {
 
     fn evict_some(&mut self, departed: &mut Departed<K, V>) -> Moved {
         for _ in 0..Self::BATCH {
-            let mut room = self.store.ledger().room();
+            let mut reservation = self.store.capacity().reservation();
             let mut shards = self.store.shards_from(self.shard);
-            let has_evicted = shards.any(|shard| self.evict(shard, &mut room, departed));
-            let moved = self.move_bound(room);
+            let has_evicted = shards.any(|shard| self.evict(shard, &mut reservation, departed));
+            let moved = self.move_bound(reservation);
             self.evicted += usize::from(has_evicted);
             self.shard += 1;
             // What is left otherwise are rooms of entries on their way in.
@@ -66,15 +66,15 @@ impl<'a, K, V> Shrink<'a, K, V> {
     fn evict(
         &self,
         shard: &Shard<K, V>,
-        room: &mut Room<'_>,
+        reservation: &mut Reservation<'_>,
         departed: &mut Departed<K, V>,
     ) -> bool {
         loop {
             let mut writer = shard.write(self.store.lifetimes().now(), departed);
-            if self.move_bound(self.store.ledger().room()) == Moved::AllTheWay {
+            if self.move_bound(self.store.capacity().reservation()) == Moved::AllTheWay {
                 return false;
             }
-            match writer.evict(self.bound, room) {
+            match writer.evict(self.bound, reservation) {
                 Evicted::One => return true,
                 Evicted::None => return false,
                 Evicted::Unfinished => {}
@@ -83,8 +83,8 @@ impl<'a, K, V> Shrink<'a, K, V> {
     }
 
     /// Moves the bound as near to where it is to be as it can be once this room is given back.
-    fn move_bound(&self, room: Room<'_>) -> Moved {
-        let reached = room.give_up(self.bound, self.max);
+    fn move_bound(&self, reservation: Reservation<'_>) -> Moved {
+        let reached = reservation.give_up(self.bound, self.max);
         if reached == self.max { Moved::AllTheWay } else { Moved::Some }
     }
 

@@ -5,7 +5,7 @@ use std::vec;
 
 use crate::policy::capacity::Cost;
 use crate::shard::Returning;
-use crate::shard::removals::Notices;
+use crate::shard::removals::Deliveries;
 use crate::store::snapshot::Saved;
 use crate::store::{Store, hash_of};
 
@@ -28,7 +28,7 @@ pub(crate) struct Choice<'a, K, V, S> {
 
 impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
     pub(crate) fn new(store: &'a Store<K, V>, hasher: &'a S, entries: Vec<Saved<K, V>>) -> Self {
-        let room = store.ledger().free();
+        let room = store.capacity().free();
         Self { store, hasher, entries, room, chosen: Vec::new(), rejected: Vec::new() }
     }
 
@@ -43,8 +43,8 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
             let left = saved.left();
             let Saved { key, value, .. } = saved;
             let hash = hash_of(self.hasher, &key);
-            let appraisal = self.store.appraise(&key, &value);
-            let entry = Returning { hash, key, value, left, appraisal };
+            let appraised = self.store.appraise(&key, &value);
+            let entry = Returning { hash, key, value, left, appraised };
             if self.fits(&entry) {
                 self.chosen.push(entry);
             } else if self.store.has_listener() {
@@ -56,8 +56,8 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
 
     /// Whether there is room for an entry, which takes it then.
     fn fits(&mut self, entry: &Returning<K, V>) -> bool {
-        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraisal.lifetime);
-        let cost = entry.appraisal.cost(self.store.ledger());
+        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraised.lifetime);
+        let cost = entry.appraised.cost(self.store.capacity());
         let fits = entry.left.lets_live()
             && self.store.lifetimes().let_live(own)
             && cost.fits(self.room)
@@ -71,7 +71,7 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
     /// Has the chosen ones return.
     pub(crate) fn restore(mut self) -> Restore<'a, K, V> {
         let has_end = |entry: &Returning<K, V>| {
-            entry.left.time.is_some() || entry.appraisal.lifetime.is_some()
+            entry.left.time.is_some() || entry.appraised.lifetime.is_some()
         };
         if self.chosen.iter().any(has_end) {
             self.store.lifetimes().use_time();
@@ -95,22 +95,22 @@ pub(crate) struct Restore<'a, K, V> {
 
 impl<K: Eq, V> Restore<'_, K, V> {
     /// Takes one step; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self) -> Option<Notices<K, V>> {
-        let mut notices = Notices::default();
+    pub(crate) fn step(&mut self) -> Option<Deliveries<K, V>> {
+        let mut deliveries = Deliveries::default();
         if self.entries.as_slice().is_empty() {
             if self.rejected.as_slice().is_empty() {
                 return None;
             }
             for entry in self.rejected.by_ref().take(BATCH) {
-                self.store.shard(entry.hash).reject(entry, &mut notices);
+                self.store.shard(entry.hash).reject(entry, &mut deliveries);
             }
-            return Some(notices);
+            return Some(deliveries);
         }
         let now = self.store.lifetimes().now();
         for entry in self.entries.by_ref().take(BATCH) {
-            self.restored += usize::from(self.store.admit(entry, now, &mut notices));
+            self.restored += usize::from(self.store.admit(entry, now, &mut deliveries));
         }
-        Some(notices)
+        Some(deliveries)
     }
 
     /// Entries that have come in.

@@ -85,7 +85,7 @@ impl<K: Clone, V: Clone> Store<K, V> {
     /// is in the middle of its shard's order is taken to be in the middle of all.
     pub(crate) fn snapshot(&self) -> Vec<Copied<K, V>> {
         let now = self.lifetimes().now();
-        let mut ranked = Vec::with_capacity(self.ledger().len());
+        let mut ranked = Vec::with_capacity(self.capacity().len());
         for shard in self.shards() {
             let copies = shard.copies(now);
             let len = copies.len() as u64;

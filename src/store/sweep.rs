@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::entries::{Predicate, Slot};
-use crate::shard::removals::Notices;
+use crate::shard::removals::Deliveries;
 use crate::shard::{Departed, Position, Shard, Watch};
 use crate::store::Store;
 
@@ -96,7 +96,7 @@ impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
     }
 
     /// Takes one step; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self) -> Option<Notices<K, V>> {
+    pub(crate) fn step(&mut self) -> Option<Deliveries<K, V>> {
         let shard = self.shards.as_slice().first()?;
         if self.position == Position::default() {
             self.choice.begin(shard);
@@ -105,7 +105,7 @@ impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
             shard.compact();
             self.shards.next();
             self.position = Position::default();
-            return Some(Notices::default());
+            return Some(Deliveries::default());
         };
         self.position = watch.end();
         let chosen = self.choice.choose(self.store, &watch);
