@@ -158,6 +158,11 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
     seconds.saturating_add(duration.subsec_nanos().into()).min(NEVER - 1)
 }
 
+/// A lifetime in nanoseconds; [`NEVER`] if no clock can show its end.
+pub(crate) fn in_nanos(lifetime: Duration) -> Nanos {
+    Nanos::try_from(lifetime.as_nanos()).unwrap_or(NEVER)
+}
+
 /// The time as far as a reader has to know it.
 #[derive(Clone, Copy)]
 pub(crate) enum Now<'a> {

@@ -6,13 +6,14 @@
 
 pub(crate) mod emptied;
 pub(crate) mod expiry;
+mod flights;
 mod loading;
 pub(crate) mod lru_list;
+mod node;
 pub(crate) mod takers;
 pub(crate) mod wheel;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use equivalent::Equivalent;
@@ -22,113 +23,15 @@ use slab::Slab;
 use self::loading::FlightState;
 pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps};
 use self::lru_list::{Candidate, Places};
+pub(crate) use self::node::{Bucket, Deadlines, Entry, Extras, MAX_ENTRIES, Measured, Slot, Stamp};
+use self::node::{Node, narrow, wide};
 use crate::clock::{NEVER, Nanos};
-use crate::flight::{Completion, FlightId};
-use crate::policy::lifetime::Deadlines;
+use crate::flight::FlightId;
 use crate::sync::AtomicU64;
-
-/// Where an entry lives; free for reuse once the entry has left.
-pub(crate) type Slot = u32;
-
-/// When an entry was last used: the number of that use among all of its shard. At a hundred million uses a
-/// second a shard needs five thousand years to run out of them.
-pub(crate) type Stamp = u64;
-
-/// The most entries that a cache can have: as many as slots can number.
-pub(crate) const MAX_ENTRIES: usize = Node::FLIGHT as usize - 1;
-
-/// What the table leads to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Node(u32);
-
-impl Node {
-    /// Set where it is a load in progress; the rest is the slot.
-    const FLIGHT: u32 = 1 << 31;
-
-    fn entry(slot: Slot) -> Self {
-        Self(slot)
-    }
-
-    fn flight(slot: usize) -> Self {
-        Self(slot as u32 | Self::FLIGHT)
-    }
-
-    #[inline]
-    fn is_flight(self) -> bool {
-        self.0 & Self::FLIGHT != 0
-    }
-
-    #[inline]
-    fn slot(self) -> usize {
-        (self.0 & !Self::FLIGHT) as usize
-    }
-}
-
-/// A cached key and value.
-pub(crate) struct Entry<K, V> {
-    /// Atomic because readers store it.
-    stamp: AtomicU64,
-    pub(crate) key: K,
-    pub(crate) value: V,
-    /// Kept so that growing the table never calls the user's `Hash`.
-    hash: u32,
-    /// Whether its fixed deadline is that of a lifetime of its own, given by a call. (Has a place that
-    /// would be padding, and values that tell a free slot from one in use.)
-    has_own_lifetime: bool,
-}
-
-impl<K, V> Entry<K, V> {
-    /// One that is in no shard.
-    pub(crate) fn new(hash: u64, key: K, value: V) -> Self {
-        Self { stamp: AtomicU64::new(0), key, value, hash: narrow(hash), has_own_lifetime: false }
-    }
-
-    pub(crate) fn into_parts(self) -> (K, V) {
-        (self.key, self.value)
-    }
-
-    pub(crate) fn into_value(self) -> V {
-        let Self { key, value, .. } = self;
-        // Before the value is on its way out, where a `Drop` that panics would leak it.
-        drop(key);
-        value
-    }
-
-    #[inline]
-    fn stamp(&self) -> Stamp {
-        self.stamp.load(Ordering::Relaxed)
-    }
-}
 
 /// Shards of fewer slots than this are not worth compacting. Few where a scheduler chooses among the steps
 /// of each insertion.
 const WORTH_COMPACTING: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 8 } else { 32 };
-
-/// What few caches keep of an entry; `None` for [`Extras::NONE`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extras {
-    pub(crate) deadlines: Deadlines,
-    /// Whether a call has given the entry a lifetime of its own, which outlives updates.
-    pub(crate) is_own: bool,
-    /// Bytes of key and value, in a cache that measures them.
-    pub(crate) size: Option<usize>,
-    /// In a cache that weighs its entries.
-    pub(crate) weight: Option<u64>,
-}
-
-impl Extras {
-    pub(crate) const NONE: Self =
-        Self { deadlines: Deadlines::NONE, is_own: false, size: None, weight: None };
-}
-
-/// The place that a flight had in the table.
-#[must_use]
-pub(crate) struct Bucket(Option<usize>);
-
-impl Bucket {
-    /// That of what was in no table.
-    pub(crate) const NONE: Self = Self(None);
-}
 
 /// All nodes of a shard, and the table that leads to them.
 ///
@@ -155,10 +58,10 @@ pub(crate) struct Entries<K, V> {
     idle_deadlines: Vec<AtomicU64>,
     sizes: Vec<usize>,
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
-    measured: u128,
+    total_bytes: u128,
     weights: Vec<u64>,
     /// Sum of `weights` over the slots in use, which is bounded.
-    weighed: u64,
+    total_weight: u64,
 }
 
 impl<K, V> Default for Entries<K, V> {
@@ -174,23 +77,11 @@ impl<K, V> Default for Entries<K, V> {
             deadlines: Vec::new(),
             idle_deadlines: Vec::new(),
             sizes: Vec::new(),
-            measured: 0,
+            total_bytes: 0,
             weights: Vec::new(),
-            weighed: 0,
+            total_weight: 0,
         }
     }
-}
-
-/// The part of a hash by which nodes are found in their shard.
-#[inline]
-fn narrow(hash: u64) -> u32 {
-    (hash >> 32) as u32
-}
-
-/// What the table takes for the hash: it uses the lowest bits and the highest.
-#[inline]
-fn wide(hash: u32) -> u64 {
-    u64::from(hash) | u64::from(hash) << 32
 }
 
 /// The hash of a node; of these slabs, as the table is borrowed at the same time.
@@ -225,7 +116,7 @@ impl<K, V> Entries<K, V> {
     {
         let is_key =
             |node: &Node| !node.is_flight() && key.equivalent(&self.entries[node.slot()].key);
-        self.table.find(wide(narrow(hash)), is_key).map(|node| node.0)
+        self.table.find(wide(narrow(hash)), is_key).map(|node| node.slot() as Slot)
     }
 
     /// Finds the slot of the key of the flight of `ticket`, which its leader has not ended.
@@ -378,26 +269,21 @@ impl<K, V> Entries<K, V> {
         })
     }
 
-    /// The weight that the entry came with.
+    /// What was measured of the entry as it came.
     #[inline]
-    pub(crate) fn weight(&self, slot: Slot) -> Option<u64> {
-        self.weights.get(slot as usize).copied()
+    pub(crate) fn measured(&self, slot: Slot) -> Measured {
+        let slot = slot as usize;
+        Measured { bytes: self.sizes.get(slot).copied(), weight: self.weights.get(slot).copied() }
     }
 
-    /// The size that the entry came with.
-    #[inline]
-    pub(crate) fn size(&self, slot: Slot) -> Option<usize> {
-        self.sizes.get(slot as usize).copied()
-    }
-
-    /// Sum of the sizes that entries came with.
-    pub(crate) fn measured(&self) -> u128 {
-        self.measured
+    /// Sum of the bytes that entries came with.
+    pub(crate) fn total_bytes(&self) -> u128 {
+        self.total_bytes
     }
 
     /// Sum of the weights that entries came with.
-    pub(crate) fn weighed(&self) -> u64 {
-        self.weighed
+    pub(crate) fn total_weight(&self) -> u64 {
+        self.total_weight
     }
 
     /// Bytes that all of it has allocated, room for further entries included.
@@ -628,7 +514,7 @@ impl<K, V> Entries<K, V> {
     fn extras(&self, slot: usize) -> Extras {
         let slot = slot as Slot;
         let (deadlines, is_own) = (self.deadlines(slot), self.has_own_lifetime(slot));
-        Extras { deadlines, is_own, size: self.size(slot), weight: self.weight(slot) }
+        Extras { deadlines, is_own, measured: self.measured(slot) }
     }
 
     #[inline]
@@ -640,7 +526,8 @@ impl<K, V> Entries<K, V> {
 
     #[inline(never)]
     fn set_some_extras(&mut self, slot: usize, extras: &Extras) {
-        let Extras { deadlines: Deadlines { fixed, idle }, is_own, size, weight } = *extras;
+        let Extras { deadlines: Deadlines { fixed, idle }, is_own, measured } = *extras;
+        let Measured { bytes, weight } = measured;
         self.entries[slot].has_own_lifetime = is_own;
         if fixed != NEVER || slot < self.deadlines.len() {
             set(&mut self.deadlines, slot, fixed, || NEVER);
@@ -649,266 +536,23 @@ impl<K, V> Entries<K, V> {
             let never = || AtomicU64::new(NEVER);
             set(&mut self.idle_deadlines, slot, AtomicU64::new(idle), never);
         }
-        if let Some(size) = size {
-            set(&mut self.sizes, slot, size, || 0);
-            self.measured += size as u128;
+        if let Some(bytes) = bytes {
+            set(&mut self.sizes, slot, bytes, || 0);
+            self.total_bytes += bytes as u128;
         }
         if let Some(weight) = weight {
             set(&mut self.weights, slot, weight, || 0);
-            self.weighed += weight;
+            self.total_weight += weight;
         }
     }
 
     fn forget_extras(&mut self, slot: usize) {
         if let Some(size) = self.sizes.get(slot) {
-            self.measured -= *size as u128;
+            self.total_bytes -= *size as u128;
         }
         if let Some(weight) = self.weights.get(slot) {
-            self.weighed -= weight;
+            self.total_weight -= weight;
         }
-    }
-}
-
-/// Flights: the loads in progress.
-impl<K, V> Entries<K, V> {
-    /// Room for more flights than this that a burst has left is given back when they have ended.
-    const KEPT_FLIGHTS: usize = 256;
-
-    /// Joins the flight that is open for `key`.
-    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, FlightId)>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        self.join_if(hash, key, Flight::is_open)
-    }
-
-    /// Joins a flight that an update of `key` has to wait for: the open one, or an update that goes on
-    /// although a later write has won over it.
-    pub(crate) fn join_for_update(
-        &mut self,
-        hash: u64,
-        key: &K,
-    ) -> Option<(Arc<Completion<V>>, FlightId)>
-    where
-        K: Eq,
-    {
-        self.join_if(hash, key, |flight| flight.is_open() || flight.is_update())
-    }
-
-    #[inline]
-    fn join_if<Q>(
-        &mut self,
-        hash: u64,
-        key: &Q,
-        is_wanted: impl Fn(&Flight<K, V>) -> bool,
-    ) -> Option<(Arc<Completion<V>>, FlightId)>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let is_key = |flight: &Flight<K, V>| is_wanted(flight) && key.equivalent(flight.key());
-        let bucket = self.find_flight(narrow(hash), is_key)?;
-        let slot = self.table.get_bucket(bucket)?.slot();
-        Some(self.flights[slot].join())
-    }
-
-    /// Where the table leads to a flight that is wanted.
-    #[inline]
-    fn find_flight(&self, hash: u32, is_wanted: impl Fn(&Flight<K, V>) -> bool) -> Option<usize> {
-        if self.flights.is_empty() {
-            return None;
-        }
-        self.table.find_bucket_index(wide(hash), |node| {
-            node.is_flight() && is_wanted(&self.flights[node.slot()])
-        })
-    }
-
-    /// Whether the value of a load of `key` that is in flight will be cached.
-    pub(crate) fn is_awaited(&self, hash: u64, key: &K) -> bool
-    where
-        K: Eq,
-    {
-        let is_awaited = |flight: &Flight<K, V>| !flight.is_fenced() && flight.key() == key;
-        self.find_flight(narrow(hash), is_awaited).is_some()
-    }
-
-    /// Starts a flight that others may join.
-    #[inline]
-    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        self.start(hash, key, kind, FlightState::Open)
-    }
-
-    /// Starts a flight for the caller alone.
-    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        self.start(hash, key, kind, FlightState::Private)
-    }
-
-    #[inline]
-    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, state: FlightState) -> FlightId {
-        let hash = narrow(hash);
-        let slot = self.flights.vacant_key();
-        let id = FlightId::new(self.started, slot);
-        self.started = self.started.wrapping_add(1);
-        let bucket = self.list_anew(hash, Node::flight(slot));
-        let (completion, sweeps) = (kind.completion(), Sweeps::default());
-        self.flights.insert(Flight { hash, kind, state, bucket, id, key, completion, sweeps });
-        id
-    }
-
-    /// The flight of `ticket`, which its leader has not ended.
-    #[inline]
-    pub(crate) fn flight(&self, id: FlightId) -> &Flight<K, V> {
-        &self.flights[id.slot()]
-    }
-
-    /// The flight of `ticket`, which its leader has not ended.
-    #[inline]
-    pub(crate) fn flight_mut(&mut self, id: FlightId) -> &mut Flight<K, V> {
-        &mut self.flights[id.slot()]
-    }
-
-    /// The flight of `ticket`, if it has not ended.
-    fn flight_if_there(&self, id: FlightId) -> Option<&Flight<K, V>> {
-        self.flights.get(id.slot()).filter(|flight| flight.id == id)
-    }
-
-    /// Takes out the flight of `ticket`, which its leader has not ended, but for its place in the table:
-    /// that is the caller's to fill, or to give up.
-    #[inline(always)]
-    pub(crate) fn take_flight(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
-        let flight = self.flights.remove(id.slot());
-        let bucket = flight.is_listed().then(|| self.bucket_of(&flight)).flatten();
-        (flight, Bucket(bucket))
-    }
-
-    /// Where the table leads to a flight.
-    #[inline(always)]
-    fn bucket_of(&self, flight: &Flight<K, V>) -> Option<usize> {
-        let node = Node::flight(flight.id.slot());
-        match self.table.get_bucket(flight.bucket) {
-            Some(listed) if *listed == node => Some(flight.bucket),
-            // The table has grown since.
-            _ => self.table.find_bucket_index(wide(flight.hash), |listed| *listed == node),
-        }
-    }
-
-    /// Takes out the flight of `ticket`, which its leader has not ended.
-    pub(crate) fn end_flight(&mut self, id: FlightId) -> Ended<K, V> {
-        let (flight, bucket) = self.take_flight(id);
-        self.unlist_bucket(bucket);
-        self.end_burst();
-        flight.end()
-    }
-
-    /// Gives memory back that a burst of flights has left, once they have all ended.
-    #[inline]
-    fn end_burst(&mut self) {
-        if self.flights.is_empty() && self.flights.capacity() > Self::KEPT_FLIGHTS {
-            self.resize();
-        }
-    }
-
-    #[cold]
-    fn resize(&mut self) {
-        self.flights = Slab::new();
-        let Self { table, entries, flights, .. } = self;
-        if table.capacity() > 4 * entries.len() {
-            table.shrink_to(entries.len(), |&node| hash_of(entries, flights, node));
-        }
-    }
-
-    /// Takes a caller off the flight of `ticket`, if that has not ended; returns the flight if nobody
-    /// is left to move its load on.
-    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Ended<K, V>> {
-        let completion = self.flight_if_there(id)?.completion.as_ref()?;
-        completion.count_out().then(|| self.end_flight(id))
-    }
-
-    /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
-    #[inline(never)]
-    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let mut found = false;
-        let is_key = |flight: &Flight<K, V>| !flight.is_fenced() && key.equivalent(flight.key());
-        while let Some(bucket) = self.find_flight(narrow(hash), is_key) {
-            self.fence_bucket(bucket);
-            found = true;
-        }
-        found
-    }
-
-    /// Keeps the values of all other flights of the same key out of the cache as that of `ticket`.
-    #[inline(never)]
-    pub(crate) fn fence_others(&mut self, id: FlightId)
-    where
-        K: Eq,
-    {
-        loop {
-            let own = self.flight(id);
-            let is_other = |flight: &Flight<K, V>| {
-                flight.id != id && !flight.is_fenced() && flight.key() == own.key()
-            };
-            let Some(bucket) = self.find_flight(own.hash, is_other) else { return };
-            self.fence_bucket(bucket);
-        }
-    }
-
-    /// Keeps the value of the flight of `ticket`, which its leader has not ended, out of the cache.
-    pub(crate) fn fence_one(&mut self, id: FlightId) {
-        let flight = self.flight(id);
-        let (hash, was_listed) = (flight.hash, flight.is_listed());
-        self.flight_mut(id).state = FlightState::Fenced;
-        if was_listed && !self.flight(id).is_listed() {
-            self.unlist(hash, Node::flight(id.slot()));
-        }
-    }
-
-    /// The same, if its leader has not ended it.
-    pub(crate) fn fence_if_there(&mut self, id: FlightId) {
-        if self.flight_if_there(id).is_some() {
-            self.fence_one(id);
-        }
-    }
-
-    fn fence_bucket(&mut self, bucket: usize) {
-        let node = self.table.get_bucket(bucket).expect("it was found there");
-        let flight = &mut self.flights[node.slot()];
-        flight.state = FlightState::Fenced;
-        if !flight.is_listed() {
-            self.unlist_bucket(Bucket(Some(bucket)));
-        }
-    }
-
-    /// Has a sweep asked about the value of every flight that there is.
-    pub(crate) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
-        let slots: Vec<usize> = self.flights.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            // Taken out and put back, since a key has to be moved to be shared.
-            let mut flight = self.flights.remove(slot);
-            flight.key = flight.key.into_shared();
-            let (id, is_one_too_many) = (flight.id, flight.await_sweep(sweep));
-            let place = self.flights.insert(flight);
-            debug_assert_eq!(place, slot, "a slab gives the slot that was freed last");
-            if is_one_too_many {
-                self.fence_one(id);
-            }
-        }
-    }
-
-    /// Copies the keys of all flights whose values will be cached, with what tells the flights apart.
-    pub(crate) fn flight_keys_into(&self, keys: &mut Vec<(FlightId, K)>)
-    where
-        K: Clone,
-    {
-        for (_, flight) in self.flights.iter().filter(|(_, flight)| !flight.is_fenced()) {
-            keys.push((flight.id, flight.key().clone()));
-        }
-    }
-
-    /// Gives memory back that a burst of flights has left.
-    pub(crate) fn compact_flights(&mut self) {
-        self.flights.shrink_to_fit();
     }
 }
 
@@ -936,7 +580,8 @@ impl<K: Eq, V> Entries<K, V> {
     /// Asserts that table, entries, flights, stamps, deadlines and sizes agree; returns how many flights
     /// there are.
     pub(crate) fn validate(&self) -> usize {
-        let Self { table, entries, flights, epoch, slots, deadlines, sizes, measured, .. } = self;
+        let Self { table, entries, flights, epoch, slots, deadlines, sizes, total_bytes, .. } =
+            self;
         let listed = flights.iter().filter(|(_, flight)| flight.is_listed());
         assert_eq!(table.len(), entries.len() + listed.count(), "every node is in the table once");
         assert!(*slots <= entries.capacity());
@@ -952,11 +597,11 @@ impl<K: Eq, V> Entries<K, V> {
         assert!(self.weights.is_empty() || self.weights.len() == *slots);
         if !self.weights.is_empty() {
             let sum: u64 = entries.iter().map(|(slot, _)| self.weights[slot]).sum();
-            assert_eq!(sum, self.weighed);
+            assert_eq!(sum, self.total_weight);
         }
         if !sizes.is_empty() {
             let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
-            assert_eq!(sum, *measured);
+            assert_eq!(sum, *total_bytes);
         }
         for (slot, flight) in flights {
             assert_eq!(flight.id.slot(), slot);
@@ -1006,7 +651,7 @@ mod tests {
     fn extras(value: &str) -> Extras {
         Extras {
             deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
-            size: Some(value.len()),
+            measured: Measured { bytes: Some(value.len()), weight: None },
             ..Extras::NONE
         }
     }
@@ -1043,7 +688,7 @@ mod tests {
         assert_eq!(entries.supplant(slot, new, Some(&extras("three")), Bucket::NONE).value, "one");
         assert!(stamp(&entries, slot) > old);
         assert_eq!((entries.find(1 << 32, "a"), entries.find(2 << 32, "b")), (None, Some(slot)));
-        assert_eq!((entries.len(), entries.measured(), entries.deadline(slot)), (1, 5, 5));
+        assert_eq!((entries.len(), entries.total_bytes(), entries.deadline(slot)), (1, 5, 5));
     }
 
     #[test]
@@ -1063,12 +708,12 @@ mod tests {
         let mut entries = Entries::default();
         let a = add(&mut entries, 1, 1, "four");
         let b = add(&mut entries, 2, 2, "sixsix");
-        assert_eq!(entries.measured(), 10);
+        assert_eq!(entries.total_bytes(), 10);
         let new = Entry::new(1 << 32, 1, "a".to_owned());
         assert_eq!(entries.replace(a, new, Some(&extras("a")), Bucket::NONE).value, "four");
-        assert_eq!(entries.measured(), 7);
+        assert_eq!(entries.total_bytes(), 7);
         entries.remove(b);
-        assert_eq!(entries.measured(), 1);
+        assert_eq!(entries.total_bytes(), 1);
     }
 
     #[test]
@@ -1099,12 +744,14 @@ mod tests {
         }
         let expiring =
             |fixed, idle| Some(Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE });
+        let measured =
+            |bytes, weight| Some(Extras { measured: Measured { bytes, weight }, ..Extras::NONE });
         assert_eq!(room(None), [0, 0, 0, 0]);
         assert_eq!(room(Some(Extras::NONE)), [0, 0, 0, 0]);
         assert_eq!(room(expiring(1, NEVER)), [128, 0, 0, 0]);
         assert_eq!(room(expiring(NEVER, 1)), [0, 128, 0, 0]);
-        assert_eq!(room(Some(Extras { size: Some(1), ..Extras::NONE })), [0, 0, 128, 0]);
-        assert_eq!(room(Some(Extras { weight: Some(1), ..Extras::NONE })), [0, 0, 0, 128]);
+        assert_eq!(room(measured(Some(1), None)), [0, 0, 128, 0]);
+        assert_eq!(room(measured(None, Some(1))), [0, 0, 0, 128]);
     }
 
     #[test]

@@ -5,43 +5,28 @@
 //! becomes of the leader.
 
 mod detached;
+mod id;
 mod recursion;
 
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll, Waker};
-
-use slab::Slab;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use self::detached::Detached;
-pub(crate) use self::detached::{Load, PollGuard};
+pub(crate) use self::detached::PollGuard;
+pub(crate) use self::id::{FlightId, FlightName};
+pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
-pub(crate) use self::recursion::{FlightName, PollScope};
-use crate::sync::notify::wake_all;
-use crate::sync::{Mutex, MutexGuard, OnceLock};
+use crate::sync::OnceLock;
+use crate::sync::notify::{Notified, Notify};
 
 /// Whether callers that miss the same key share a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coalescing {
     On,
     Off,
-}
-
-/// Tells the flights of one shard apart: where its node is, and which of those that were there it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FlightId(u64);
-
-impl FlightId {
-    pub(crate) fn new(number: u32, slot: usize) -> Self {
-        Self(u64::from(number) << 32 | slot as u64)
-    }
-
-    #[inline]
-    pub(crate) fn slot(self) -> usize {
-        self.0 as u32 as usize
-    }
 }
 
 /// What the waiters of a flight get.
@@ -59,31 +44,33 @@ pub(crate) struct Completion<V> {
     mode: Mode<V>,
 }
 
-/// How a flight comes to its end.
+/// Who brings a flight to its end.
 enum Mode<V> {
-    /// By its leader, for whom these wait.
-    Led(Waiters),
-    /// By all who wait for it.
-    Detached(Detached<V>),
+    /// Its leader, for whom these wait.
+    Led(Notify),
+    /// All who wait for it.
+    Detached(Detached<Outcome<V>>),
 }
 
 impl<V> Default for Completion<V> {
     fn default() -> Self {
-        Self { outcome: OnceLock::new(), mode: Mode::Led(Waiters::default()) }
+        Self { outcome: OnceLock::new(), mode: Mode::Led(Notify::default()) }
     }
 }
 
 impl<V> Completion<V> {
-    /// Wakes all waiters for the last time.
+    /// Wakes all waiters for the last time. They get nothing, unless there is an outcome.
     #[cold]
     fn close(&self) {
-        self.waiters().close();
+        let _ = self.outcome.set(Outcome::Abandoned);
+        self.notify().notify_all();
     }
 
-    fn waiters(&self) -> &Waiters {
+    /// Wakes the waiters.
+    fn notify(&self) -> &Notify {
         match &self.mode {
-            Mode::Led(waiters) => waiters,
-            Mode::Detached(detached) => detached.waiters(),
+            Mode::Led(notify) => notify,
+            Mode::Detached(detached) => detached.notify(),
         }
     }
 
@@ -93,94 +80,76 @@ impl<V> Completion<V> {
     ///
     /// If it is polled by the load of that very flight.
     pub(crate) fn wait(&self, flight: FlightName) -> Join<'_, V> {
-        Join { completion: self, flight, place: None }
+        Join { completion: self, flight, notified: None }
     }
 }
 
-/// Who to wake; `None` once the flight has ended.
-///
-/// Wakers are taken out and woken after unlocking. An event that wakes under its own lock would
-/// deadlock on a waker whose last clone drops the task it wakes, and with it another waiter.
-struct Waiters(Mutex<Option<Slab<Option<Waker>>>>);
+/// A load that any thread may poll.
+pub(crate) type Load<V> = detached::Load<Outcome<V>>;
 
-impl Default for Waiters {
-    fn default() -> Self {
-        Self(Mutex::new(Some(Slab::new())))
+/// Those of a flight whose load lives in it.
+impl<V> Completion<V> {
+    /// The completion of a detached flight, with the leader aboard.
+    pub(crate) fn detached() -> Self {
+        Self { outcome: OnceLock::new(), mode: Mode::Detached(Detached::new()) }
+    }
+
+    fn as_detached(&self) -> Option<&Detached<Outcome<V>>> {
+        match &self.mode {
+            Mode::Led(_) => None,
+            Mode::Detached(detached) => Some(detached),
+        }
+    }
+
+    /// Counts a caller that joins.
+    pub(crate) fn count_in(&self) {
+        self.as_detached().map(Detached::count_in);
+    }
+
+    /// Counts a caller that leaves; tells whether it was the last one to move the load on.
+    pub(crate) fn count_out(&self) -> bool {
+        self.as_detached().is_some_and(Detached::count_out)
+    }
+
+    /// Tells whether a caller that goes now may be the last one to move the load on.
+    pub(crate) fn needs_callers(&self) -> bool {
+        self.as_detached().is_some() && self.outcome.get().is_none()
+    }
+
+    /// Brings the load aboard, for all callers to poll.
+    pub(crate) fn bring(&self, load: Load<V>) {
+        self.as_detached().expect("a load is brought to a flight that was made for it").bring(load);
+    }
+
+    /// Takes the load to move it on, if it is due and nobody else is at it.
+    pub(crate) fn take_guard(&self) -> Option<(PollGuard<'_, Outcome<V>>, Load<V>)> {
+        self.as_detached()?.take_guard()
     }
 }
 
-impl Waiters {
-    fn lock(&self) -> MutexGuard<'_, Option<Slab<Option<Waker>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes everybody, to look again; each keeps its place.
-    fn wake(&self) {
-        let wakers: Vec<Waker> = match self.lock().as_mut() {
-            Some(wakers) => wakers.iter_mut().filter_map(|(_, waker)| waker.take()).collect(),
-            None => return,
-        };
-        wake_all(wakers.into_iter());
-    }
-
-    /// Wakes everybody for the last time.
-    fn close(&self) {
-        let wakers = self.lock().take();
-        wake_all(wakers.into_iter().flatten().filter_map(|(_, waker)| waker));
-    }
-}
-
-/// The future of a waiter. Dropping it takes the waiter off the list; nobody depends on it.
+/// The future of a waiter.
 pub(crate) struct Join<'a, V> {
     completion: &'a Completion<V>,
     flight: FlightName,
-    /// Where this waiter's waker is kept.
-    place: Option<usize>,
+    notified: Option<Notified<'a>>,
 }
 
 impl<'a, V> Future for Join<'a, V> {
     type Output = &'a Outcome<V>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let completion = self.completion;
-        if let Some(outcome) = completion.outcome.get() {
-            // Whoever has set it takes all wakers out.
-            self.place = None;
-            return Poll::Ready(outcome);
-        }
-        assert_not_within(self.flight, cx.waker());
-        // Cloning runs the executor's code, so not under the lock.
-        let mut fresh = self.place.is_none().then(|| cx.waker().clone());
+        let Self { completion, flight, .. } = *self;
         loop {
-            // Declared before the lock is taken, so dropped after it is released.
-            let _stale: Option<Waker>;
-            let mut waiting = completion.waiters().lock();
-            let Some(wakers) = waiting.as_mut() else { break };
-            let known = self.place.and_then(|place| wakers[place].as_ref());
-            if known.is_some_and(|waker| waker.will_wake(cx.waker())) {
-                return Poll::Pending;
+            // Before the look at the outcome, so that none comes unheard of between the two.
+            let notified = self.notified.get_or_insert_with(|| completion.notify().listen());
+            if let Some(outcome) = completion.outcome.get() {
+                return Poll::Ready(outcome);
             }
-            let Some(waker) = fresh.take() else {
-                drop(waiting);
-                fresh = Some(cx.waker().clone());
-                continue;
-            };
-            match self.place {
-                Some(place) => _stale = wakers[place].replace(waker),
-                None => self.place = Some(wakers.insert(Some(waker))),
+            assert_not_within(flight, cx.waker());
+            match Pin::new(notified).poll(cx) {
+                Poll::Ready(()) => self.notified = None,
+                Poll::Pending => return Poll::Pending,
             }
-            return Poll::Pending;
-        }
-        self.place = None;
-        Poll::Ready(completion.outcome.get().unwrap_or(&Outcome::Abandoned))
-    }
-}
-
-impl<V> Drop for Join<'_, V> {
-    fn drop(&mut self) {
-        if let Some(place) = self.place {
-            let waiters = self.completion.waiters();
-            let _waker = waiters.lock().as_mut().and_then(|wakers| wakers.remove(place));
         }
     }
 }

@@ -104,15 +104,17 @@ mod shard;
 mod store;
 mod sync;
 
+pub use cache::AsyncLru;
 pub use cache::builder::Builder;
+pub use cache::lookup::{Lookup, LookupOutcome};
 pub use cache::memo::{ArgsAsKey, KeyExtractor, Memo};
 pub use cache::stats::{CacheInfo, CacheStats};
-pub use cache::{AsyncLru, Lookup, LookupOutcome, Update};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
 #[doc(inline)]
 pub use equivalent::Equivalent;
+pub use load::update::Update;
 pub use removal::RemovalCause;
 pub use store::snapshot::Saved;
 

@@ -1,12 +1,10 @@
 //! Moving the bounds of a cache that is in use.
 
-use futures_lite::future::yield_now;
-
 use super::AsyncLru;
 use crate::entries::MAX_ENTRIES;
 use crate::policy::capacity::Bound;
-use crate::store::resize::{Moved, Resize};
-use crate::sync::yield_now as yield_thread;
+use crate::store::resize::Resize;
+use crate::store::steps;
 
 /// Moving the bounds.
 impl<K, V, S> AsyncLru<K, V, S> {
@@ -150,42 +148,14 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 
     async fn set_bound(&self, bound: Bound, max: u64) -> usize {
-        let (mut resize, mut moved) = Resize::start(self.store(), bound, max);
-        if moved == Moved::Some {
-            self.purge_expired().await;
-        }
-        while moved == Moved::Some {
-            let deliveries;
-            (moved, deliveries) = resize.step();
-            deliveries.settle().await;
-            if moved == Moved::Some {
-                yield_now().await;
-            }
-        }
-        let mut is_due = false;
-        for shard in self.store().shards() {
-            if is_due {
-                yield_now().await;
-            }
-            is_due = shard.compact();
-        }
+        let mut resize = Resize::start(self.store(), bound, max);
+        steps::run(self.store(), &mut resize).await;
         resize.evicted()
     }
 
     fn set_bound_blocking(&self, bound: Bound, max: u64) -> usize {
-        let (mut resize, mut moved) = Resize::start(self.store(), bound, max);
-        if moved == Moved::Some {
-            self.purge_expired_blocking();
-        }
-        while moved == Moved::Some {
-            let deliveries;
-            (moved, deliveries) = resize.step();
-            deliveries.settle_blocking();
-            yield_thread();
-        }
-        for shard in self.store().shards() {
-            shard.compact();
-        }
+        let mut resize = Resize::start(self.store(), bound, max);
+        steps::run_blocking(self.store(), &mut resize);
         resize.evicted()
     }
 }

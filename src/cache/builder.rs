@@ -18,7 +18,7 @@ use crate::policy::capacity::Limits;
 use crate::policy::lifetime::Lifetimes;
 use crate::policy::measure::{Measure, Measures};
 use crate::removal::{Listener, RemovalCause};
-use crate::store::Store;
+use crate::store::{Config, Store};
 
 /// Entries that a cache holds unless it is told otherwise.
 const DEFAULT_MAXSIZE: usize = 1024;
@@ -34,6 +34,37 @@ const SHARD_ENTRIES: usize = 64;
 const FEWEST_SHARDS: usize = 32;
 
 const MAX_SHARDS: usize = 1024;
+
+/// Building.
+impl<K, V> AsyncLru<K, V> {
+    /// Starts the configuration of a cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    /// use std::time::Duration;
+    ///
+    /// let cache = AsyncLru::<u32, u32>::builder().maxsize(10).ttl(Duration::from_secs(1)).build();
+    /// assert_eq!(cache.info().ttl, Some(Duration::from_secs(1)));
+    /// ```
+    pub fn builder() -> Builder<K, V> {
+        Builder::new()
+    }
+
+    /// Makes a cache of at most `maxsize` entries, everything else as the builder has it by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert_eq!(cache.info().maxsize, 10);
+    /// ```
+    #[must_use]
+    pub fn new(maxsize: usize) -> Self {
+        Self::builder().maxsize(maxsize).build()
+    }
+}
 
 /// Configures an [`AsyncLru`], or with [`wrap`](Self::wrap) a function whose answers are cached.
 ///
@@ -591,7 +622,8 @@ impl<K, V> Settings<K, V> {
         let limits = self.limits();
         let Self { maxsize, lifetimes, shards, measures, coalescing, listener, .. } = self;
         let shards = shards.unwrap_or_else(|| default_shards(maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        Store::new(shards, limits, lifetimes, measures.for_limits(limits), coalescing, listener)
+        let measures = measures.for_limits(limits);
+        Store::new(Config { shards, limits, lifetimes, measures, coalescing, listener })
     }
 
     /// The bounds, those included that others imply.

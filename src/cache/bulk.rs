@@ -4,34 +4,12 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
-use equivalent::Equivalent;
-
 use super::{AsyncLru, Inner};
 use crate::load::answer::{Infallible, OwnError};
-use crate::load::fetch_many;
+use crate::load::bulk::fetch_many;
 
 /// Reading many keys, which never waits.
-impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
-    /// Returns the live values of `keys`, in their order; each counts as for [`get`](Self::get).
-    ///
-    /// The keys are looked at one after another, so writes may come between.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
-    /// cache.insert_blocking("a".to_owned(), 1);
-    /// cache.insert_blocking("c".to_owned(), 3);
-    /// assert_eq!(cache.get_many(["a", "b", "c"]), [Some(1), None, Some(3)]);
-    /// assert_eq!((cache.stats().hits, cache.stats().misses), (2, 1));
-    /// ```
-    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
-    where
-        Q: Hash + Equivalent<K> + ?Sized + 'q,
-    {
-        keys.into_iter().map(|key| self.get(key)).collect()
-    }
-}
+impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {}
 
 /// Reading or loading many keys, which waits for loads and for nothing else.
 impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 use super::{AsyncLru, Inner};
 use crate::flight::Outcome;
 use crate::load::answer::{Borrowed, Infallible, KeySource, Loader, Owned, SharedError};
-use crate::load::fetch_detached;
+use crate::load::detached::fetch_detached;
 
 /// Reading or loading, with a load that does not depend on the call that started it.
 impl<K: Hash + Eq, V: Clone + 'static, S: BuildHasher> AsyncLru<K, V, S> {

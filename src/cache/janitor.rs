@@ -11,9 +11,10 @@ use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 
 use super::{AsyncLru, Inner};
-use crate::shard::Purged;
-use crate::store::{MANY, PurgeStep};
-use crate::sync::notify::Bell;
+use crate::shard::removals::Deliveries;
+use crate::store::purge::Purge;
+use crate::store::steps::{Step, Steps};
+use crate::sync::notify::Notify;
 
 /// The longest sleep, as some timers know no longer ones.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -63,15 +64,15 @@ impl<K, V, S> AsyncLru<K, V, S> {
         Sleep: FnMut(Duration) -> Fut,
         Fut: Future,
     {
-        let bell = Arc::clone(self.store().bell());
-        clean(Arc::downgrade(&self.inner), bell, sleep)
+        let alarm = self.store().alarm();
+        clean(Arc::downgrade(&self.inner), alarm, sleep)
     }
 }
 
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
 fn clean<K, V, S, Sleep, Fut>(
     cache: Weak<Inner<K, V, S>>,
-    bell: Arc<Bell>,
+    alarm: Arc<Notify>,
     mut sleep: Sleep,
 ) -> impl Future<Output = ()>
 where
@@ -80,41 +81,34 @@ where
 {
     async move {
         loop {
-            let (mut shard, mut freed_at_once) = (0, 0);
+            let mut purge = match cache.upgrade() {
+                Some(cache) => Purge::new(&cache.store),
+                None => return,
+            };
             // The cache may go while others have their turn.
             while let Some(cache) = cache.upgrade() {
-                let Some(now) = cache.store.lifetimes().now() else { break };
+                let mut deliveries = Deliveries::default();
                 // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for its answer.
                 // What there was to free is freed, and the next entries are freed as if nothing had happened.
-                let purge = AssertUnwindSafe(|| cache.store.purge(shard, now));
-                let purged = panic::catch_unwind(purge);
+                let step = AssertUnwindSafe(|| purge.step(&cache.store, &mut deliveries));
+                let step = panic::catch_unwind(step);
                 drop(cache);
-                match purged {
-                    Ok(None) => break,
-                    Ok(Some(PurgeStep { purged, freed, deliveries })) => {
-                        let _ = AssertUnwindSafe(deliveries.settle()).catch_unwind().await;
-                        if purged == Purged::All {
-                            shard += 1;
-                        }
-                        freed_at_once += freed;
-                        if purged == Purged::Some || freed_at_once > MANY {
-                            freed_at_once = 0;
-                            yield_now().await;
-                        }
-                    }
-                    Err(_) => yield_now().await,
+                let _ = AssertUnwindSafe(deliveries.settle()).catch_unwind().await;
+                if let Ok(Step::Done) = step {
+                    break;
                 }
+                yield_now().await;
             }
-            let mut ear = bell.ear();
+            let mut notified = alarm.listen();
             let Some(idle) = cache.upgrade().map(|cache| cache.store.time_to_expiry()) else {
                 return;
             };
             let Some(idle) = idle else {
-                ear.await;
+                notified.await;
                 continue;
             };
             let mut sleep = pin!(sleep(idle.min(LONGEST)));
-            poll_fn(|cx| match Pin::new(&mut ear).poll(cx) {
+            poll_fn(|cx| match Pin::new(&mut notified).poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => sleep.as_mut().poll(cx).map(drop),
             })

@@ -7,6 +7,7 @@ use futures_lite::future::yield_now;
 use super::AsyncLru;
 use crate::store::restore::Choice;
 use crate::store::snapshot::Saved;
+use crate::store::steps;
 
 /// How many entries are taken from the caller's iterator before other tasks have the thread.
 const COLLECTED_AT_ONCE: usize = 1024;
@@ -125,16 +126,12 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
         // What has expired takes no room away.
         self.purge_expired().await;
+        let store = self.store();
         // In boxes, so that the future needs no room for them.
-        let mut choice = Box::new(Choice::new(self.store(), &self.inner.hasher, saved));
-        while choice.step() {
-            yield_now().await;
-        }
-        let mut restore = Box::new(choice.restore());
-        while let Some(deliveries) = restore.step() {
-            deliveries.settle().await;
-            yield_now().await;
-        }
+        let mut choice = Box::new(Choice::new(store, &self.inner.hasher, saved));
+        steps::run(store, &mut *choice).await;
+        let mut restore = Box::new(choice.restore(store));
+        steps::run(store, &mut *restore).await;
         restore.restored()
     }
 
@@ -161,12 +158,11 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ) -> usize {
         let saved = entries.into_iter().map(Into::into).collect();
         self.purge_expired_blocking();
-        let mut choice = Choice::new(self.store(), &self.inner.hasher, saved);
-        while choice.step() {}
-        let mut restore = choice.restore();
-        while let Some(deliveries) = restore.step() {
-            deliveries.settle_blocking();
-        }
+        let store = self.store();
+        let mut choice = Choice::new(store, &self.inner.hasher, saved);
+        steps::run_blocking(store, &mut choice);
+        let mut restore = choice.restore(store);
+        steps::run_blocking(store, &mut restore);
         restore.restored()
     }
 }

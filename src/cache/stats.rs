@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::{AsyncLru, Inner};
+use crate::sync::counters::Event;
+
 /// The configuration of a cache.
 ///
 /// # Examples
@@ -154,7 +157,7 @@ impl fmt::Display for CacheStats {
 }
 
 /// Writes a number of bytes with two decimals and the largest unit, up to TB, that fits it.
-pub(crate) fn pretty_bytes(bytes: u64) -> String {
+fn pretty_bytes(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["B", "KB", "MB", "GB"];
     let mut size = bytes as f64;
     for unit in UNITS {
@@ -165,6 +168,98 @@ pub(crate) fn pretty_bytes(bytes: u64) -> String {
         size /= 1024.0;
     }
     format!("{size:.2} TB")
+}
+
+/// Figures.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Returns the configuration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(async_lru::AsyncLru::<u32, u32>::new(10).info().shards, 1);
+    /// ```
+    #[must_use]
+    pub fn info(&self) -> CacheInfo {
+        let store = self.store();
+        CacheInfo {
+            maxsize: store.capacity().maxsize(),
+            max_weight: store.capacity().weight().map(|weight| weight.max),
+            max_bytes: store.capacity().bytes().map(|bytes| bytes.max),
+            ttl: store.lifetimes().ttl(),
+            time_to_idle: store.lifetimes().idle(),
+            shards: store.shards().len(),
+        }
+    }
+
+    /// Returns the statistics, at a cost that grows with the number of shards and not of entries.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.get(&1);
+    /// assert_eq!(cache.stats().misses, 1);
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let store = self.store();
+        let capacity = store.capacity();
+        let (entries, weight, measured) = (capacity.entries(), capacity.weight(), capacity.bytes());
+        let totals = store.counts();
+        // The two counts of the `Arc`, padded to the alignment of what follows them.
+        let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
+        let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
+        let bytes = store.total_size().saturating_add(handle);
+        CacheStats {
+            current_size: entries.taken as usize,
+            max_size: entries.max as usize,
+            current_weight: weight.map(|weight| weight.taken),
+            max_weight: weight.map(|weight| weight.max),
+            current_bytes: measured.map(|bytes| bytes.taken),
+            max_bytes: measured.map(|bytes| bytes.max),
+            ttl: store.lifetimes().ttl(),
+            hits: totals.hits,
+            misses: totals.of(Event::Miss),
+            coalesced: totals.of(Event::Coalesced),
+            loads: totals.of(Event::Load),
+            load_failures: totals.of(Event::LoadFailure),
+            evictions: totals.of(Event::Eviction),
+            expirations: totals.of(Event::Expiration),
+            total_size_in_memory_bytes: bytes,
+            total_size_in_memory_pretty: pretty_bytes(bytes),
+        }
+    }
+
+    /// Starts counting from zero; entries stay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.get(&1);
+    /// cache.reset_stats();
+    /// assert_eq!(cache.stats().misses, 0);
+    /// ```
+    pub fn reset_stats(&self) {
+        self.store().reset_counts();
+    }
+}
+
+/// Shows sizes and settings, no keys and no values, and waits for nobody's work.
+impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CacheInfo { maxsize, max_weight, max_bytes, ttl, time_to_idle, shards } = self.info();
+        f.debug_struct("AsyncLru")
+            .field("len", &self.len())
+            .field("maxsize", &maxsize)
+            .field("max_weight", &max_weight)
+            .field("max_bytes", &max_bytes)
+            .field("ttl", &ttl)
+            .field("time_to_idle", &time_to_idle)
+            .field("shards", &shards)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

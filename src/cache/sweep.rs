@@ -3,9 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use futures_lite::future::yield_now;
-
 use super::AsyncLru;
+use crate::store::steps;
 use crate::store::sweep::Sweep;
 
 /// Removing by a predicate.
@@ -58,10 +57,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     ) -> impl Future<Output = usize> {
         async move {
             let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
-            while let Some(deliveries) = sweep.step() {
-                deliveries.settle().await;
-                yield_now().await;
-            }
+            steps::run(self.store(), &mut sweep).await;
             sweep.removed()
         }
     }
@@ -90,9 +86,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
         is_chosen: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
     ) -> usize {
         let mut sweep = Sweep::by_entry(self.store(), Arc::new(is_chosen));
-        while let Some(deliveries) = sweep.step() {
-            deliveries.settle_blocking();
-        }
+        steps::run_blocking(self.store(), &mut sweep);
         sweep.removed()
     }
 }
@@ -136,11 +130,8 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
         mut is_chosen: impl FnMut(&K) -> bool,
     ) -> impl Future<Output = usize> {
         async move {
-            let mut sweep = Sweep::by_key(self.store(), &mut is_chosen);
-            while let Some(deliveries) = sweep.step() {
-                deliveries.settle().await;
-                yield_now().await;
-            }
+            let mut sweep = Sweep::by_key(&mut is_chosen);
+            steps::run(self.store(), &mut sweep).await;
             sweep.removed()
         }
     }
@@ -165,10 +156,8 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.keys(), [1]);
     /// ```
     pub fn invalidate_keys_if_blocking(&self, is_chosen: impl FnMut(&K) -> bool) -> usize {
-        let mut sweep = Sweep::by_key(self.store(), is_chosen);
-        while let Some(deliveries) = sweep.step() {
-            deliveries.settle_blocking();
-        }
+        let mut sweep = Sweep::by_key(is_chosen);
+        steps::run_blocking(self.store(), &mut sweep);
         sweep.removed()
     }
 }

@@ -2,49 +2,10 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::time::Duration;
 
 use super::{AsyncLru, Inner};
 use crate::load::answer::{Infallible, OwnError};
-use crate::load::update as fetch_update;
-
-/// What an update does with the entry of its key; see [`AsyncLru::update_with`].
-///
-/// # Examples
-///
-/// ```
-/// use async_lru::{AsyncLru, Update};
-///
-/// let cache = AsyncLru::<&str, u32>::new(10);
-/// let halve = async |value: Option<u32>| match value {
-///     Some(value) if value % 2 == 1 => Update::Keep,
-///     Some(0) | None => Update::Remove,
-///     Some(value) => Update::Put(value / 2),
-/// };
-/// futures_lite::future::block_on(async {
-///     cache.insert("a", 6).await;
-///     assert_eq!(cache.update_with("a", halve).await, Some(3));
-///     assert_eq!(cache.update_with("a", halve).await, Some(3));
-///     cache.insert("a", 0).await;
-///     assert_eq!(cache.update_with("a", halve).await, None);
-///     assert!(cache.is_empty());
-/// });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Update<V> {
-    /// Caches this value, in place of what is there.
-    ///
-    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a lifetime
-    /// of its own, from [`insert_with_ttl`](AsyncLru::insert_with_ttl), [`set_ttl`](AsyncLru::set_ttl) or
-    /// `PutFor`, ends when it would have: so a counter for a minute stays one, however often it is raised.
-    Put(V),
-    /// Caches this value, in place of what is there, with this time to live of its own.
-    PutFor(V, Duration),
-    /// Leaves what is there, or nothing.
-    Keep,
-    /// Removes what is there.
-    Remove,
-}
+use crate::load::update::{Update, update as fetch_update};
 
 /// Changing a value by what it is, which waits for loads and updates of its key and for nothing else.
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {

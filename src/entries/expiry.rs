@@ -4,7 +4,7 @@
 //! publication. Such slots are linked in a list, so that one which leaves early, evicted or removed,
 //! leaves no trace behind. A slot that expires before the last of the list goes into a [`Wheel`].
 
-use super::Slot;
+use super::node::Slot;
 use super::wheel::{Due, Wheel};
 use crate::clock::{NEVER, Nanos};
 

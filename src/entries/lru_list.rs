@@ -14,7 +14,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Slot, Stamp};
+use super::node::{Slot, Stamp};
 
 /// A run takes about one entry in this many.
 const RUN_SHARE: usize = 4;

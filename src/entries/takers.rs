@@ -5,7 +5,7 @@
 //! these slots only, and no search goes over all others for it.
 
 use super::lru_list::{Candidate, LruList, Oldest, Places};
-use super::{Slot, Stamp};
+use super::node::{Slot, Stamp};
 
 /// What stands for the place of a slot that is not in the list.
 const NOWHERE: u32 = u32::MAX;

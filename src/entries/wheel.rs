@@ -9,7 +9,7 @@
 //!
 //! After Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP 1987).
 
-use super::Slot;
+use super::node::Slot;
 use crate::clock::Nanos;
 
 const NONE: Slot = Slot::MAX;

@@ -1,6 +1,6 @@
 //! A load that lives in its flight, and that whoever waits for the flight polls.
 //!
-//! The load's own waker is a [`Bell`], which wakes all callers: which of them will be polled again is
+//! The load's own waker is a [`LoadWaker`], which wakes all callers: which of them will be polled again is
 //! not known, so each must be able to go on. It also notes that the load is due, so that of those who
 //! come only the first polls it.
 
@@ -10,178 +10,157 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
 
-use super::{Completion, Mode, Outcome, Waiters};
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, OnceLock};
+use crate::sync::notify::Notify;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 
-/// A load that any thread may poll.
-pub(crate) type Load<V> = Pin<Box<dyn Future<Output = Outcome<V>> + Send>>;
+/// A load that any thread may poll, with the outcome `T`.
+pub(super) type Load<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What a completion has of a detached flight.
-pub(super) struct Detached<V> {
-    bell: Arc<Bell>,
+/// The load of a detached flight, and those who move it on.
+pub(super) struct Detached<T> {
+    waker: Arc<LoadWaker>,
     /// `None` before the leader has called its closure, while somebody polls the load, and after it.
-    load: Mutex<Option<Load<V>>>,
+    load: Mutex<Option<Load<T>>>,
     /// Callers aboard, the leader among them. Changed only under the shard's lock.
     callers: AtomicUsize,
 }
 
-impl<V> Detached<V> {
-    pub(super) fn waiters(&self) -> &Waiters {
-        &self.bell.waiters
+impl<T> Detached<T> {
+    /// Makes what a flight has before its load, with the leader aboard.
+    pub(super) fn new() -> Self {
+        Self { waker: Arc::default(), load: Mutex::new(None), callers: AtomicUsize::new(1) }
     }
 
-    fn load(&self) -> MutexGuard<'_, Option<Load<V>>> {
+    /// Wakes all callers.
+    pub(super) fn notify(&self) -> &Notify {
+        &self.waker.callers
+    }
+
+    fn load(&self) -> MutexGuard<'_, Option<Load<T>>> {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<V> Completion<V> {
-    /// The completion of a detached flight, with the leader aboard.
-    pub(crate) fn detached() -> Self {
-        let bell = Arc::default();
-        let (load, callers) = (Mutex::new(None), AtomicUsize::new(1));
-        let mode = Mode::Detached(Detached { bell, load, callers });
-        Self { outcome: OnceLock::new(), mode }
+    pub(super) fn count_in(&self) {
+        self.callers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a caller that joins.
-    pub(crate) fn count_in(&self) {
-        if let Mode::Detached(detached) = &self.mode {
-            detached.callers.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Tells whether the caller that leaves was the last.
+    pub(super) fn count_out(&self) -> bool {
+        self.callers.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
-    /// Counts a caller that leaves; tells whether it was the last one to move the load on.
-    pub(crate) fn count_out(&self) -> bool {
-        match &self.mode {
-            Mode::Led(_) => false,
-            Mode::Detached(detached) => detached.callers.fetch_sub(1, Ordering::Relaxed) == 1,
-        }
-    }
-
-    /// Whether a caller that goes now may be the last one to move the load on.
-    pub(crate) fn needs_callers(&self) -> bool {
-        matches!(self.mode, Mode::Detached(_)) && self.outcome.get().is_none()
-    }
-
-    /// Brings the load aboard, for all callers to poll.
-    pub(crate) fn bring(&self, load: Load<V>) {
-        let Mode::Detached(detached) = &self.mode else {
-            unreachable!("a load is brought to a flight that was made for it")
-        };
-        *detached.load() = Some(load);
+    pub(super) fn bring(&self, load: Load<T>) {
+        *self.load() = Some(load);
         // Not only for the leader, which goes on anyway: a panic may keep it from that.
-        detached.bell.ring();
+        self.waker.make_due();
     }
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
-    pub(crate) fn take_guard(&self) -> Option<(PollGuard<'_, V>, Load<V>)> {
-        let Mode::Detached(detached) = &self.mode else { return None };
-        if !detached.bell.begin() {
+    pub(super) fn take_guard(&self) -> Option<(PollGuard<'_, T>, Load<T>)> {
+        if !self.waker.begin_poll() {
             return None;
         }
-        let guard = PollGuard { detached };
-        let load = detached.load().take()?;
+        let guard = PollGuard { detached: self };
+        let load = self.load().take()?;
         Some((guard, load))
     }
 }
 
 /// The right to move a load on, which one caller at a time has.
-pub(crate) struct PollGuard<'a, V> {
-    detached: &'a Detached<V>,
+pub(crate) struct PollGuard<'a, T> {
+    detached: &'a Detached<T>,
 }
 
-impl<V> PollGuard<'_, V> {
-    /// What to poll the load with.
+impl<T> PollGuard<'_, T> {
+    /// The waker to poll the load with.
     pub(crate) fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.detached.bell))
+        Waker::from(Arc::clone(&self.detached.waker))
     }
 
     /// Gives the load back, to be moved on when it wakes.
-    pub(crate) fn give_back(self, load: Load<V>) {
+    pub(crate) fn give_back(self, load: Load<T>) {
         *self.detached.load() = Some(load);
     }
 }
 
-impl<V> Drop for PollGuard<'_, V> {
+impl<T> Drop for PollGuard<'_, T> {
     fn drop(&mut self) {
-        self.detached.bell.finish();
+        self.detached.waker.end_poll();
     }
 }
 
-/// Whether a load wants to be polled.
+/// Whether a load is to be polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum PollState {
     /// Not before it wakes.
     #[default]
-    Nothing,
+    Idle,
     /// It has woken, and all callers with it.
-    Poll,
+    Due,
     /// Somebody is polling it.
     Polled,
     /// Somebody is polling it, and it has woken meanwhile.
-    PolledAndPoll,
+    PolledAndDue,
 }
 
 /// The waker of a load; has no type of the user's, as wakers must not.
 #[derive(Default)]
-pub(super) struct Bell {
-    waiters: Waiters,
+struct LoadWaker {
+    callers: Notify,
     state: Mutex<PollState>,
 }
 
-impl Bell {
+impl LoadWaker {
     fn state(&self) -> MutexGuard<'_, PollState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the load polled: by one of all the callers, which register before they look at `want`.
+    /// Has the load polled: by one of all the callers, which listen before they look at the state.
     ///
     /// While somebody polls it the others could do nothing; they are woken after that.
-    fn ring(&self) {
+    fn make_due(&self) {
         {
             let mut state = self.state();
             match *state {
-                PollState::Polled | PollState::PolledAndPoll => {
-                    *state = PollState::PolledAndPoll;
+                PollState::Polled | PollState::PolledAndDue => {
+                    *state = PollState::PolledAndDue;
                     return;
                 }
-                PollState::Nothing | PollState::Poll => *state = PollState::Poll,
+                PollState::Idle | PollState::Due => *state = PollState::Due,
             }
         }
-        self.waiters.wake();
+        self.callers.notify_all();
     }
 
-    /// Begins a poll, if the load wants one.
-    fn begin(&self) -> bool {
+    /// Begins a poll, if the load is due.
+    fn begin_poll(&self) -> bool {
         let mut state = self.state();
-        let is_due = *state == PollState::Poll;
+        let is_due = *state == PollState::Due;
         if is_due {
             *state = PollState::Polled;
         }
         is_due
     }
 
-    /// Ends a poll.
-    fn finish(&self) {
+    fn end_poll(&self) {
         {
             let mut state = self.state();
             if *state == PollState::Polled {
-                *state = PollState::Nothing;
+                *state = PollState::Idle;
                 return;
             }
-            *state = PollState::Poll;
+            *state = PollState::Due;
         }
-        self.waiters.wake();
+        self.callers.notify_all();
     }
 }
 
-impl Wake for Bell {
+impl Wake for LoadWaker {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.make_due();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        self.make_due();
     }
 }

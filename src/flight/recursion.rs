@@ -10,11 +10,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use super::FlightId;
+use super::id::FlightName;
 use crate::sync::thread_local;
-
-/// A flight, named for the whole process: the address of its shard and its ticket.
-pub(crate) type FlightName = (usize, FlightId);
 
 /// Tells wakers apart that are alive at the same time.
 #[derive(Clone, Copy, PartialEq, Eq)]

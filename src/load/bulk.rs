@@ -13,11 +13,12 @@ use std::sync::Arc;
 use futures_lite::future::yield_now;
 use hashbrown::HashTable;
 
+use super::answer::{Borrowed, Infallible, Loader};
 use super::joins::Joins;
-use super::{Leader, Settled, Stage, Step, Waiter, start};
+use super::leader::{Leader, Stage};
+use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
 use crate::flight::{FlightName, PollScope};
-use crate::load::answer::{Borrowed, Infallible, Loader};
 use crate::store::{Store, hash_of};
 use crate::sync::counters::Event;
 
@@ -62,9 +63,9 @@ where
             let mut waiters = Vec::new();
             for (place, step) in steps {
                 match step {
-                    Step::Found(value) => asked.answer(place, value),
-                    Step::Lead(leader) => batch.leaders.push((place, Some(leader))),
-                    Step::Wait(waiter) => waiters.push((place, waiter)),
+                    Start::Found(value) => asked.answer(place, value),
+                    Start::Lead(leader) => batch.leaders.push((place, Some(leader))),
+                    Start::Wait(waiter) => waiters.push((place, waiter)),
                 }
             }
             if let Err(error) = batch.load(&mut asked, hasher, &mut load, &loader).await {
@@ -119,7 +120,7 @@ impl<K: Hash + Eq, V> Asked<K, V> {
     }
 
     /// Takes the key at `place` as far as it gets without waiting.
-    fn board<'a>(&self, place: usize, store: &'a Store<K, V>) -> Step<'a, K, V>
+    fn board<'a>(&self, place: usize, store: &'a Store<K, V>) -> Start<'a, K, V>
     where
         K: Clone,
         V: Clone,
@@ -259,7 +260,7 @@ impl<K, V> Drop for Attempt<'_, K, V> {
 async fn settle<'a, K, V>(
     waiters: Vec<(usize, Waiter<'a, K, V>)>,
     asked: &mut Asked<K, V>,
-) -> Vec<(usize, Step<'a, K, V>)>
+) -> Vec<(usize, Start<'a, K, V>)>
 where
     K: Hash + Eq,
     V: Clone,

@@ -6,16 +6,57 @@
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
+use std::time::Duration;
 
-use super::detached::Joined;
-use super::{Leader, Stage};
-use crate::cache::Update;
+use super::answer::Loader;
+use super::join::Joined;
+use super::leader::{Leader, Stage};
 use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::PollScope;
-use crate::load::answer::Loader;
+use crate::shard::departed::Departed;
+use crate::shard::flights::{LeadOrJoin, LoadRequest};
+use crate::shard::hit::Use;
 use crate::shard::removals::Deliveries;
-use crate::shard::{Departed, Fenced, LeadOrJoin, LoadRequest, Use};
+use crate::shard::update::Fenced;
 use crate::store::{Store, hash_of};
+
+/// What an update does with the entry of its key; see [`AsyncLru::update_with`].
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::{AsyncLru, Update};
+///
+/// let cache = AsyncLru::<&str, u32>::new(10);
+/// let halve = async |value: Option<u32>| match value {
+///     Some(value) if value % 2 == 1 => Update::Keep,
+///     Some(0) | None => Update::Remove,
+///     Some(value) => Update::Put(value / 2),
+/// };
+/// futures_lite::future::block_on(async {
+///     cache.insert("a", 6).await;
+///     assert_eq!(cache.update_with("a", halve).await, Some(3));
+///     assert_eq!(cache.update_with("a", halve).await, Some(3));
+///     cache.insert("a", 0).await;
+///     assert_eq!(cache.update_with("a", halve).await, None);
+///     assert!(cache.is_empty());
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Update<V> {
+    /// Caches this value, in place of what is there.
+    ///
+    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a lifetime
+    /// of its own, from [`insert_with_ttl`](AsyncLru::insert_with_ttl), [`set_ttl`](AsyncLru::set_ttl) or
+    /// `PutFor`, ends when it would have: so a counter for a minute stays one, however often it is raised.
+    Put(V),
+    /// Caches this value, in place of what is there, with this time to live of its own.
+    PutFor(V, Duration),
+    /// Leaves what is there, or nothing.
+    Keep,
+    /// Removes what is there.
+    Remove,
+}
 
 /// Changes the value of `key` as `update` says, and returns what it has left.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -36,7 +77,7 @@ where
 {
     async move {
         let hash = hash_of(hasher, &key);
-        let Start { mut leader, old, kept } = Box::pin(lead(store, hash, key)).await;
+        let Begun { mut leader, old, kept } = Box::pin(lead(store, hash, key)).await;
         let answer = {
             let mut update = pin!(update(old));
             poll_fn(|cx| {
@@ -75,7 +116,7 @@ where
 }
 
 /// What an update starts with.
-struct Start<'a, K, V> {
+struct Begun<'a, K, V> {
     leader: Leader<'a, K, V>,
     /// The value that it is given.
     old: Option<V>,
@@ -84,7 +125,7 @@ struct Start<'a, K, V> {
 }
 
 /// Leads the flight of `key` once there is none that has to be waited for.
-async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<'_, K, V> {
+async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Begun<'_, K, V> {
     let shard = store.shard(hash);
     let key = Some(FlightKey::new(key, store.appraises()));
     let mut request = LoadRequest { hash, key, kind: Kind::Update, of: Use::Uncounted };
@@ -99,7 +140,7 @@ async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Start<
             LeadOrJoin::Lead(flight) => {
                 let leader = Leader::new(store, flight);
                 match flight.start_update(now) {
-                    Ok(old) => return Start { leader, kept: old.clone(), old },
+                    Ok(old) => return Begun { leader, kept: old.clone(), old },
                     Err(Fenced) => request.key = Some(leader.step_back()),
                 }
             }
@@ -134,7 +175,7 @@ impl<K, V> Leader<'_, K, V> {
         if let Some(entry) = entry {
             departed.keep_taken(entry);
         }
-        let mut deliveries = departed.into_notices();
+        let mut deliveries = departed.into_deliveries();
         deliveries.append(self.backlog());
         deliveries
     }

@@ -1,9 +1,9 @@
-//! What all shards of a cache share: its bounds, what is taken of them, and the counts of what happened.
+//! Counts and reserves what entries take of the bounds of a cache: `maxsize`, weight and bytes.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use crate::sync::counters::Counters;
+use crate::entries::Measured;
 use crate::sync::{AtomicU64, Mutex};
 
 /// The bounds that a cache is built with.
@@ -95,7 +95,7 @@ impl Cost {
     }
 }
 
-/// The bounds of the cache and its counters.
+/// The bounds of the cache, and what is taken of them.
 ///
 /// The bounds are one for all shards, so that no shard evicts while another has room.
 pub(crate) struct Capacity {
@@ -104,7 +104,6 @@ pub(crate) struct Capacity {
     entries: AtomicU64,
     /// What few caches bound besides.
     weighted: Option<Box<Weighted>>,
-    pub(crate) counters: Counters,
 }
 
 /// The budgets of weight and of bytes; one that the cache does not have has no end.
@@ -136,7 +135,6 @@ impl Capacity {
         Self {
             entries: AtomicU64::new(Quota::new(maxsize as u64).pack()),
             weighted: weighted.map(Box::new),
-            counters: Counters::new(),
         }
     }
 
@@ -183,12 +181,12 @@ impl Capacity {
         self.weighted.as_deref().map_or(bound == Bound::Entries, has)
     }
 
-    /// What an entry takes that weighs and measures so much, as far as that is known.
+    /// Returns what an entry takes that was measured so.
     #[inline]
-    pub(crate) fn cost(&self, weight: Option<u64>, size: Option<usize>) -> Cost {
+    pub(crate) fn cost(&self, measured: Measured) -> Cost {
         let Some(weighted) = &self.weighted else { return Cost::ENTRY };
-        let weight = weight.filter(|_| weighted.has_weight).unwrap_or(0);
-        let bytes = size.filter(|_| weighted.has_bytes).unwrap_or(0) as u64;
+        let weight = measured.weight.filter(|_| weighted.has_weight).unwrap_or(0);
+        let bytes = measured.bytes.filter(|_| weighted.has_bytes).unwrap_or(0) as u64;
         Cost { weight, bytes, ..Cost::ENTRY }
     }
 
@@ -211,7 +209,7 @@ impl Capacity {
 
     /// Bytes that all of it has allocated.
     pub(crate) fn heap_size(&self) -> usize {
-        self.counters.heap_size() + self.weighted.as_deref().map_or(0, size_of_val)
+        self.weighted.as_deref().map_or(0, size_of_val)
     }
 
     /// Whether all of this is free.

@@ -4,33 +4,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, nanos};
+use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, in_nanos, nanos};
+use crate::entries::Deadlines;
 
 /// A user's way to tell how long an entry lives.
 type LifetimeFn<K, V> = dyn Fn(&K, &V) -> Option<Duration> + Send + Sync;
-
-/// When an entry expires; [`NEVER`] where there is no end to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deadlines {
-    /// Whatever happens to it.
-    pub(crate) fixed: Nanos,
-    /// Unless it is used before.
-    pub(crate) idle: Nanos,
-}
-
-impl Deadlines {
-    pub(crate) const NONE: Self = Self { fixed: NEVER, idle: NEVER };
-
-    pub(crate) fn soonest(self) -> Nanos {
-        self.fixed.min(self.idle)
-    }
-
-    /// The same, later by `delay`.
-    pub(crate) fn put_off(self, delay: Nanos) -> Self {
-        let Self { fixed, idle } = self;
-        Self { fixed: fixed.saturating_add(delay), idle: idle.saturating_add(delay) }
-    }
-}
 
 /// What an entry of an earlier cache has left to live.
 #[derive(Clone, Copy, Debug, Default)]
@@ -220,9 +198,4 @@ impl<K, V> Lifetimes<K, V> {
         let part = 1.0 - self.jitter * fastrand::f64();
         ((lifetime as f64 * part) as Nanos).clamp(1, lifetime.max(1))
     }
-}
-
-/// A lifetime in nanoseconds; [`NEVER`] if no clock can show its end.
-pub(crate) fn in_nanos(lifetime: Duration) -> Nanos {
-    Nanos::try_from(lifetime.as_nanos()).unwrap_or(NEVER)
 }

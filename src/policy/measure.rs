@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::entries::Extras;
-use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Capacity, Limits};
-use crate::policy::lifetime::Deadlines;
+use crate::entries::{Deadlines, Extras, Measured};
+use crate::policy::capacity::Limits;
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -56,8 +54,10 @@ impl<K, V> Measures<K, V> {
     /// lock.
     pub(crate) fn appraise(&self, key: &K, value: &V, lifetime: Option<Duration>) -> Appraised {
         Appraised {
-            size: self.measure.as_ref().map(|measure| measure.size(key, value)),
-            weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
+            measured: Measured {
+                bytes: self.measure.as_ref().map(|measure| measure.size(key, value)),
+                weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
+            },
             lifetime,
             is_given: false,
         }
@@ -67,10 +67,7 @@ impl<K, V> Measures<K, V> {
 /// What a look at an entry has found before it is published.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Appraised {
-    /// Bytes of key and value, in a cache that measures them.
-    pub(crate) size: Option<usize>,
-    /// In a cache that weighs its entries.
-    pub(crate) weight: Option<u64>,
+    pub(crate) measured: Measured,
     /// How long the entry lives, if it has a lifetime of its own.
     pub(crate) lifetime: Option<Duration>,
     /// Whether a call has given it that, and not the rule of the cache.
@@ -86,13 +83,8 @@ impl Appraised {
         }
     }
 
-    /// What the entry will take.
-    pub(crate) fn cost(&self, capacity: &Capacity) -> Cost {
-        capacity.cost(self.weight, self.size)
-    }
-
     /// What the cache keeps of it with the entry.
     pub(crate) fn extras(&self, deadlines: Deadlines) -> Extras {
-        Extras { deadlines, is_own: self.is_given, size: self.size, weight: self.weight }
+        Extras { deadlines, is_own: self.is_given, measured: self.measured }
     }
 }

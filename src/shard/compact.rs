@@ -1,7 +1,9 @@
 //! Giving memory back that entries have left.
 
+use super::Shard;
+use super::departed::Departed;
 use super::state::Order;
-use super::{Departed, Shard, Writer};
+use super::writer::Writer;
 use crate::entries::{Entries, Slot};
 
 impl<K, V> Shard<K, V> {

@@ -1,12 +1,11 @@
 //! Who is evicted, and how room is made: of those that help, the least recently used goes.
 
-use super::Writer;
 use super::state::{Order, State};
+use super::writer::Writer;
 use crate::entries::Slot;
 use crate::entries::lru_list::Oldest;
 use crate::entries::takers::Takers;
-use crate::policy::capacity::Cost;
-use crate::policy::capacity::{Bound, Reservation};
+use crate::policy::capacity::{Bound, Cost, Reservation};
 use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
 
@@ -61,8 +60,8 @@ impl<K, V> State<K, V> {
     fn helps(&self, slot: Slot, bound: Bound) -> bool {
         match bound {
             Bound::Entries => true,
-            Bound::Weight => self.entries.weight(slot).is_some_and(|weight| weight > 0),
-            Bound::Bytes => self.entries.size(slot).is_some_and(|size| size > 0),
+            Bound::Weight => self.entries.measured(slot).weight.is_some_and(|weight| weight > 0),
+            Bound::Bytes => self.entries.measured(slot).bytes.is_some_and(|bytes| bytes > 0),
         }
     }
 
@@ -88,7 +87,7 @@ impl<K, V> Writer<'_, K, V> {
         cost: Cost,
         reservation: &mut Reservation<'_>,
     ) -> Result<Place, NoPlace> {
-        if self.capacity.weighs() {
+        if self.capacity().weighs() {
             self.make_room(slot, cost, reservation)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
@@ -139,10 +138,10 @@ impl<K, V> Writer<'_, K, V> {
     #[inline]
     pub(super) fn pay(&self, place: &Place, cost: Cost, reservation: &mut Reservation<'_>) {
         match *place {
-            Place::Same(slot) if self.capacity.weighs() => {
+            Place::Same(slot) if self.capacity().weighs() => {
                 let old = self.cost(slot);
                 reservation.fill(cost.beyond(old));
-                self.capacity.release(old.beyond(cost));
+                self.capacity().release(old.beyond(cost));
             }
             Place::Room => reservation.fill(cost),
             // One entry for another.
@@ -184,17 +183,17 @@ impl<K, V> Writer<'_, K, V> {
             true => (Event::Expiration, RemovalCause::Expired),
             false => (Event::Eviction, RemovalCause::Capacity),
         };
-        self.capacity.counters.count(event);
+        self.count(event);
         cause
     }
 
     /// Notes of which bounds the entry takes something that has come into `slot`.
     pub(super) fn note_cost(&mut self, slot: Slot) {
-        if !self.capacity.weighs() {
+        if !self.capacity().weighs() {
             return;
         }
-        for bound in
-            [Bound::Weight, Bound::Bytes].into_iter().filter(|bound| self.capacity.has(*bound))
+        let capacity = self.capacity();
+        for bound in [Bound::Weight, Bound::Bytes].into_iter().filter(|bound| capacity.has(*bound))
         {
             let helps = self.state.helps(slot, bound);
             let State { entries, order, .. } = &mut *self.state;
@@ -230,7 +229,7 @@ impl<K, V> Writer<'_, K, V> {
             let helpful = self.state.helpful(bound);
             match takers {
                 Some(takers) => takers.validate(helpful, &**entries),
-                None => assert!(!self.capacity.has(bound) || helpful.count() == entries.len()),
+                None => assert!(!self.capacity().has(bound) || helpful.count() == entries.len()),
             }
         }
     }

@@ -1,11 +1,14 @@
-//! The life of a flight in its shard: joined or led, fenced, and ended.
+//! The life of a flight in its shard: joined or led, fenced, judged by sweeps, and ended.
 
 use std::sync::Arc;
 
+use super::Shard;
+use super::departed::Departed;
+use super::hit::Use;
+use super::publication::{Fate, Origin, Publication};
 use super::state::State;
-use super::{Departed, Shard, Use, Writer};
 use crate::clock::Now;
-use crate::entries::{Ended, Entries, FlightKey, Kind, Slot, Sweeps};
+use crate::entries::{Ended, Entries, FlightKey, Kind, Predicate, Slot, Sweeps};
 use crate::flight::{Coalescing, Completion, FlightId, FlightName};
 use crate::sync::MutexGuard;
 
@@ -77,7 +80,7 @@ impl<K: Eq, V> Shard<K, V> {
         slot: Slot,
         departed: &'a mut Departed<K, V>,
     ) -> MutexGuard<'a, State<K, V>> {
-        let mut writer = Writer::take(self, state, None, departed);
+        let mut writer = self.write_to(state, None, departed);
         writer.release(slot);
         writer.expire(slot);
         writer.state
@@ -90,6 +93,26 @@ impl<K: Eq, V> Shard<K, V> {
 }
 
 impl<K, V> Shard<K, V> {
+    /// Has a sweep asked about the values of all loads that are in flight.
+    pub(crate) fn await_sweep(&self, sweep: &Arc<Predicate<K, V>>) {
+        self.write(None, &mut Departed::default()).entries().await_sweep(sweep);
+    }
+
+    /// Keeps the values of those loads in flight out of the cache whose keys are chosen; asked while no
+    /// lock is held.
+    pub(crate) fn fence_if(&self, is_chosen: &mut impl FnMut(&K) -> bool)
+    where
+        K: Clone,
+    {
+        // Made before the lock is taken, so that it is dropped after it is released.
+        let mut keys = Vec::new();
+        self.lock().entries.flight_keys_into(&mut keys);
+        keys.retain(|(_, key)| is_chosen(key));
+        let mut departed = Departed::default();
+        let mut writer = self.write(None, &mut departed);
+        keys.iter().for_each(|(id, _)| writer.entries().fence_if_there(*id));
+    }
+
     /// Changes what there is of flights.
     fn change<R>(&self, change: impl FnOnce(&mut Entries<K, V>) -> R) -> R {
         change(self.write(None, &mut Departed::default()).entries())
@@ -173,5 +196,23 @@ impl<'a, K, V> FlightRef<'a, K, V> {
             }
             is_update
         })
+    }
+}
+
+impl<K, V> Publication<'_, K, V> {
+    /// Lets those of the sweeps say whether the entry is kept that began while its load was in flight.
+    /// Calls user code: never under a lock.
+    #[cold]
+    pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
+        let Origin::Flight(id) = self.origin else { return };
+        let flight = FlightRef { shard, id };
+        let (key, sweeps) = flight.take_sweeps();
+        let (Some(key), Some(value)) = (key, &self.value) else { return };
+        let is_chosen = sweeps.choose(&key, value);
+        // The flight gets its key back before it needs it.
+        drop(key);
+        if is_chosen && flight.lose() {
+            self.fate = Fate::Swept;
+        }
     }
 }

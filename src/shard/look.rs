@@ -1,18 +1,27 @@
-//! Looking at all entries of a shard, or at how long one has left.
+//! Looking at entries without using them: at one, at all of a shard, or at how long one has left.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use equivalent::Equivalent;
 
 use super::Shard;
 use crate::clock::{NEVER, Nanos, Now};
-use crate::entries::{Entry, Slot, Stamp};
-use crate::policy::lifetime::{Deadlines, Left};
+use crate::entries::{Deadlines, Entries, Entry, Slot, Stamp};
+use crate::policy::lifetime::Left;
+use crate::sync::threads;
 
 /// More slots than there are.
 pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
+
+/// What a shard holds and takes.
+pub(crate) struct Size {
+    pub(crate) entries: usize,
+    /// Sum of the entries' measured bytes.
+    pub(crate) measured: u128,
+    /// Bytes that the shard has allocated.
+    pub(crate) allocated: usize,
+}
 
 /// A live entry.
 pub(crate) struct Live<'a, K, V> {
@@ -44,6 +53,61 @@ pub(crate) struct Copied<K, V> {
 }
 
 impl<K, V> Shard<K, V> {
+    /// Lets `look` at the live value of `key`, without counting that as a use.
+    pub(crate) fn peek<Q, R>(
+        &self,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+        look: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.read(|entries| {
+            let slot = self.find_live(entries, hash, key, now)?;
+            Some(look(entries.value(slot)))
+        })
+    }
+
+    /// Adds the live keys to `keys`, least recently used first.
+    pub(crate) fn keys_into(&self, keys: &mut Vec<K>, now: Option<Now<'_>>)
+    where
+        K: Clone,
+    {
+        let mut found: Vec<(Stamp, K)> = Vec::new();
+        self.each_live(EVERY_SLOT, now, |live| found.push((live.stamp, live.entry.key.clone())));
+        found.sort_by_key(|(stamp, _)| *stamp);
+        keys.extend(found.into_iter().map(|(_, key)| key));
+    }
+
+    /// Lets `look` at the entries: by the thread's pin, or else under the lock.
+    fn read<R>(&self, look: impl FnOnce(&Entries<K, V>) -> R) -> R {
+        if self.is_quiet() {
+            let pin = self.common.desks.try_pin(threads::number(), self.number());
+            if let Some(entries) = pin.as_ref().and_then(|pin| pin.get()) {
+                return look(entries);
+            }
+        }
+        look(&self.lock().entries)
+    }
+
+    /// What the shard holds and takes.
+    pub(crate) fn size(&self) -> Size {
+        let state = self.lock();
+        Size {
+            entries: state.entries.len(),
+            measured: state.entries.total_bytes(),
+            allocated: state.heap_size(),
+        }
+    }
+
+    /// A time before which no entry expires: [`NEVER`](crate::clock::NEVER) if none ever does.
+    pub(crate) fn soonest_deadline(&self) -> Nanos {
+        let state = self.lock();
+        state.order.expiry.soonest(|slot| state.entries.deadline(slot))
+    }
+
     /// Lets `look` at the live entries in these slots, in no order.
     ///
     /// It runs under the lock and may clone keys and values; where it puts the clones is the caller's,
@@ -79,7 +143,7 @@ impl<K, V> Shard<K, V> {
         K: Clone,
         V: Clone,
     {
-        let now = now.map(|now| self.as_of(now));
+        let now = now.map(|now| self.clock.as_of(now));
         let mut keys = Vec::new();
         let mut rest = Vec::new();
         self.each_live(EVERY_SLOT, now.map(Now::Exactly), |live| {
@@ -97,16 +161,11 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let now = now.map(|now| self.as_of(now));
+        let now = now.map(|now| self.clock.as_of(now));
         self.read(|entries| {
             let slot = self.find_live(entries, hash, key, now.map(Now::Exactly))?;
             Some(now.map_or(NEVER, |now| time_left(entries.deadline(slot), Some(now))))
         })
-    }
-
-    /// Corrects a reading of the clock by what this shard knows of the time.
-    fn as_of(&self, now: Nanos) -> Nanos {
-        now.max(self.latest.load(Ordering::Relaxed))
     }
 }
 

@@ -1,122 +1,13 @@
-//! An entry on its way into a shard, and what leaves the shard for it.
+//! An entry on its way into a shard, and what came of it.
 
-use std::sync::Arc;
-
-use super::{FlightRef, Shard, Writer};
+use super::departed::Departed;
+use super::removals::{Deliveries, RemovedEntry};
+use super::writer::Writer;
 use crate::clock::{NEVER, Nanos};
-use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Slot, Sweeps};
+use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Measured, Slot};
 use crate::flight::{CompletionGuard, FlightId};
-use crate::policy::capacity::Capacity;
-use crate::policy::capacity::Cost;
+use crate::policy::capacity::{Capacity, Cost, Reservation};
 use crate::removal::RemovalCause;
-use crate::shard::removals::{Deliveries, RemovalQueue, RemovedEntry};
-use crate::sync::notify::Bell;
-
-/// What an operation took out of a shard, to be dropped once all locks are released and nothing else
-/// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
-pub(crate) struct Departed<K, V> {
-    /// The first entry, mostly the only one.
-    first: Option<Entry<K, V>>,
-    /// What few operations have besides, in a box that the others do without.
-    rest: Option<Box<Rest<K, V>>>,
-}
-
-struct Rest<K, V> {
-    entries: Vec<Entry<K, V>>,
-    /// Rings where an entry has come in that expires before all others.
-    alarm: Option<Alarm>,
-    /// A key and its value that were kept out.
-    turned_away: Option<(FlightKey<K>, V)>,
-    /// Of a flight that has ended.
-    sweeps: Sweeps<K, V>,
-    /// Of what goes to the listener, in a cache that has one. Last, as the listener may do anything.
-    deliveries: Deliveries<K, V>,
-}
-
-impl<K, V> Default for Rest<K, V> {
-    fn default() -> Self {
-        let (sweeps, deliveries) = (Sweeps::default(), Deliveries::default());
-        Self { entries: Vec::new(), alarm: None, turned_away: None, sweeps, deliveries }
-    }
-}
-
-impl<K, V> Departed<K, V> {
-    /// Keeps an entry, to be dropped.
-    #[inline]
-    pub(super) fn keep(&mut self, entry: Entry<K, V>) {
-        match self.first {
-            None => self.first = Some(entry),
-            Some(_) => self.rest().entries.push(entry),
-        }
-    }
-
-    /// Keeps an entry whose value nobody asks for.
-    pub(crate) fn keep_taken(&mut self, taken: RemovedEntry<K, V>) {
-        match taken {
-            RemovedEntry::Entry(entry) => self.keep(entry),
-            RemovedEntry::Withheld(withheld) => withheld.let_go(&mut self.rest().deliveries),
-        }
-    }
-
-    /// Has the listener hear of an entry.
-    #[inline(never)]
-    pub(super) fn report(
-        &mut self,
-        removal_queue: &Arc<RemovalQueue<K, V>>,
-        entry: Entry<K, V>,
-        cause: RemovalCause,
-    ) {
-        self.rest().deliveries.add(removal_queue, removal_queue.post(entry, cause));
-    }
-
-    /// Has the bell rung.
-    pub(crate) fn ring(&mut self, bell: &Arc<Bell>) {
-        self.rest().alarm = Some(Alarm(Arc::clone(bell)));
-    }
-
-    #[cold]
-    fn rest(&mut self) -> &mut Rest<K, V> {
-        self.rest.get_or_insert_default()
-    }
-
-    fn take_notices(&mut self) -> Deliveries<K, V> {
-        self.rest.as_mut().map(|rest| std::mem::take(&mut rest.deliveries)).unwrap_or_default()
-    }
-
-    /// Drops everything, and returns what is left to do for the listener.
-    pub(crate) fn into_notices(mut self) -> Deliveries<K, V> {
-        let deliveries = self.take_notices();
-        // Before they are on their way out, where a `Drop` that panics would leak them.
-        drop(self);
-        deliveries
-    }
-
-    /// Drops everything. To find out that nothing is in the box would otherwise take a call.
-    #[inline]
-    pub(crate) fn let_go(self) {
-        let Self { first, rest } = self;
-        drop(first);
-        match rest {
-            None => std::mem::forget(rest),
-            Some(_) => drop(rest),
-        }
-    }
-}
-
-impl<K, V> Default for Departed<K, V> {
-    fn default() -> Self {
-        Self { first: None, rest: None }
-    }
-}
-
-/// A bell that rings when this is dropped, and wakers of the user's with it.
-struct Alarm(Arc<Bell>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.0.ring();
-    }
-}
 
 /// Where a new entry's key comes from.
 pub(crate) enum Origin<K> {
@@ -136,6 +27,15 @@ pub(crate) enum Fate {
     Swept,
 }
 
+/// How an entry is published, by the rules of its cache.
+pub(crate) struct Terms {
+    /// What the cache keeps of it, if it keeps anything.
+    pub(crate) extras: Option<Extras>,
+    pub(crate) fate: Fate,
+    /// The time of publication, from which the entry's deadline was computed.
+    pub(crate) now: Option<Nanos>,
+}
+
 /// What there is of a publication's key.
 pub(super) enum Found {
     Entry(Slot),
@@ -147,35 +47,37 @@ pub(super) enum Found {
 }
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
-pub(crate) struct Publication<K, V> {
-    origin: Origin<K>,
+pub(crate) struct Publication<'a, K, V> {
+    pub(super) origin: Origin<K>,
     /// `None` once the entry is in or kept out.
-    value: Option<V>,
+    pub(super) value: Option<V>,
     /// What the cache keeps of it, if it keeps anything.
     extras: Option<Extras>,
-    fate: Fate,
+    pub(super) fate: Fate,
     /// The time of publication, from which the new entry's deadline was computed.
     now: Option<Nanos>,
     /// The end of the lifetime of the old entry's own that the new one keeps.
     kept_deadline: Option<Nanos>,
+    /// The room that is reserved for it.
+    pub(crate) reservation: Reservation<'a>,
     /// The live entry that was there before.
     replaced: Option<RemovedEntry<K, V>>,
     /// The waiters to be told, if the value was a flight's.
     completion: CompletionGuard<V>,
 }
 
-impl<K, V> Publication<K, V> {
+impl<'a, K, V> Publication<'a, K, V> {
     #[inline]
     pub(crate) fn new(
         origin: Origin<K>,
         value: V,
-        extras: Option<Extras>,
-        fate: Fate,
-        now: Option<Nanos>,
+        terms: Terms,
+        reservation: Reservation<'a>,
     ) -> Self {
+        let Terms { extras, fate, now } = terms;
         let (value, kept_deadline, replaced) = (Some(value), None, None);
         let completion = CompletionGuard::default();
-        Self { origin, value, extras, fate, now, kept_deadline, replaced, completion }
+        Self { origin, value, extras, fate, now, kept_deadline, reservation, replaced, completion }
     }
 
     pub(crate) fn now(&self) -> Option<Nanos> {
@@ -191,8 +93,8 @@ impl<K, V> Publication<K, V> {
             Fate::Dies if self.kept_deadline.is_some() => {}
             Fate::Dies | Fate::Swept => return None,
         }
-        let (weight, size) = self.extras.as_ref().map_or((None, None), |of| (of.weight, of.size));
-        Some(capacity.cost(weight, size)).filter(|cost| capacity.could_hold(*cost))
+        let measured = self.extras.as_ref().map_or(Measured::NOTHING, |extras| extras.measured);
+        Some(capacity.cost(measured)).filter(|cost| capacity.could_hold(*cost))
     }
 
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
@@ -204,14 +106,14 @@ impl<K, V> Publication<K, V> {
     /// The value that was there before, once everything else is dropped: a value that is on its way to
     /// the caller would be leaked by a `Drop` that panics after it.
     pub(crate) fn into_replaced(self, departed: Departed<K, V>) -> (Option<V>, Deliveries<K, V>) {
-        let mut deliveries = departed.into_notices();
+        let mut deliveries = departed.into_deliveries();
         let value = self.replaced.map(|replaced| replaced.into_value(&mut deliveries));
         (value, deliveries)
     }
 
     /// Drops everything, and returns what is left to do for the listener.
-    pub(crate) fn into_notices(self, departed: Departed<K, V>) -> Deliveries<K, V> {
-        let mut deliveries = departed.into_notices();
+    pub(crate) fn into_deliveries(self, departed: Departed<K, V>) -> Deliveries<K, V> {
+        let mut deliveries = departed.into_deliveries();
         self.replaced.into_iter().for_each(|replaced| replaced.let_go(&mut deliveries));
         deliveries
     }
@@ -219,22 +121,6 @@ impl<K, V> Publication<K, V> {
     /// The waiters of the flight whose value it was. They come before what has to be dropped.
     pub(crate) fn take_completion(&mut self) -> CompletionGuard<V> {
         std::mem::take(&mut self.completion)
-    }
-
-    /// Lets those of the sweeps say whether the entry is kept that began while its load was in flight.
-    /// Calls user code: never under a lock.
-    #[cold]
-    pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
-        let Origin::Flight(id) = self.origin else { return };
-        let flight = FlightRef { shard, id };
-        let (key, sweeps) = flight.take_sweeps();
-        let (Some(key), Some(value)) = (key, &self.value) else { return };
-        let is_chosen = sweeps.choose(&key, value);
-        // The flight gets its key back before it needs it.
-        drop(key);
-        if is_chosen && flight.lose() {
-            self.fate = Fate::Swept;
-        }
     }
 
     /// Looks for an entry of the key. (Inlined, as is all that a miss passes once: a caller then need not
@@ -281,7 +167,7 @@ impl<K, V> Publication<K, V> {
         match self.find(entries) {
             Found::Fence => Cost::default(),
             Found::Entry(slot) if !entries.is_expired(slot, now) => {
-                cost.beyond(capacity.cost(entries.weight(slot), entries.size(slot)))
+                cost.beyond(capacity.cost(entries.measured(slot)))
             }
             _ => cost,
         }
@@ -341,9 +227,8 @@ impl<K, V> Publication<K, V> {
     /// Counts the entry's lifetime from `now`, the time of publication as the shard knows it, unless it keeps
     /// one that began before.
     #[inline]
-    pub(super) fn settle(&mut self, now: Option<Nanos>) {
+    pub(super) fn settle(&mut self, late: Nanos) {
         if let Some(extras) = &mut self.extras {
-            let late = now.zip(self.now).map_or(0, |(settled, read)| settled - read);
             extras.deadlines = extras.deadlines.put_off(late);
         }
         if let Some(deadline) = self.kept_deadline {
@@ -373,11 +258,11 @@ impl<K, V> Publication<K, V> {
             }
         };
         let value = self.value.take().expect("it is kept out once");
-        match &writer.state.removal_queue {
-            None => writer.departed.rest().turned_away = Some((key, value)),
-            Some(removal_queue) => {
+        match &writer.state.removals {
+            None => writer.departed.turn_away(key, value),
+            Some(removals) => {
                 let entry = Entry::new(hash, key.into_inner(), value);
-                writer.departed.report(removal_queue, entry, RemovalCause::Rejected);
+                writer.departed.report(removals, entry, RemovalCause::Rejected);
             }
         }
     }
@@ -391,9 +276,7 @@ impl<K, V> Publication<K, V> {
     ) -> FlightKey<K> {
         let Ended { key, completion, sweeps } = ended;
         self.completion = completion;
-        if !sweeps.is_empty() {
-            departed.rest().sweeps = sweeps;
-        }
+        departed.keep_sweeps(sweeps);
         key
     }
 

@@ -1,11 +1,14 @@
 //! How an entry gets into its shard.
 
-use super::Writer;
+use super::Shard;
+use super::departed::Departed;
 use super::evict::{NoPlace, Place};
 use super::publication::{Found, Publication};
 use super::state::State;
+use super::writer::Writer;
+use crate::clock::Nanos;
 use crate::entries::{Bucket, Entry, Extras, Slot};
-use crate::policy::capacity::{Bound, Reservation};
+use crate::policy::capacity::{Bound, Cost};
 use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
 
@@ -22,16 +25,36 @@ pub(crate) enum Published {
     NeedsVerdict,
 }
 
+impl<K, V> Shard<K, V> {
+    /// Publishes an entry in the room that it has reserved, or one that is made for it; what leaves for it goes into `departed`.
+    #[inline(never)]
+    pub(crate) fn publish(
+        &self,
+        publication: &mut Publication<'_, K, V>,
+        departed: &mut Departed<K, V>,
+    ) -> Published
+    where
+        K: Eq,
+    {
+        self.write(publication.now(), departed).publish(publication)
+    }
+
+    /// What an entry on its way in takes beyond the one of its key, if that is alive.
+    pub(crate) fn missing(&self, publication: &Publication<'_, K, V>, now: Nanos) -> Cost
+    where
+        K: Eq,
+    {
+        let state = &*self.lock();
+        publication.cost_beyond(&state.entries, self.clock.as_of(now), &self.common.capacity)
+    }
+}
+
 impl<K, V> Writer<'_, K, V> {
-    /// Publishes an entry in `room`, or one that is made for it.
+    /// Publishes an entry in the room that it has reserved, or one that is made for it.
     ///
     /// The publication keeps its key and value until the entry is in.
     #[inline(always)]
-    pub(super) fn publish(
-        &mut self,
-        publication: &mut Publication<K, V>,
-        reservation: &mut Reservation<'_>,
-    ) -> Published
+    fn publish(&mut self, publication: &mut Publication<'_, K, V>) -> Published
     where
         K: Eq,
     {
@@ -49,11 +72,11 @@ impl<K, V> Writer<'_, K, V> {
         if let Some(slot) = slot {
             publication.keep_lifetime(slot, self);
         }
-        let Some(cost) = publication.cost(self.capacity) else {
+        let Some(cost) = publication.cost(self.capacity()) else {
             self.refuse(publication, slot);
             return Published::Done;
         };
-        let place = match self.find_place(slot, cost, reservation) {
+        let place = match self.find_place(slot, cost, &mut publication.reservation) {
             Ok(place) => place,
             Err(NoPlace::Unfinished) => return Published::Unfinished,
             Err(NoPlace::NeedsRoom(bound)) => return Published::NeedsRoom(bound),
@@ -61,7 +84,7 @@ impl<K, V> Writer<'_, K, V> {
         // Not before it is certain that the entry goes in: who finds the flight fenced looks for it.
         publication.fence(self.entries());
         let (entry, bucket) = publication.take_entry(self);
-        self.pay(&place, cost, reservation);
+        self.pay(&place, cost, &mut publication.reservation);
         self.put(publication, entry, bucket, place);
         Published::Done
     }
@@ -69,7 +92,7 @@ impl<K, V> Writer<'_, K, V> {
     /// Keeps an entry out that does not live or can never fit. It wins over what is there of its key, in
     /// `slot` and on its way, all the same.
     #[cold]
-    fn refuse(&mut self, publication: &mut Publication<K, V>, slot: Option<Slot>)
+    fn refuse(&mut self, publication: &mut Publication<'_, K, V>, slot: Option<Slot>)
     where
         K: Eq,
     {
@@ -84,12 +107,12 @@ impl<K, V> Writer<'_, K, V> {
     #[inline]
     fn put(
         &mut self,
-        publication: &mut Publication<K, V>,
+        publication: &mut Publication<'_, K, V>,
         entry: Entry<K, V>,
         bucket: Bucket,
         place: Place,
     ) {
-        publication.settle(self.now);
+        publication.settle(self.late);
         let slot = match place {
             Place::Same(slot) => {
                 self.replace(slot, publication, entry, bucket);
@@ -112,7 +135,7 @@ impl<K, V> Writer<'_, K, V> {
     fn replace(
         &mut self,
         slot: Slot,
-        publication: &mut Publication<K, V>,
+        publication: &mut Publication<'_, K, V>,
         entry: Entry<K, V>,
         bucket: Bucket,
     ) {
@@ -120,7 +143,7 @@ impl<K, V> Writer<'_, K, V> {
         let is_expired = self.is_expired(slot);
         let old = self.entries().replace(slot, entry, publication.extras(), bucket);
         if is_expired {
-            self.capacity.counters.count(Event::Expiration);
+            self.count(Event::Expiration);
             self.part_with(old, RemovalCause::Expired);
         } else {
             publication.displace(self.hand_over(old, RemovalCause::Replaced));

@@ -24,7 +24,7 @@ use futures_lite::future::yield_now;
 use crate::entries::emptied::{Emptied, Next};
 use crate::entries::{Entries, Entry};
 use crate::removal::{Listener, RemovalCause};
-use crate::sync::notify::Bell;
+use crate::sync::notify::Notify;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread_local};
 
 /// How many entries may wait in a queue before those who add to it wait for it to get shorter.
@@ -64,7 +64,7 @@ pub(crate) struct RemovalQueue<K, V> {
     /// Wakes threads that wait for the end of a delivery.
     ended: Condvar,
     /// Wakes tasks that do.
-    bell: Arc<Bell>,
+    tasks: Notify,
 }
 
 struct Queue<K, V> {
@@ -87,7 +87,7 @@ enum Removal<K, V> {
     /// All entries of a shard that was emptied.
     Everything(Box<Emptied<K, V>>),
     /// The place of what somebody withholds, and all that come after it.
-    Withheld,
+    Pending,
 }
 
 type Departure<K, V> = (Entry<K, V>, RemovalCause);
@@ -106,7 +106,7 @@ impl<K, V> Queue<K, V> {
 
     /// Whether somebody delivers, or will once it puts back what it withholds in front.
     fn is_taken(&self) -> bool {
-        self.delivered.is_some() || matches!(self.removals.front(), Some(Removal::Withheld))
+        self.delivered.is_some() || matches!(self.removals.front(), Some(Removal::Pending))
     }
 
     /// Whether the one who delivers takes over what others have put in.
@@ -157,7 +157,7 @@ impl<K, V> RemovalQueue<K, V> {
             delivered: None,
             blocked: 0,
         };
-        Self { listener, queue: Mutex::new(queue), ended: Condvar::new(), bell: Arc::default() }
+        Self { listener, queue: Mutex::new(queue), ended: Condvar::new(), tasks: Notify::default() }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
@@ -181,10 +181,10 @@ impl<K, V> RemovalQueue<K, V> {
         self: &Arc<Self>,
         entry: Entry<K, V>,
         cause: RemovalCause,
-    ) -> Withheld<K, V> {
-        let until = self.queue().push(Removal::Withheld, 1);
+    ) -> PendingRemoval<K, V> {
+        let until = self.queue().push(Removal::Pending, 1);
         let guard = DeliveryGuard { removal_queue: Arc::clone(self), until };
-        Withheld { entry: Some(entry), cause, guard: Some(guard) }
+        PendingRemoval { entry: Some(entry), cause, guard: Some(guard) }
     }
 
     /// Puts an entry in the place that was kept for it.
@@ -237,7 +237,7 @@ impl<K, V> RemovalQueue<K, V> {
             }
             *delivered += 1;
         };
-        let has_heard = panic::catch_unwind(AssertUnwindSafe(|| self.bell.ring()));
+        let has_heard = panic::catch_unwind(AssertUnwindSafe(|| self.wake_tasks()));
         let first = panics.into_iter().next().or(has_heard.err());
         // A second panic while one unwinds would abort the process.
         if let (Some(payload), false) = (first, thread::panicking()) {
@@ -283,11 +283,11 @@ impl<K, V> RemovalQueue<K, V> {
             } else {
                 match queue.removals.front_mut() {
                     // Whoever fills the place goes on.
-                    None | Some(Removal::Withheld) => {
+                    None | Some(Removal::Pending) => {
                         return Err(self.stop(queue, Attempt::Unfinished));
                     }
                     Some(front @ Removal::Everything(_)) => {
-                        let Removal::Everything(all) = std::mem::replace(front, Removal::Withheld)
+                        let Removal::Everything(all) = std::mem::replace(front, Removal::Pending)
                         else {
                             unreachable!("it was looked at under the same lock")
                         };
@@ -317,6 +317,13 @@ impl<K, V> RemovalQueue<K, V> {
         attempt
     }
 
+    /// Wakes the tasks that wait for the end of a delivery.
+    fn wake_tasks(&self) {
+        if self.tasks.has_listeners() {
+            self.tasks.notify_all();
+        }
+    }
+
     fn report(
         &self,
         entry: Entry<K, V>,
@@ -333,10 +340,10 @@ impl<K, V> RemovalQueue<K, V> {
 
     /// Bytes that it takes.
     pub(crate) fn size(&self) -> usize {
-        // The two counts of an `Arc` come before each of them.
-        let counts = 2 * 2 * size_of::<usize>();
+        // The two counts of an `Arc` come before it.
+        let counts = 2 * size_of::<usize>();
         let removals = self.queue().removals.capacity() * size_of::<Removal<K, V>>();
-        counts + size_of::<Self>() + size_of::<Bell>() + removals
+        counts + size_of::<Self>() + removals
     }
 }
 
@@ -363,16 +370,16 @@ impl<K, V> DeliveryGuard<K, V> {
     /// Waits until what was put in is delivered, or somebody sees to it.
     async fn settle(self) {
         let mut delivered = 0;
-        let mut ear = None;
+        let mut notified = None;
         loop {
             let on_contention = OnContention::Poll.unless_listening();
             match self.removal_queue.attempt(self.until, &mut delivered, on_contention) {
                 Attempt::Done => return,
                 Attempt::Unfinished => yield_now().await,
-                Attempt::Busy => match ear.take() {
+                Attempt::Busy => match notified.take() {
                     // Listens before another attempt, so that no delivery ends unheard of between the two.
-                    None => ear = Some(self.removal_queue.bell.ear()),
-                    Some(ear) => ear.await,
+                    None => notified = Some(self.removal_queue.tasks.listen()),
+                    Some(notified) => notified.await,
                 },
             }
         }
@@ -475,7 +482,7 @@ impl<K, V> Deliveries<K, V> {
 }
 
 /// An entry that is kept back from the listener until this is dropped.
-pub(crate) struct Withheld<K, V> {
+pub(crate) struct PendingRemoval<K, V> {
     /// `None` once it is in the outbox.
     entry: Option<Entry<K, V>>,
     cause: RemovalCause,
@@ -483,7 +490,7 @@ pub(crate) struct Withheld<K, V> {
     guard: Option<DeliveryGuard<K, V>>,
 }
 
-impl<K, V> Withheld<K, V> {
+impl<K, V> PendingRemoval<K, V> {
     /// Lets the listener have the entry, and hands over the duty to see to that.
     pub(crate) fn let_go(mut self, deliveries: &mut Deliveries<K, V>) {
         self.fill();
@@ -508,7 +515,7 @@ impl<K, V> Withheld<K, V> {
     }
 }
 
-impl<K, V> Drop for Withheld<K, V> {
+impl<K, V> Drop for PendingRemoval<K, V> {
     fn drop(&mut self) {
         self.fill();
     }
@@ -519,7 +526,7 @@ pub(crate) enum RemovedEntry<K, V> {
     /// Nobody else wants it.
     Entry(Entry<K, V>),
     /// The listener gets it, when this is dropped.
-    Withheld(Withheld<K, V>),
+    Pending(PendingRemoval<K, V>),
 }
 
 impl<K, V> RemovedEntry<K, V> {
@@ -527,7 +534,7 @@ impl<K, V> RemovedEntry<K, V> {
     pub(crate) fn into_value(self, deliveries: &mut Deliveries<K, V>) -> V {
         match self {
             Self::Entry(entry) => entry.into_value(),
-            Self::Withheld(withheld) => withheld.into_value(deliveries),
+            Self::Pending(withheld) => withheld.into_value(deliveries),
         }
     }
 
@@ -535,7 +542,7 @@ impl<K, V> RemovedEntry<K, V> {
     pub(crate) fn let_go(self, deliveries: &mut Deliveries<K, V>) {
         match self {
             Self::Entry(entry) => drop(entry),
-            Self::Withheld(withheld) => withheld.let_go(deliveries),
+            Self::Pending(withheld) => withheld.let_go(deliveries),
         }
     }
 }

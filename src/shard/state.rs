@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use super::watch::Watchers;
-use super::{Departed, QUIET};
+use super::removals::RemovalQueue;
+use super::watchers::Watchers;
 use crate::entries::expiry::ExpiryOrder;
 use crate::entries::lru_list::LruList;
 use crate::entries::takers::Takers;
 use crate::entries::{Entries, Slot, Stamp};
-use crate::shard::removals::{Deliveries, RemovalQueue, RemovedEntry};
 use crate::sync::desk::Pinnable;
+
+/// So many hits under the lock without a write, and as many as half the slots, are worth the pins that the
+/// next write has to take back. Few where each read makes the schedules longer.
+const QUIET: u64 = if cfg!(any(async_lru_shuttle, async_lru_loom)) { 1 } else { 256 };
 
 /// Everything in a shard.
 pub(crate) struct State<K, V> {
@@ -24,7 +27,7 @@ pub(crate) struct State<K, V> {
     /// The shard's share of the bound.
     pub(super) share: usize,
     /// Where entries that leave go, in a cache with a listener.
-    pub(super) removal_queue: Option<Arc<RemovalQueue<K, V>>>,
+    pub(super) removals: Option<Arc<RemovalQueue<K, V>>>,
 }
 
 /// Who leaves the shard next, for want of room and for want of time.
@@ -58,10 +61,10 @@ impl Order {
 
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
-    pub(super) fn new(share: usize, removal_queue: Option<Arc<RemovalQueue<K, V>>>) -> Self {
+    pub(super) fn new(share: usize, removals: Option<Arc<RemovalQueue<K, V>>>) -> Self {
         let (entries, order) = (Pinnable::default(), Order::default());
         let watchers = Watchers::default();
-        Self { entries, quiet_at: QUIET, order, watchers, generation: 0, share, removal_queue }
+        Self { entries, quiet_at: QUIET, order, watchers, generation: 0, share, removals }
     }
 
     /// Begins to count anew how long the shard has not been written.
@@ -76,56 +79,6 @@ impl<K, V> State<K, V> {
         size_of::<Entries<K, V>>()
             + self.entries.heap_size()
             + self.order.heap_size()
-            + self.removal_queue.as_ref().map_or(0, |removal_queue| removal_queue.size())
-    }
-}
-
-/// What came of a search for an expired entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expired {
-    /// It has left.
-    One,
-    None,
-    /// There may be one; it takes more steps to find out.
-    Unknown,
-}
-
-/// How far expired entries were freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purged {
-    All,
-    /// There may be more.
-    Some,
-}
-
-/// What was removed with a key, and besides.
-pub(crate) struct Removed<K, V> {
-    /// The entry, if it was alive.
-    pub(super) entry: Option<RemovedEntry<K, V>>,
-    /// Whether loads in flight were fenced.
-    pub(super) fenced: bool,
-    pub(super) departed: Departed<K, V>,
-}
-
-impl<K, V> Default for Removed<K, V> {
-    fn default() -> Self {
-        Self { entry: None, fenced: false, departed: Departed::default() }
-    }
-}
-
-impl<K, V> Removed<K, V> {
-    pub(crate) fn into_value(self) -> (Option<V>, Deliveries<K, V>) {
-        let mut deliveries = self.departed.into_notices();
-        let value = self.entry.map(|entry| entry.into_value(&mut deliveries));
-        (value, deliveries)
-    }
-
-    /// Whether there was anything to remove.
-    pub(crate) fn into_found(mut self) -> (bool, Deliveries<K, V>) {
-        let found = self.entry.is_some() || self.fenced;
-        if let Some(entry) = self.entry {
-            self.departed.keep_taken(entry);
-        }
-        (found, self.departed.into_notices())
+            + self.removals.as_ref().map_or(0, |removals| removals.size())
     }
 }

@@ -1,10 +1,13 @@
 //! What an update does with the entry of its key and with its flight.
 
+use super::Shard;
+use super::departed::Departed;
 use super::flights::{FlightRef, LeadOrJoin, LoadRequest};
-use super::{Departed, Shard, Use};
+use super::hit::Use;
+use super::removals::RemovedEntry;
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;
-use crate::shard::removals::RemovedEntry;
+use crate::removal::RemovalCause;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
@@ -48,7 +51,17 @@ impl<K: Eq, V> FlightRef<'_, K, V> {
         now: Option<Nanos>,
         departed: &mut Departed<K, V>,
     ) -> (Option<RemovedEntry<K, V>>, Ended<K, V>) {
-        self.shard.write(now, departed).remove_by_update(self.id)
+        let mut writer = self.shard.write(now, departed);
+        writer.free_some_expired();
+        let entries = writer.entries();
+        let mut found = None;
+        if !entries.flight(self.id).is_fenced() {
+            found = entries.find_of_flight(self.id);
+            entries.fence_others(self.id);
+        }
+        let ended = entries.end_flight(self.id);
+        let entry = found.and_then(|slot| writer.take_out(slot, RemovalCause::Removed));
+        (entry, ended)
     }
 }
 
@@ -63,7 +76,9 @@ mod tests {
     use crate::entries::{FlightKey, Kind};
     use crate::flight::Coalescing;
     use crate::policy::capacity::Limits;
-    use crate::shard::{Common, Fate, Origin, Publication, Published};
+    use crate::shard::common::Common;
+    use crate::shard::publication::{Fate, Origin, Publication, Terms};
+    use crate::shard::publish::Published;
 
     /// Against (A18) of `docs/reliability.md`: the update would start from the written value, and lose
     /// to its writer.
@@ -79,10 +94,10 @@ mod tests {
         };
         assert!(matches!(flight.start_update(None), Ok(None)));
         let origin = Origin::Caller(Some(1), 1);
-        let mut publication = Publication::new(origin, 10, None, Fate::Lives, None);
+        let terms = Terms { extras: None, fate: Fate::Lives, now: None };
+        let mut publication = Publication::new(origin, 10, terms, common.capacity.reservation());
         let mut departed = Departed::default();
-        let published =
-            shard.publish(&mut publication, &mut common.capacity.reservation(), &mut departed);
+        let published = shard.publish(&mut publication, &mut departed);
         assert_eq!(published, Published::Done);
         assert!(matches!(flight.start_update(None), Err(Fenced)));
         // The key comes back for another attempt.

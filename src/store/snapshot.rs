@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Store;
 use crate::policy::lifetime::Left;
-use crate::shard::Copied;
-use crate::store::Store;
+use crate::shard::look::Copied;
 
 /// An entry as [`snapshot_with_ttl`](crate::AsyncLru::snapshot_with_ttl) copies it and
 /// [`restore`](crate::AsyncLru::restore) takes it in, with the time that it has left to live.

@@ -1,22 +1,24 @@
-//! Removing the entries that a predicate chooses.
+//! Removes the entries that a predicate chooses.
 
 use std::sync::Arc;
 
+use super::Store;
+use super::steps::{Step, Steps};
 use crate::entries::{Predicate, Slot};
+use crate::shard::Shard;
+use crate::shard::departed::Departed;
 use crate::shard::removals::Deliveries;
-use crate::shard::{Departed, Position, Shard, Watch};
-use crate::store::Store;
+use crate::shard::watch::{Position, Watch};
 
-/// One pass over all entries, step by step so that other writers get through in between.
+/// One pass over all entries.
 ///
 /// A step copies a few entries, asks about them while no lock is held, and removes those that are
 /// still the same ones. An entry keeps its slot for life, so the pass misses none that was there when
 /// it began; when memory is given back entries do move, and the pass goes over their shard again.
-pub(crate) struct Sweep<'a, K, V, C> {
-    store: &'a Store<K, V>,
+pub(crate) struct Sweep<C> {
     choice: C,
-    /// Shards still to be looked at, the first of them from `position` on.
-    shards: std::slice::Iter<'a, Shard<K, V>>,
+    /// The shard that is looked at, from `position` on.
+    shard: usize,
     position: Position,
     removed: usize,
 }
@@ -75,50 +77,50 @@ impl<K: Clone, V, F: FnMut(&K) -> bool> Choice<K, V> for ByKey<F> {
     }
 }
 
-impl<'a, K: Clone, V: Clone> Sweep<'a, K, V, ByEntry<K, V>> {
+impl<K, V> Sweep<ByEntry<K, V>> {
     /// Starts a pass that chooses by keys and values.
-    pub(crate) fn by_entry(store: &'a Store<K, V>, is_chosen: Arc<Predicate<K, V>>) -> Self {
-        Self::start(store, ByEntry::begin_all(store, is_chosen))
+    pub(crate) fn by_entry(store: &Store<K, V>, is_chosen: Arc<Predicate<K, V>>) -> Self {
+        Self::start(ByEntry::begin_all(store, is_chosen))
     }
 }
 
-impl<'a, K: Clone, V, F: FnMut(&K) -> bool> Sweep<'a, K, V, ByKey<F>> {
+impl<F> Sweep<ByKey<F>> {
     /// Starts a pass that chooses by keys.
-    pub(crate) fn by_key(store: &'a Store<K, V>, is_chosen: F) -> Self {
-        Self::start(store, ByKey(is_chosen))
+    pub(crate) fn by_key(is_chosen: F) -> Self {
+        Self::start(ByKey(is_chosen))
     }
 }
 
-impl<'a, K, V, C: Choice<K, V>> Sweep<'a, K, V, C> {
-    fn start(store: &'a Store<K, V>, choice: C) -> Self {
-        let position = Position::default();
-        Self { store, choice, shards: store.shards().iter(), position, removed: 0 }
+impl<C> Sweep<C> {
+    fn start(choice: C) -> Self {
+        Self { choice, shard: 0, position: Position::default(), removed: 0 }
     }
 
-    /// Takes one step; `None` once there is nothing left to do.
-    pub(crate) fn step(&mut self) -> Option<Deliveries<K, V>> {
-        let shard = self.shards.as_slice().first()?;
+    /// Returns how many entries were removed so far.
+    pub(crate) fn removed(&self) -> usize {
+        self.removed
+    }
+}
+
+impl<K, V, C: Choice<K, V>> Steps<K, V> for Sweep<C> {
+    fn step(&mut self, store: &Store<K, V>, deliveries: &mut Deliveries<K, V>) -> Step {
+        let Some(shard) = store.shards.get(self.shard) else { return Step::Done };
         if self.position == Position::default() {
             self.choice.begin(shard);
         }
         let Some(watch) = shard.watch(self.position) else {
             shard.compact();
-            self.shards.next();
+            self.shard += 1;
             self.position = Position::default();
-            return Some(Deliveries::default());
+            return Step::Again;
         };
         self.position = watch.end();
-        let chosen = self.choice.choose(self.store, &watch);
-        let mut departed = Departed::default();
+        let chosen = self.choice.choose(store, &watch);
         if !chosen.is_empty() {
-            let now = self.store.lifetimes().now();
-            self.removed += watch.take_out(&chosen, now, &mut departed);
+            let mut departed = Departed::default();
+            self.removed += watch.take_out(&chosen, store.lifetimes.now(), &mut departed);
+            deliveries.append(departed.into_deliveries());
         }
-        Some(departed.into_notices())
-    }
-
-    /// Entries removed so far.
-    pub(crate) fn removed(&self) -> usize {
-        self.removed
+        Step::Again
     }
 }

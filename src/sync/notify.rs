@@ -1,10 +1,14 @@
-//! What wakes a task that waits for something to happen in a cache.
+//! Tells tasks that wait for something that it has happened.
+//!
+//! Wakers are the executors' code: they are cloned, woken and dropped while nothing is locked, and one that
+//! panics keeps no other from being woken. A set that woke under its own lock would deadlock on a waker whose
+//! last clone drops a task that waits too.
 
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -12,101 +16,105 @@ use slab::Slab;
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 
-/// Rung when something has happened, heard by all who listen.
+/// Notifies all who listen.
 #[derive(Default)]
-pub(crate) struct Bell {
-    /// How often it was rung; changed under the lock of `wakers`.
-    rung: AtomicU64,
-    /// How many hear it. Spares those who ring the lock as long as there is nobody.
-    hearers: AtomicUsize,
+pub(crate) struct Notify {
+    /// How often it has notified; changed under the lock of `wakers`.
+    times: AtomicU64,
+    /// How many listen. Spares those who notify the lock as long as there is nobody.
+    listeners: AtomicUsize,
     wakers: Mutex<Slab<Waker>>,
 }
 
-impl Bell {
+impl Notify {
     fn wakers(&self) -> MutexGuard<'_, Slab<Waker>> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anybody listens.
-    pub(crate) fn has_hearers(&self) -> bool {
-        self.hearers.load(Ordering::SeqCst) > 0
+    /// Tells whether anybody listens, as far as the caller's last look at a lock or a sequentially
+    /// consistent store puts the two in an order.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.load(Ordering::SeqCst) > 0
     }
 
     /// Wakes all who listen. Calls user code: never under a lock, nor where a panic would leave
     /// something half done.
-    pub(crate) fn ring(&self) {
-        if !self.has_hearers() {
-            return;
-        }
+    pub(crate) fn notify_all(&self) {
         let wakers = {
             let mut wakers = self.wakers();
-            self.rung.fetch_add(1, Ordering::SeqCst);
+            self.times.fetch_add(1, Ordering::SeqCst);
             std::mem::take(&mut *wakers)
         };
         wake_all(wakers.into_iter().map(|(_, waker)| waker));
     }
 
-    /// Begins to listen: what is rung from now on is heard.
-    pub(crate) fn ear(self: &Arc<Self>) -> Ear {
-        self.hearers.fetch_add(1, Ordering::SeqCst);
-        Ear { since: self.rung.load(Ordering::SeqCst), bell: Arc::clone(self), place: None }
+    /// Begins to listen: notifications from now on are heard, also before the first poll.
+    pub(crate) fn listen(&self) -> Notified<'_> {
+        self.listeners.fetch_add(1, Ordering::SeqCst);
+        Notified { notify: self, since: self.times.load(Ordering::SeqCst), place: None }
     }
 }
 
-/// Ready once the bell was rung since this was made.
-pub(crate) struct Ear {
-    bell: Arc<Bell>,
+/// Ready once there was a notification since this was made. Dropping it takes the waker off the list;
+/// nobody depends on it.
+pub(crate) struct Notified<'a> {
+    notify: &'a Notify,
     since: u64,
-    /// Where its waker is kept, until the bell is rung.
+    /// Where its waker is kept, until the notification.
     place: Option<usize>,
 }
 
-impl Ear {
-    fn has_heard(&self) -> bool {
-        self.bell.rung.load(Ordering::SeqCst) != self.since
+impl Notified<'_> {
+    fn is_notified(&self) -> bool {
+        self.notify.times.load(Ordering::SeqCst) != self.since
     }
 }
 
-impl Future for Ear {
+impl Future for Notified<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Cloned before the lock is taken, and the old one dropped after it is released.
-        let waker = cx.waker().clone();
-        let _old;
-        {
-            let bell = Arc::clone(&self.bell);
-            let mut wakers = bell.wakers();
-            if self.has_heard() {
-                // Whoever has rung takes all wakers out.
+        let mut fresh = self.place.is_none().then(|| cx.waker().clone());
+        loop {
+            // Declared before the lock is taken, so dropped after it is released.
+            let _stale: Waker;
+            let mut wakers = self.notify.wakers();
+            if self.is_notified() {
+                // All wakers were taken out.
                 self.place = None;
                 return Poll::Ready(());
             }
-            match self.place {
-                Some(place) => _old = Some(std::mem::replace(&mut wakers[place], waker)),
-                None => {
-                    self.place = Some(wakers.insert(waker));
-                    _old = None;
-                }
+            if self.place.is_some_and(|place| wakers[place].will_wake(cx.waker())) {
+                return Poll::Pending;
             }
+            let Some(waker) = fresh.take() else {
+                drop(wakers);
+                fresh = Some(cx.waker().clone());
+                continue;
+            };
+            match self.place {
+                Some(place) => _stale = std::mem::replace(&mut wakers[place], waker),
+                None => self.place = Some(wakers.insert(waker)),
+            }
+            return Poll::Pending;
         }
-        Poll::Pending
     }
 }
 
-impl Drop for Ear {
+impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        self.bell.hearers.fetch_sub(1, Ordering::SeqCst);
-        let _waker = {
-            let mut wakers = self.bell.wakers();
-            let place = self.place.filter(|_| !self.has_heard());
-            place.map(|place| wakers.remove(place))
-        };
+        self.notify.listeners.fetch_sub(1, Ordering::SeqCst);
+        if let Some(place) = self.place {
+            let _waker = {
+                let mut wakers = self.notify.wakers();
+                (!self.is_notified()).then(|| wakers.remove(place))
+            };
+        }
     }
 }
 
 /// Wakes everybody, even if a waker panics; then the first panic goes on.
-pub(crate) fn wake_all(wakers: impl Iterator<Item = Waker>) {
+fn wake_all(wakers: impl Iterator<Item = Waker>) {
     let mut first_panic = None;
     for waker in wakers {
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {

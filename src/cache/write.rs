@@ -1,0 +1,280 @@
+//! Inserting and removing.
+
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use equivalent::Equivalent;
+
+use super::AsyncLru;
+use crate::shard::removals::Deliveries;
+use crate::store::clear::Clear;
+use crate::store::purge::Purge;
+use crate::store::steps;
+
+/// Writing, which waits for other writers of the same shard, for a listener that is far behind, and for
+/// nothing else.
+impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Inserts an entry as the most recently used, and returns the live value that it replaces.
+    ///
+    /// An equal key that was there is replaced with its value.
+    ///
+    /// Wins over loads of the key that are in flight. In a full cache the least recently used entry
+    /// makes room, unless the key was there already; where entries are weighed, as many as it takes. A
+    /// value that can never fit is not kept, and the one before it goes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
+    /// another writer, not, though some of the entries that were to make room may be gone. A call that
+    /// waits for a [listener](Builder::on_remove) has its entry in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(cache.insert(1, 10).await, None);
+    ///     assert_eq!(cache.insert(1, 11).await, Some(10));
+    /// });
+    /// ```
+    pub fn insert(&self, key: K, value: V) -> impl Future<Output = Option<V>> {
+        self.put(key, value, None)
+    }
+
+    /// [`insert`](Self::insert) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks the thread while another one uses the same shard, for one short section, and while a listener
+    /// is far behind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// ```
+    pub fn insert_blocking(&self, key: K, value: V) -> Option<V> {
+        self.put_blocking(key, value, None)
+    }
+
+    /// Inserts an entry that may have a lifetime of its `own`.
+    pub(super) async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+        let (replaced, deliveries) = self.put_now(key, value, own);
+        if deliveries.is_empty() {
+            replaced
+        } else {
+            Box::pin(deliveries.settle_with(replaced)).await
+        }
+    }
+
+    /// Does the same, waiting for the listener by blocking the thread.
+    pub(super) fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+        let (replaced, deliveries) = self.put_now(key, value, own);
+        deliveries.settle_blocking();
+        replaced
+    }
+
+    /// Publishes the entry; apart from the futures, which would hold the key twice.
+    fn put_now(&self, key: K, value: V, own: Option<Duration>) -> (Option<V>, Deliveries<K, V>) {
+        let hash = self.hash(&key);
+        self.store().put(hash, key, value, own)
+    }
+}
+
+/// Removing, which waits for other writers of the same shard, for a listener that is far behind, and for
+/// nothing else.
+impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Removes the entry of `key` and returns its live value; wins over loads of the key in flight.
+    ///
+    /// # Cancel safety
+    ///
+    /// The entry is removed at the first poll. Dropping the future later leaves its report to the
+    /// [listener](Builder::on_remove), if there is one, to others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert("a".to_owned(), 1).await;
+    ///     assert_eq!(cache.remove("a").await, Some(1));
+    ///     assert_eq!(cache.remove("a").await, None);
+    /// });
+    /// ```
+    pub async fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (value, deliveries) = self.store().remove(self.hash(key), key).into_value();
+        if deliveries.is_empty() { value } else { Box::pin(deliveries.settle_with(value)).await }
+    }
+
+    /// [`remove`](Self::remove) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of one update, as every call does that writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.remove_blocking(&1), Some(10));
+    /// ```
+    pub fn remove_blocking<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (value, deliveries) = self.store().remove(self.hash(key), key).into_value();
+        deliveries.settle_blocking();
+        value
+    }
+
+    /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
+    /// cached. Says whether there was either.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`remove`](Self::remove).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     assert!(cache.invalidate(&1).await);
+    ///     assert!(!cache.invalidate(&1).await);
+    /// });
+    /// ```
+    pub async fn invalidate<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (found, deliveries) = self.store().remove(self.hash(key), key).into_found();
+        deliveries.settle().await;
+        found
+    }
+
+    /// [`invalidate`](Self::invalidate) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of one update, as every call does that writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert!(cache.invalidate_blocking(&1));
+    /// ```
+    pub fn invalidate_blocking<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (found, deliveries) = self.store().remove(self.hash(key), key).into_found();
+        deliveries.settle_blocking();
+        found
+    }
+}
+
+/// All entries at once.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Removes all entries and resets the statistics; wins over all loads in flight.
+    ///
+    /// Entries that other tasks insert meanwhile may stay. The cache is empty at once; what was in it is
+    /// dropped, or reported to the [listener](Builder::on_remove), in turns with other tasks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The entries are removed at the first poll. Dropping the future later drops or reports the rest of
+    /// them at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     cache.clear().await;
+    ///     assert!(cache.is_empty());
+    /// });
+    /// ```
+    pub async fn clear(&self) {
+        let mut clear = Clear::start(self.store());
+        steps::run(self.store(), &mut clear).await;
+    }
+
+    /// [`clear`](Self::clear) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of one update of each shard.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// cache.clear_blocking();
+    /// assert_eq!(cache.get(&1), None);
+    /// ```
+    pub fn clear_blocking(&self) {
+        let mut clear = Clear::start(self.store());
+        steps::run_blocking(self.store(), &mut clear);
+    }
+
+    /// Frees the entries whose time is over, and returns how many.
+    ///
+    /// Writes free a few on their way, so this is for caches that are seldom written to. A shard that is
+    /// less than a quarter full afterwards gives its memory back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with fewer entries freed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let ttl = Duration::from_secs(1);
+    /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     assert_eq!(cache.purge_expired().await, 0);
+    ///     clock.advance(ttl);
+    ///     assert_eq!(cache.purge_expired().await, 1);
+    /// });
+    /// ```
+    pub async fn purge_expired(&self) -> usize {
+        let mut purge = Purge::new(self.store());
+        steps::run(self.store(), &mut purge).await;
+        purge.freed()
+    }
+
+    /// [`purge_expired`](Self::purge_expired) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of the work: microseconds for every hundred entries that have expired.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert_eq!(cache.purge_expired_blocking(), 0);
+    /// ```
+    pub fn purge_expired_blocking(&self) -> usize {
+        let mut purge = Purge::new(self.store());
+        steps::run_blocking(self.store(), &mut purge);
+        purge.freed()
+    }
+}

@@ -1,0 +1,254 @@
+//! The flights among the nodes: found by key to be joined, led, fenced and ended.
+
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+use slab::Slab;
+
+use super::loading::{Ended, Flight, FlightKey, FlightState, Kind, Predicate, Sweeps};
+use super::node::{Bucket, Node, narrow, wide};
+use super::{Entries, hash_of};
+use crate::flight::{Completion, FlightId};
+
+/// Flights: the loads in progress.
+impl<K, V> Entries<K, V> {
+    /// Room for more flights than this that a burst has left is given back when they have ended.
+    const KEPT_FLIGHTS: usize = 256;
+
+    /// Joins the flight that is open for `key`.
+    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, FlightId)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.join_if(hash, key, Flight::is_open)
+    }
+
+    /// Joins a flight that an update of `key` has to wait for: the open one, or an update that goes on
+    /// although a later write has won over it.
+    pub(crate) fn join_for_update(
+        &mut self,
+        hash: u64,
+        key: &K,
+    ) -> Option<(Arc<Completion<V>>, FlightId)>
+    where
+        K: Eq,
+    {
+        self.join_if(hash, key, |flight| flight.is_open() || flight.is_update())
+    }
+
+    #[inline]
+    fn join_if<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        is_wanted: impl Fn(&Flight<K, V>) -> bool,
+    ) -> Option<(Arc<Completion<V>>, FlightId)>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let is_key = |flight: &Flight<K, V>| is_wanted(flight) && key.equivalent(flight.key());
+        let bucket = self.find_flight(narrow(hash), is_key)?;
+        let slot = self.table.get_bucket(bucket)?.slot();
+        Some(self.flights[slot].join())
+    }
+
+    /// Where the table leads to a flight that is wanted.
+    #[inline]
+    fn find_flight(&self, hash: u32, is_wanted: impl Fn(&Flight<K, V>) -> bool) -> Option<usize> {
+        if self.flights.is_empty() {
+            return None;
+        }
+        self.table.find_bucket_index(wide(hash), |node| {
+            node.is_flight() && is_wanted(&self.flights[node.slot()])
+        })
+    }
+
+    /// Whether the value of a load of `key` that is in flight will be cached.
+    pub(crate) fn is_awaited(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        let is_awaited = |flight: &Flight<K, V>| !flight.is_fenced() && flight.key() == key;
+        self.find_flight(narrow(hash), is_awaited).is_some()
+    }
+
+    /// Starts a flight that others may join.
+    #[inline]
+    pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        self.start(hash, key, kind, FlightState::Open)
+    }
+
+    /// Starts a flight for the caller alone.
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        self.start(hash, key, kind, FlightState::Private)
+    }
+
+    #[inline]
+    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, state: FlightState) -> FlightId {
+        let hash = narrow(hash);
+        let slot = self.flights.vacant_key();
+        let id = FlightId::new(self.started, slot);
+        self.started = self.started.wrapping_add(1);
+        let bucket = self.list_anew(hash, Node::flight(slot));
+        let (completion, sweeps) = (kind.completion(), Sweeps::default());
+        self.flights.insert(Flight { hash, kind, state, bucket, id, key, completion, sweeps });
+        id
+    }
+
+    /// The flight of this id, which its leader has not ended.
+    #[inline]
+    pub(crate) fn flight(&self, id: FlightId) -> &Flight<K, V> {
+        &self.flights[id.slot()]
+    }
+
+    /// The flight of this id, which its leader has not ended.
+    #[inline]
+    pub(crate) fn flight_mut(&mut self, id: FlightId) -> &mut Flight<K, V> {
+        &mut self.flights[id.slot()]
+    }
+
+    /// The flight of this id, if it has not ended.
+    fn flight_if_there(&self, id: FlightId) -> Option<&Flight<K, V>> {
+        self.flights.get(id.slot()).filter(|flight| flight.id == id)
+    }
+
+    /// Takes out the flight of this id, which its leader has not ended, but for its place in the table:
+    /// that is the caller's to fill, or to give up.
+    #[inline(always)]
+    pub(crate) fn take_flight(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
+        let flight = self.flights.remove(id.slot());
+        let bucket = flight.is_listed().then(|| self.bucket_of(&flight)).flatten();
+        (flight, Bucket(bucket))
+    }
+
+    /// Where the table leads to a flight.
+    #[inline(always)]
+    fn bucket_of(&self, flight: &Flight<K, V>) -> Option<usize> {
+        let node = Node::flight(flight.id.slot());
+        match self.table.get_bucket(flight.bucket) {
+            Some(listed) if *listed == node => Some(flight.bucket),
+            // The table has grown since.
+            _ => self.table.find_bucket_index(wide(flight.hash), |listed| *listed == node),
+        }
+    }
+
+    /// Takes out the flight of this id, which its leader has not ended.
+    pub(crate) fn end_flight(&mut self, id: FlightId) -> Ended<K, V> {
+        let (flight, bucket) = self.take_flight(id);
+        self.unlist_bucket(bucket);
+        self.end_burst();
+        flight.end()
+    }
+
+    /// Gives memory back that a burst of flights has left, once they have all ended.
+    #[inline]
+    pub(super) fn end_burst(&mut self) {
+        if self.flights.is_empty() && self.flights.capacity() > Self::KEPT_FLIGHTS {
+            self.resize();
+        }
+    }
+
+    #[cold]
+    fn resize(&mut self) {
+        self.flights = Slab::new();
+        let Self { table, entries, flights, .. } = self;
+        if table.capacity() > 4 * entries.len() {
+            table.shrink_to(entries.len(), |&node| hash_of(entries, flights, node));
+        }
+    }
+
+    /// Takes a caller off the flight of this id, if that has not ended; returns the flight if nobody
+    /// is left to move its load on.
+    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Ended<K, V>> {
+        let completion = self.flight_if_there(id)?.completion.as_ref()?;
+        completion.count_out().then(|| self.end_flight(id))
+    }
+
+    /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
+    #[inline(never)]
+    pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut found = false;
+        let is_key = |flight: &Flight<K, V>| !flight.is_fenced() && key.equivalent(flight.key());
+        while let Some(bucket) = self.find_flight(narrow(hash), is_key) {
+            self.fence_bucket(bucket);
+            found = true;
+        }
+        found
+    }
+
+    /// Keeps the values of all other flights of the same key out of the cache as that of this id.
+    #[inline(never)]
+    pub(crate) fn fence_others(&mut self, id: FlightId)
+    where
+        K: Eq,
+    {
+        loop {
+            let own = self.flight(id);
+            let is_other = |flight: &Flight<K, V>| {
+                flight.id != id && !flight.is_fenced() && flight.key() == own.key()
+            };
+            let Some(bucket) = self.find_flight(own.hash, is_other) else { return };
+            self.fence_bucket(bucket);
+        }
+    }
+
+    /// Keeps the value of the flight of this id, which its leader has not ended, out of the cache.
+    pub(crate) fn fence_one(&mut self, id: FlightId) {
+        let flight = self.flight(id);
+        let (hash, was_listed) = (flight.hash, flight.is_listed());
+        self.flight_mut(id).state = FlightState::Fenced;
+        if was_listed && !self.flight(id).is_listed() {
+            self.unlist(hash, Node::flight(id.slot()));
+        }
+    }
+
+    /// The same, if its leader has not ended it.
+    pub(crate) fn fence_if_there(&mut self, id: FlightId) {
+        if self.flight_if_there(id).is_some() {
+            self.fence_one(id);
+        }
+    }
+
+    fn fence_bucket(&mut self, bucket: usize) {
+        let node = self.table.get_bucket(bucket).expect("it was found there");
+        let flight = &mut self.flights[node.slot()];
+        flight.state = FlightState::Fenced;
+        if !flight.is_listed() {
+            self.unlist_bucket(Bucket(Some(bucket)));
+        }
+    }
+
+    /// Has a sweep asked about the value of every flight that there is.
+    pub(crate) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        let slots: Vec<usize> = self.flights.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            // Taken out and put back, since a key has to be moved to be shared.
+            let mut flight = self.flights.remove(slot);
+            flight.key = flight.key.into_shared();
+            let (id, is_one_too_many) = (flight.id, flight.await_sweep(sweep));
+            let place = self.flights.insert(flight);
+            debug_assert_eq!(place, slot, "a slab gives the slot that was freed last");
+            if is_one_too_many {
+                self.fence_one(id);
+            }
+        }
+    }
+
+    /// Copies the keys of all flights whose values will be cached, with what tells the flights apart.
+    pub(crate) fn flight_keys_into(&self, keys: &mut Vec<(FlightId, K)>)
+    where
+        K: Clone,
+    {
+        for (_, flight) in self.flights.iter().filter(|(_, flight)| !flight.is_fenced()) {
+            keys.push((flight.id, flight.key().clone()));
+        }
+    }
+
+    /// Gives memory back that a burst of flights has left.
+    pub(crate) fn compact_flights(&mut self) {
+        self.flights.shrink_to_fit();
+    }
+}

@@ -1,0 +1,166 @@
+//! The duty to end a flight, which `Drop` does if nothing else has.
+
+use std::time::Duration;
+
+use crate::entries::Ended;
+use crate::flight::Outcome;
+use crate::policy::measure::Appraised;
+use crate::shard::departed::Departed;
+use crate::shard::flights::FlightRef;
+use crate::shard::publication::{Origin, Publication};
+use crate::shard::removals::Deliveries;
+use crate::store::Store;
+use crate::sync::counters::Event;
+
+/// The duty to end a flight. Dropped early, by a cancelled call, a panic or on the way out of an
+/// error, it lets the waiters try for themselves.
+pub(super) struct Leader<'a, K, V> {
+    pub(super) store: &'a Store<K, V>,
+    pub(super) flight: FlightRef<'a, K, V>,
+    pub(super) stage: Stage,
+}
+
+/// How far a leader has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It leads its flight.
+    Leading,
+    /// Its load has started, and fails if it comes no further.
+    Loading,
+    /// The flight has ended, or is somebody else's to end.
+    Ended,
+}
+
+impl<'a, K, V> Leader<'a, K, V> {
+    #[inline]
+    pub(super) fn new(store: &'a Store<K, V>, flight: FlightRef<'a, K, V>) -> Self {
+        Self { store, flight, stage: Stage::Leading }
+    }
+
+    /// Calls the user's closure.
+    #[inline]
+    pub(super) fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
+        self.store.count(Event::Load);
+        self.stage = Stage::Loading;
+        load()
+    }
+
+    /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
+    /// its `own`. Returns what is left to do for the listener.
+    #[inline]
+    pub(super) fn deliver(&mut self, value: &V, own: Option<Duration>) -> Deliveries<K, V>
+    where
+        K: Eq,
+        V: Clone,
+    {
+        let outcome = || Outcome::Value(value.clone());
+        if !self.store.takes_values() {
+            // An update wins over loads in flight all the same.
+            self.flight.fence_others();
+            self.end(outcome);
+            return Deliveries::default();
+        }
+        if own.is_some() {
+            self.store.lifetimes().use_time();
+        }
+        let kept = value.clone();
+        let appraised = self.appraise(&kept).with_own(own);
+        self.publish(kept, appraised, outcome)
+    }
+
+    /// Takes a look at the value before it is published, if the cache does that. The flight has its key
+    /// back before it needs it.
+    #[inline(always)]
+    pub(super) fn appraise(&self, value: &V) -> Appraised {
+        match self.store.appraises() {
+            true => self.appraise_now(value),
+            false => Appraised::default(),
+        }
+    }
+
+    #[cold]
+    fn appraise_now(&self, value: &V) -> Appraised {
+        let key = self.flight.shared_key();
+        key.map(|key| self.store.appraise(&key, value)).unwrap_or_default()
+    }
+
+    /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
+    /// the flight. Returns what is left to do for the listener.
+    #[inline]
+    pub(super) fn publish(
+        &mut self,
+        value: V,
+        appraised: Appraised,
+        outcome: impl FnOnce() -> Outcome<V>,
+    ) -> Deliveries<K, V>
+    where
+        K: Eq,
+    {
+        let origin = Origin::Flight(self.flight.id());
+        let mut publication = self.store.publication(origin, value, appraised);
+        let mut departed = Departed::default();
+        self.store.publish(self.flight.shard(), &mut publication, &mut departed);
+        // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
+        self.stage = Stage::Ended;
+        publication.take_completion().complete(outcome);
+        if self.store.has_listener() {
+            return self.part_with(publication, departed);
+        }
+        departed.let_go();
+        Deliveries::default()
+    }
+
+    /// Drops the rest of a publication, and returns what is left to do for the listener: to wait for it too
+    /// if it is far behind, whatever has left on this call's account.
+    #[cold]
+    fn part_with(
+        &self,
+        publication: Publication<K, V>,
+        departed: Departed<K, V>,
+    ) -> Deliveries<K, V> {
+        let mut deliveries = publication.into_deliveries(departed);
+        deliveries.append(self.backlog());
+        deliveries
+    }
+
+    /// The duty to wait for a listener that is far behind.
+    pub(super) fn backlog(&self) -> Deliveries<K, V> {
+        match self.store.has_listener() {
+            true => self.flight.shard().backlog(),
+            false => Deliveries::default(),
+        }
+    }
+
+    /// Ends the flight with a value that is not to be cached, or with none.
+    pub(super) fn end(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+        self.stage = Stage::Ended;
+        // The rest is dropped last: the waiters come before the user's `Drop`.
+        let Ended { key: _key, completion, sweeps: _sweeps } = self.flight.end();
+        completion.complete(outcome);
+    }
+
+    /// Ends the flight without a value.
+    pub(super) fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
+        self.store.count(Event::LoadFailure);
+        self.end(outcome);
+    }
+
+    /// Leaves the waiters to themselves.
+    #[cold]
+    fn abandon(&mut self) {
+        match self.stage {
+            Stage::Leading => self.end(|| Outcome::Abandoned),
+            Stage::Loading => self.fail(|| Outcome::Abandoned),
+            Stage::Ended => {}
+        }
+    }
+}
+
+impl<K, V> Drop for Leader<'_, K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.stage != Stage::Ended {
+            self.abandon();
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What all shards of a cache share.
+
+use crate::entries::Entries;
+use crate::flight::Coalescing;
+use crate::policy::capacity::{Capacity, Limits};
+use crate::sync::AtomicU64;
+use crate::sync::counters::Counters;
+use crate::sync::desk::Desks;
+
+/// What all shards of a cache share.
+pub(crate) struct Common<K, V> {
+    /// Where threads keep their pins.
+    pub(crate) desks: Desks<Entries<K, V>>,
+    pub(crate) capacity: Capacity,
+    pub(crate) counters: Counters,
+    /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
+    /// those who write to other shards by a clock that has stepped back.
+    pub(crate) last_expiry: AtomicU64,
+    pub(crate) coalescing: Coalescing,
+}
+
+impl<K, V> Common<K, V> {
+    /// Makes what so many shards share.
+    pub(crate) fn new(shards: usize, limits: Limits, coalescing: Coalescing) -> Self {
+        Self {
+            desks: Desks::new(shards),
+            capacity: Capacity::new(limits),
+            counters: Counters::new(),
+            last_expiry: AtomicU64::new(0),
+            coalescing,
+        }
+    }
+}

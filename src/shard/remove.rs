@@ -1,0 +1,88 @@
+//! Removing the entry of a key, or all.
+
+use equivalent::Equivalent;
+
+use super::Shard;
+use super::departed::Departed;
+use super::removals::{Deliveries, RemovedEntry};
+use super::state::Order;
+use super::writer::Writer;
+use crate::clock::Nanos;
+use crate::entries::emptied::Emptied;
+use crate::removal::RemovalCause;
+
+/// What was removed with a key, and besides.
+pub(crate) struct Removed<K, V> {
+    /// The entry, if it was alive.
+    pub(super) entry: Option<RemovedEntry<K, V>>,
+    /// Whether loads in flight were fenced.
+    pub(super) fenced: bool,
+    pub(super) departed: Departed<K, V>,
+}
+
+impl<K, V> Default for Removed<K, V> {
+    fn default() -> Self {
+        Self { entry: None, fenced: false, departed: Departed::default() }
+    }
+}
+
+impl<K, V> Removed<K, V> {
+    pub(crate) fn into_value(self) -> (Option<V>, Deliveries<K, V>) {
+        let mut deliveries = self.departed.into_deliveries();
+        let value = self.entry.map(|entry| entry.into_value(&mut deliveries));
+        (value, deliveries)
+    }
+
+    /// Whether there was anything to remove.
+    pub(crate) fn into_found(mut self) -> (bool, Deliveries<K, V>) {
+        let found = self.entry.is_some() || self.fenced;
+        if let Some(entry) = self.entry {
+            self.departed.keep_taken(entry);
+        }
+        (found, self.departed.into_deliveries())
+    }
+}
+
+impl<K, V> Shard<K, V> {
+    /// Removes the entry of `key` and fences its loads.
+    pub(crate) fn remove<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
+        let mut removed = Removed::default();
+        let Removed { entry, fenced, departed } = &mut removed;
+        (*entry, *fenced) = self.write(now, departed).remove(hash, key);
+        removed
+    }
+}
+
+impl<K, V> Writer<'_, K, V> {
+    /// Removes the entry of `key` and fences its loads; tells whether there were any.
+    pub(super) fn remove<Q>(&mut self, hash: u64, key: &Q) -> (Option<RemovedEntry<K, V>>, bool)
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.free_some_expired();
+        let found = self.entries().find(hash, key);
+        let fenced = self.entries().fence(hash, key);
+        let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));
+        (entry, fenced)
+    }
+
+    /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
+    pub(crate) fn clear(mut self, deliveries: &mut Deliveries<K, V>) -> Option<Emptied<K, V>> {
+        self.capacity().release(self.total_cost());
+        self.state.order = Order::default();
+        let entries = self.entries().take();
+        match self.removals() {
+            None => Some(Emptied::by_use(entries)),
+            Some(removals) => {
+                if !entries.is_empty() {
+                    deliveries.add(removals, removals.post_all(entries));
+                }
+                None
+            }
+        }
+    }
+}
