@@ -54,9 +54,9 @@ use crate::store::{Store, hash_of};
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
 /// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
 /// [`get_or_insert_detached`](Self::get_or_insert_detached), which any thread may poll and which are
-/// `Send + 'static`, for errors that callers share, and for the functions that the [`Builder`](crate::Builder) is given,
-/// listeners among them, and the predicates of [`invalidate_if`](Self::invalidate_if), which are
-/// `Send + Sync + 'static`.
+/// `Send + 'static`, for errors that callers share, and for the functions that the
+/// [`Builder`](crate::Builder) is given, listeners among them, and the predicates of
+/// [`invalidate_if`](Self::invalidate_if), which are `Send + Sync + 'static`.
 ///
 /// # Examples
 ///

@@ -177,7 +177,7 @@ pub(crate) enum Now<'a> {
 }
 
 impl Now<'_> {
-    /// Whether `deadline` has come.
+    /// Tells whether `deadline` has come.
     #[inline]
     pub(crate) fn has_reached(self, deadline: Nanos) -> bool {
         match self {

@@ -35,10 +35,10 @@ const WORTH_COMPACTING: usize = if cfg!(any(async_lru_shuttle, async_lru_loom)) 
 
 /// All nodes of a shard, and the table that leads to them.
 ///
-/// What only some caches keep of an entry lies in arrays of its own, by slot: a cache without a time to live
-/// or a measure pays for neither.
+/// Deadlines and measures, which only some caches keep of an entry, lie in arrays of their own, by slot:
+/// a cache without a time to live or a measure pays for neither.
 ///
-/// What a hit reads comes first, and in this order.
+/// The fields that a hit reads come first, and in this order.
 #[repr(C)]
 pub(crate) struct Entries<K, V> {
     table: HashTable<Node>,
@@ -103,7 +103,7 @@ impl<K, V> Entries<K, V> {
         self.entries.is_empty()
     }
 
-    /// Whether there is an entry in `slot`.
+    /// Tells whether there is an entry in `slot`.
     pub(crate) fn is_in_use(&self, slot: Slot) -> bool {
         self.entries.contains(slot as usize)
     }
@@ -119,7 +119,7 @@ impl<K, V> Entries<K, V> {
         self.table.find(wide(narrow(hash)), is_key).map(|node| node.slot() as Slot)
     }
 
-    /// Finds the slot of the key of the flight of `ticket`, which its leader has not ended.
+    /// Finds the slot of the key of this flight, which its leader has not ended.
     #[inline(never)]
     pub(crate) fn find_of_flight(&self, id: FlightId) -> Option<Slot>
     where
@@ -196,7 +196,7 @@ impl<K, V> Entries<K, V> {
         self.uncounted += reads;
     }
 
-    /// Whether the entry's time is over at `now`.
+    /// Tells whether the entry's time is over at `now`.
     #[inline]
     pub(crate) fn is_expired(&self, slot: Slot, now: Nanos) -> bool {
         self.deadline(slot) <= now
@@ -223,7 +223,7 @@ impl<K, V> Entries<K, V> {
         }
     }
 
-    /// Whether a call has given the entry a lifetime of its own.
+    /// Tells whether a call has given the entry a lifetime of its own.
     pub(crate) fn has_own_lifetime(&self, slot: Slot) -> bool {
         self.entries[slot as usize].has_own_lifetime
     }
@@ -234,12 +234,12 @@ impl<K, V> Entries<K, V> {
         self.entries[slot as usize].has_own_lifetime = true;
     }
 
-    /// Whether entries may expire.
+    /// Tells whether entries may expire.
     pub(crate) fn has_deadlines(&self) -> bool {
         !self.deadlines.is_empty() || !self.idle_deadlines.is_empty()
     }
 
-    /// Whether the deadlines of entries may be put off.
+    /// Tells whether the deadlines of entries may be put off.
     pub(crate) fn has_idle_deadlines(&self) -> bool {
         !self.idle_deadlines.is_empty()
     }
@@ -269,7 +269,7 @@ impl<K, V> Entries<K, V> {
         })
     }
 
-    /// What was measured of the entry as it came.
+    /// Returns what was measured of the entry as it came.
     #[inline]
     pub(crate) fn measured(&self, slot: Slot) -> Measured {
         let slot = slot as usize;
@@ -396,7 +396,7 @@ impl<K, V> Entries<K, V> {
         self.entries.try_remove(slot as usize)
     }
 
-    /// Whether less than a quarter of the slots are in use, of so many that it matters.
+    /// Tells whether less than a quarter of the slots are in use, of so many that it matters.
     pub(crate) fn is_sparse(&self) -> bool {
         let slots = self.entries.capacity();
         slots >= WORTH_COMPACTING && self.len() < slots / 4
@@ -510,7 +510,7 @@ impl<K, V> Entries<K, V> {
         }
     }
 
-    /// What the entry in `slot` came with.
+    /// Returns what the entry in `slot` came with.
     fn extras(&self, slot: usize) -> Extras {
         let slot = slot as Slot;
         let (deadlines, is_own) = (self.deadlines(slot), self.has_own_lifetime(slot));
@@ -636,7 +636,7 @@ fn set<T>(array: &mut Vec<T>, slot: usize, value: T, filler: impl FnMut() -> T) 
     }
 }
 
-/// What a slab keeps for each slot; its own type is private, and this one has the same layout.
+/// Stands for what a slab keeps for each slot: its own type is private, and this one has the same layout.
 #[allow(dead_code, reason = "only its size is of interest")]
 enum SlabSlot<T> {
     Vacant(usize),
@@ -647,7 +647,7 @@ enum SlabSlot<T> {
 mod tests {
     use super::*;
 
-    /// What a cache keeps of `value` that measures it by its length.
+    /// Makes what a cache keeps of `value` that measures it by its length.
     fn extras(value: &str) -> Extras {
         Extras {
             deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
@@ -815,9 +815,9 @@ mod tests {
     fn a_published_entry_takes_the_place_of_its_flight_in_the_table() {
         let mut entries = Entries::default();
         // All of one hash.
-        let tickets: Vec<FlightId> =
+        let ids: Vec<FlightId> =
             (0..50).map(|key| flight(&mut entries, 7, key, Kind::Led)).collect();
-        for (key, id) in (0..).zip(tickets) {
+        for (key, id) in (0..).zip(ids) {
             assert_eq!(entries.find(7 << 32, &key), None);
             assert!(entries.join(7 << 32, &key).is_some());
             let (flight, bucket) = entries.take_flight(id);

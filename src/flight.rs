@@ -1,4 +1,4 @@
-//! The completion of a load: who waits for it, and who is told of its end.
+//! The completion of a load: callers wait for it, and are woken and told of the outcome as the load ends.
 //!
 //! The waiters of a load share a [`Completion`] with its node, made by the first of them, so that a load
 //! nobody waits for allocates nothing. It is closed exactly once, by the [`CompletionGuard`], whatever
@@ -29,11 +29,13 @@ pub(crate) enum Coalescing {
     Off,
 }
 
-/// What the waiters of a flight get.
+/// An error that the leader shares; of the type that its own call returns.
+pub(crate) type Failure = Box<dyn Any + Send + Sync>;
+
+/// The end of a flight, as its waiters get it.
 pub(crate) enum Outcome<V> {
     Value(V),
-    /// An error that the leader shares; of the type that its own call returns.
-    Failure(Box<dyn Any + Send + Sync>),
+    Failure(Failure),
     /// Nothing: the load failed, panicked or was dropped, and the waiters are on their own.
     Abandoned,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Completion<V> {
     mode: Mode<V>,
 }
 
-/// Who brings a flight to its end.
+/// How a flight is brought to its end.
 enum Mode<V> {
     /// Its leader, for whom these wait.
     Led(Notify),
@@ -89,7 +91,7 @@ pub(crate) type Load<V> = detached::Load<Outcome<V>>;
 
 /// Those of a flight whose load lives in it.
 impl<V> Completion<V> {
-    /// The completion of a detached flight, with the leader aboard.
+    /// The completion of a detached flight, which counts the leader.
     pub(crate) fn detached() -> Self {
         Self { outcome: OnceLock::new(), mode: Mode::Detached(Detached::new()) }
     }
@@ -116,7 +118,7 @@ impl<V> Completion<V> {
         self.as_detached().is_some() && self.outcome.get().is_none()
     }
 
-    /// Brings the load aboard, for all callers to poll.
+    /// Brings the load, for all callers to poll.
     pub(crate) fn bring(&self, load: Load<V>) {
         self.as_detached().expect("a load is brought to a flight that was made for it").bring(load);
     }

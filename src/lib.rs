@@ -65,30 +65,6 @@
 //! - the crate `getrandom`, from which the default hasher takes its seeds (`ahash` depends on it), does
 //!   not compile before a backend has been chosen as its documentation says: in a browser its feature
 //!   `wasm_js`. With its backend `unsupported` a cache needs a hasher of its own ([`Builder::hasher`]).
-//!
-//! # How it works
-//!
-//! Each shard is one short lock over its entries. A use stores one number in its entry, the *stamp*: the
-//! number of that use in the shard. So the least recently used entry can be found when it is needed
-//! instead of being kept track of all the time: a *run* holds the oldest in order, and a *hand* that each
-//! eviction moves on collects the next run. While nobody writes a shard, its readers go by *pins* and
-//! notes of their own, and take no lock that others use.
-//!
-//! A miss is found and boarded in one section under the lock: the call joins the *flight* of its key, or
-//! leads one, whose leader runs the load inside its own future and publishes the value as the flight ends.
-//! Whatever ends a load early runs the `Drop` of one guard, which wakes the waiters; the first to be polled
-//! leads the next flight.
-//!
-//! The modules call each other downwards: `cache`, `builder` and `memo` are the surface; `fetch` is
-//! the way of one call, also of a detached one, of one for many keys (`fetch::bulk`) and of an update;
-//! `snapshot` and `restore` copy entries out and take them in, `sweep` judges them, and `shrink` lowers
-//! their bounds; `store` is all shards together, with the `ledger` of what is taken of the bounds and
-//! the rules for `lifetime`s, and `shard` one of them with its lock and its writer. Under the lock lie the
-//! `entries`, with the loads in progress beside them: `lru_list` is their order of eviction, `takers` that
-//! of those whose eviction makes room by weight or by bytes, where some weigh nothing, and `expiry` the
-//! order of expiry, by the timer `wheel` where deadlines are in no order. `flight` is the end of a load, for
-//! those who wait for it, and `sync::desk` keeps pins. What leaves goes through the shard's `outbox` to the
-//! listener, if there is one (`removal`); what a `clear` has left is `emptied` step by step.
 
 #![forbid(unsafe_code)]
 

@@ -61,7 +61,7 @@ impl fmt::Display for RemovalCause {
 /// A user's way to hear of what leaves.
 type ListenerFn<K, V> = dyn Fn(K, V, RemovalCause) + Send + Sync;
 
-/// Who hears of what leaves a cache.
+/// Hears of the entries that leave a cache.
 pub(crate) struct Listener<K, V> {
     call: Arc<ListenerFn<K, V>>,
     /// Makes two of a value that both the listener and a caller get; kept here, so that only a cache

@@ -83,7 +83,7 @@ impl<K, V> Shard<K, V> {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Whether the thread may have a pin.
+    /// Tells whether the thread may have a pin.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_quiet.load(Ordering::Relaxed)
@@ -165,7 +165,7 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Whether the time of an entry is over for a reader, and from then on for everybody: nobody may
+    /// Tells whether the time of an entry is over for a reader, and from then on for everybody: nobody may
     /// see it alive again if the clock steps back.
     fn is_expired(&self, entries: &Entries<K, V>, slot: Slot, now: Now<'_>) -> bool {
         self.clock.has_passed(entries.deadline(slot), now, &self.common.last_expiry)

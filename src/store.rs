@@ -123,8 +123,8 @@ impl<K, V> Store<K, V> {
         &self.lifetimes
     }
 
-    /// Whether values are taken, to be kept or, by a listener, to be heard of; otherwise calls of one moment
-    /// still share a load.
+    /// Tells whether values are taken, to be kept or, by a listener, to be heard of; otherwise calls of
+    /// one moment still share a load.
     pub(crate) fn takes_values(&self) -> bool {
         self.has_listener || self.capacity().maxsize() > 0 && self.lifetimes.let_any_live()
     }
@@ -133,7 +133,7 @@ impl<K, V> Store<K, V> {
         self.has_listener
     }
 
-    /// Whether entries are appraised.
+    /// Tells whether entries are appraised.
     #[inline]
     pub(crate) fn appraises(&self) -> bool {
         self.appraises
@@ -220,7 +220,7 @@ impl<K, V> Store<K, V> {
 
     /// Returns how long it takes until an entry may expire, as far as is known; `None` if none ever does.
     ///
-    /// Who wants to be told of entries that change that listens before.
+    /// A caller that wants to be told of entries that change that listens before.
     pub(crate) fn time_to_expiry(&self) -> Option<Duration> {
         self.alarm.forget();
         let soonest = self.shards.iter().map(Shard::soonest_deadline).min().unwrap_or(NEVER);
@@ -289,7 +289,7 @@ impl<K, V> Store<K, V> {
 
 #[cfg(feature = "__validate")]
 impl<K: Eq, V> Store<K, V> {
-    /// Asserts that all shards are whole and the ledger is right; returns how many flights there are.
+    /// Asserts that all shards are whole and the capacity is right; returns how many flights there are.
     pub(crate) fn validate(&self) -> usize {
         let (mut cost, mut flights) = (Cost::default(), 0);
         for shard in &self.shards {

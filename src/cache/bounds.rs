@@ -1,4 +1,4 @@
-//! Moving the bounds of a cache that is in use.
+//! The calls that move bounds: `set_maxsize`, `set_max_weight`, `set_max_bytes`.
 
 use super::AsyncLru;
 use crate::entries::MAX_ENTRIES;

@@ -108,7 +108,7 @@ impl<S> KeyHasher<S> {
     }
 }
 
-/// What is set by values of the same types in every builder.
+/// The settings that have the same types in every builder.
 struct Settings<K, V> {
     maxsize: Option<usize>,
     max_weight: Option<u64>,

@@ -88,8 +88,9 @@ where
             // The cache may go while others have their turn.
             while let Some(cache) = cache.upgrade() {
                 let mut deliveries = Deliveries::default();
-                // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for its answer.
-                // What there was to free is freed, and the next entries are freed as if nothing had happened.
+                // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for
+                // its answer. What there was to free is freed, and the next entries are freed as if
+                // nothing had happened.
                 let step = AssertUnwindSafe(|| purge.step(&cache.store, &mut deliveries));
                 let step = panic::catch_unwind(step);
                 drop(cache);

@@ -1,13 +1,12 @@
 //! Calls that tell where their value came from.
 
-use std::any::Any;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 
 use super::AsyncLru;
-use crate::flight::Outcome;
+use crate::flight::{Failure, Outcome};
 use crate::load::answer::{Borrowed, Infallible, Loader, OwnError, Owned, Source};
 
 /// A value, and where it came from; what [`AsyncLru::get_or_insert_traced`] returns.
@@ -82,7 +81,7 @@ impl<P: Loader> Loader for Traced<P> {
         self.0.failure(error)
     }
 
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<P::Error> {
+    fn shared(&self, failure: &Failure) -> Option<P::Error> {
         self.0.shared(failure)
     }
 }

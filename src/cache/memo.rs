@@ -47,7 +47,7 @@ use crate::cache::stats::{CacheInfo, CacheStats};
 /// });
 /// ```
 pub trait KeyExtractor<Args: ?Sized> {
-    /// What tells calls apart.
+    /// The part of the arguments that tells calls apart.
     type Key;
 
     /// Returns the key of a call with these arguments.
@@ -129,7 +129,7 @@ pub struct Memo<K, V, F, X = ArgsAsKey, S = RandomState> {
     wrapped: Arc<Wrapped<F, X>>,
 }
 
-/// What all handles share besides the cache.
+/// Shared by all handles, besides the cache.
 struct Wrapped<F, X> {
     function: F,
     extractor: X,

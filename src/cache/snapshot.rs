@@ -43,7 +43,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
 
     /// Like [`snapshot`](Self::snapshot), with the times that each entry has left to live.
     ///
-    /// What [`restore`](Self::restore) takes. All times are as of one reading of the clock.
+    /// To be handed to [`restore`](Self::restore). All times are as of one reading of the clock.
     ///
     /// # Blocking
     ///

@@ -1,4 +1,4 @@
-//! What a cache tells about itself.
+//! Figures: the statistics of a cache and its configuration.
 
 use std::fmt;
 use std::time::Duration;
@@ -57,8 +57,8 @@ impl fmt::Display for CacheInfo {
     }
 }
 
-/// What happened in a cache since it was built, cleared, or had its statistics reset, and what it
-/// holds now.
+/// Counts what happened in a cache since it was built, cleared, or had its statistics reset, and tells what
+/// it holds now.
 ///
 /// Every call of `get` and of a `get_or_insert` form counts once as a hit, a miss or coalesced, when
 /// the cache is first looked at. Counts are exact: one that another thread has made before it
@@ -86,7 +86,7 @@ pub struct CacheStats {
     pub current_size: usize,
     /// The most entries that the cache holds.
     pub max_size: usize,
-    /// What all entries weigh, and rooms that are held for one on its way in; `None` in a cache that
+    /// The weight of all entries, and of rooms that are held for one on its way in; `None` in a cache that
     /// does not weigh them.
     pub current_weight: Option<u64>,
     /// The most that they may weigh.

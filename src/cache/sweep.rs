@@ -1,4 +1,4 @@
-//! Removing the entries that a predicate chooses.
+//! The calls `invalidate_if` and `invalidate_keys_if`.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::entries::{Entries, Entry, Slot, Stamp};
 /// How many slots one step looks at.
 const STEP: usize = 64;
 
-/// What nobody can find any more.
+/// Entries that nobody can find any more.
 pub(crate) struct Emptied<K, V> {
     entries: Entries<K, V>,
     /// The first slot that was not looked at yet.
@@ -17,7 +17,7 @@ pub(crate) struct Emptied<K, V> {
     by_use: BinaryHeap<Reverse<(Stamp, Slot)>>,
 }
 
-/// What one step has brought.
+/// The outcome of one step.
 pub(crate) enum Next<K, V> {
     Entry(Entry<K, V>),
     /// It takes more steps to know which entry is the next.

@@ -1,4 +1,5 @@
-//! Who expires next: the slots of a shard in the order of their deadlines, as far as that is cheap.
+//! Finds the slot that expires next: keeps the slots in the order of their deadlines, as far as that is
+//! cheap.
 //!
 //! With one time to live for all entries and a time that does not step back, that is the order of their
 //! publication. Such slots are linked in a list, so that one which leaves early, evicted or removed,
@@ -10,7 +11,7 @@ use crate::clock::{NEVER, Nanos};
 
 const NONE: Slot = Slot::MAX;
 
-/// What stands for the next slot where a slot is not in the list.
+/// Stands for the next slot where a slot is not in the list.
 const ABSENT: Slot = Slot::MAX - 1;
 
 #[derive(Clone, Copy)]

@@ -63,7 +63,7 @@ impl<K, V> Entries<K, V> {
         })
     }
 
-    /// Whether the value of a load of `key` that is in flight will be cached.
+    /// Tells whether the value of a load of `key` that is in flight will be cached.
     pub(crate) fn is_awaited(&self, hash: u64, key: &K) -> bool
     where
         K: Eq,

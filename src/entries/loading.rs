@@ -80,7 +80,7 @@ impl<K> FlightKey<K> {
     }
 }
 
-/// What a sweep asks of an entry: whether it is to go.
+/// Asks of an entry, for a sweep, whether it is to go.
 pub(crate) type Predicate<K, V> = dyn Fn(&K, &V) -> bool + Send + Sync;
 
 /// The sweeps that began while a load was in flight, to be asked about its value before that is
@@ -109,7 +109,7 @@ impl<K, V> Sweeps<K, V> {
         self.0.get_or_insert_default().push(Arc::clone(sweep));
     }
 
-    /// Whether one of them chooses an entry. Calls user code: never under a lock.
+    /// Tells whether one of them chooses an entry. Calls user code: never under a lock.
     pub(crate) fn choose(&self, key: &K, value: &V) -> bool {
         self.0.iter().flat_map(|sweeps| &**sweeps).any(|is_chosen| is_chosen(key, value))
     }
@@ -117,7 +117,7 @@ impl<K, V> Sweeps<K, V> {
 
 /// A load in progress.
 pub(crate) struct Flight<K, V> {
-    /// What the table finds it by.
+    /// The table finds it by this.
     pub(super) hash: u32,
     pub(super) kind: Kind,
     pub(super) state: FlightState,
@@ -139,22 +139,22 @@ pub(crate) struct Ended<K, V> {
 }
 
 impl<K, V> Flight<K, V> {
-    /// Whether callers may join.
+    /// Tells whether callers may join.
     pub(crate) fn is_open(&self) -> bool {
         self.state == FlightState::Open
     }
 
-    /// Whether its leader brings an entry up to date, which may be there.
+    /// Tells whether its leader brings an entry up to date, which may be there.
     pub(crate) fn is_update(&self) -> bool {
         self.kind == Kind::Update
     }
 
-    /// Whether a later write has won.
+    /// Tells whether a later write has won.
     pub(crate) fn is_fenced(&self) -> bool {
         self.state == FlightState::Fenced
     }
 
-    /// Whether it can be found by its key: nobody asks for a load that a later write has won over, but
+    /// Tells whether it can be found by its key: nobody asks for a load that a later write has won over, but
     /// updates wait for one another.
     pub(super) fn is_listed(&self) -> bool {
         !self.is_fenced() || self.is_update()
@@ -177,7 +177,7 @@ impl<K, V> Flight<K, V> {
         }
     }
 
-    /// Whether a sweep has to be asked about its value.
+    /// Tells whether a sweep has to be asked about its value.
     #[inline]
     pub(crate) fn has_sweeps(&self) -> bool {
         !self.sweeps.is_empty()

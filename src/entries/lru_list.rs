@@ -53,7 +53,7 @@ pub(crate) struct Candidate {
     pub(crate) slot: Slot,
 }
 
-/// What a search for the oldest entry has found.
+/// The outcome of a search for the oldest entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Oldest {
     Slot(Slot),

@@ -1,4 +1,4 @@
-//! What a shard holds: an entry with its stamp, and what few caches keep of it besides.
+//! The nodes that a shard holds: an entry with its stamp, and with the extras that few caches keep of it.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +15,7 @@ pub(crate) type Stamp = u64;
 /// The most entries that a cache can have: as many as slots can number.
 pub(crate) const MAX_ENTRIES: usize = Node::FLIGHT as usize - 1;
 
-/// What the table leads to.
+/// The place of a node, as the table keeps it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node(u32);
 
@@ -101,7 +101,7 @@ impl Deadlines {
     }
 }
 
-/// What a cache measures of an entry, as far as it does.
+/// The measures of an entry, as far as its cache takes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
     /// Of key and value.
@@ -113,7 +113,7 @@ impl Measured {
     pub(crate) const NOTHING: Self = Self { bytes: None, weight: None };
 }
 
-/// What few caches keep of an entry; `None` for [`Extras::NONE`].
+/// Kept of an entry by few caches; instead of [`Extras::NONE`] there may be `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extras {
     pub(crate) deadlines: Deadlines,
@@ -136,13 +136,13 @@ impl Bucket {
     pub(crate) const NONE: Self = Self(None);
 }
 
-/// The part of a hash by which nodes are found in their shard.
+/// Returns the part of a hash by which nodes are found in their shard.
 #[inline]
 pub(super) fn narrow(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// What the table takes for the hash: it uses the lowest bits and the highest.
+/// Returns the hash as the table takes it, which uses the lowest bits and the highest.
 #[inline]
 pub(super) fn wide(hash: u32) -> u64 {
     u64::from(hash) | u64::from(hash) << 32

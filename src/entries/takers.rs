@@ -1,13 +1,13 @@
 //! The slots whose entries take something of a bound, where others take nothing of it; knows no key and
 //! no lock.
 //!
-//! What weighs nothing makes no room by weight. So where weight is short the victim is looked for among
-//! these slots only, and no search goes over all others for it.
+//! An entry that weighs nothing makes no room by weight. So where weight is short the victim is looked
+//! for among these slots only, and no search goes over all others for it.
 
 use super::lru_list::{Candidate, LruList, Oldest, Places};
 use super::node::{Slot, Stamp};
 
-/// What stands for the place of a slot that is not in the list.
+/// Stands for the place of a slot that is not in the list.
 const NOWHERE: u32 = u32::MAX;
 
 /// The slots whose entries take something of one bound, and who of them is evicted next.

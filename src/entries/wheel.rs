@@ -1,4 +1,4 @@
-//! Who expires next, where entries have lifetimes of their own: a hierarchical timer wheel over slots.
+//! Finds the slot that expires next where entries have lifetimes of their own: a hierarchical timer wheel.
 //!
 //! A deadline is filed by the highest of its six-bit digits that differs from the wheel's own time, in
 //! the bucket for that digit, of the level for that place. When a bucket's time has come its slots are
@@ -41,7 +41,7 @@ struct Bucket {
     digit: u8,
 }
 
-/// What the wheel knows of the next deadline.
+/// The next deadline, as far as the wheel knows it.
 pub(crate) enum Due {
     /// This slot's deadline has come. It stays filed until it is taken out.
     Slot(Slot),
@@ -67,7 +67,7 @@ impl Wheel {
         Self { time: 0, emptying: None, levels: Vec::new(), filed: Vec::new() }
     }
 
-    /// Whether the slot is filed.
+    /// Tells whether the slot is filed.
     pub(crate) fn contains(&self, slot: Slot) -> bool {
         self.filed.get(slot as usize).is_some_and(Option::is_some)
     }

@@ -21,12 +21,12 @@ pub(super) struct Detached<T> {
     waker: Arc<LoadWaker>,
     /// `None` before the leader has called its closure, while somebody polls the load, and after it.
     load: Mutex<Option<Load<T>>>,
-    /// Callers aboard, the leader among them. Changed only under the shard's lock.
+    /// Callers that have not left, the leader among them. Changed only under the shard's lock.
     callers: AtomicUsize,
 }
 
 impl<T> Detached<T> {
-    /// Makes what a flight has before its load, with the leader aboard.
+    /// Makes what a flight has before its load, and counts the leader.
     pub(super) fn new() -> Self {
         Self { waker: Arc::default(), load: Mutex::new(None), callers: AtomicUsize::new(1) }
     }

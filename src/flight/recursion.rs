@@ -1,4 +1,4 @@
-//! Which loads a thread is polling, and whether a call within them would wait for itself.
+//! Finds out recursion: a load that asks, within the task that polls it, for the key that it loads.
 //!
 //! That a call is polled somewhere within a load does not make it a part of that: an executor that
 //! runs within the load polls other tasks there, and they may wait for the load as any task may. A call
@@ -56,7 +56,7 @@ enum Loads {
 /// How many frames within one another are kept track of without an allocation.
 const SHALLOW: usize = 8;
 
-/// What is being polled on a thread right now, outermost first.
+/// The loads that are being polled on a thread right now, outermost first.
 ///
 /// Most loads are polled within no other, so the first few frames have a place in the thread-local
 /// itself, which needs no destructor and is there at any time.
@@ -69,7 +69,7 @@ thread_local! {
     static POLLING: PollStack = const {
         PollStack { depth: Cell::new(0), shallow: [const { Cell::new(Frame::NONE) }; SHALLOW] }
     };
-    /// What is beyond the first few.
+    /// The frames beyond the first few.
     static DEEP_POLLING: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
     /// The flights of the batches among all these, in order of their names.
     static BATCHES: RefCell<Vec<Arc<[FlightName]>>> = const { RefCell::new(Vec::new()) };
@@ -194,7 +194,7 @@ pub(super) fn assert_not_within(flight: FlightName, waker: &Waker) {
     );
 }
 
-/// Whether `flight` is of the batch of this number, counted from the innermost.
+/// Tells whether `flight` is of the batch of this number, counted from the innermost.
 fn is_in_batch(number: usize, flight: FlightName) -> bool {
     let mut is_in_it = false;
     with_batches(|batches| {

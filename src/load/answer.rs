@@ -1,13 +1,12 @@
 //! In what forms callers bring keys, and loaders answer.
 
-use std::any::Any;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::mem::needs_drop;
 
 use equivalent::Equivalent;
 
-use crate::flight::Outcome;
+use crate::flight::{Failure, Outcome};
 
 /// A key as the caller has it: owned, or borrowed and made owned when it has to be.
 pub(crate) trait KeySource<K> {
@@ -72,16 +71,16 @@ pub(crate) trait Loader {
     type Error;
     /// An answer whose value is a `T`.
     type Answer<T>;
-    /// What the caller is told of a value.
+    /// A value, and what the caller is told of it.
     type Told<V>;
 
     fn result<T>(answer: Self::Answer<T>) -> Result<T, Self::Error>;
     fn answer<T>(result: Result<T, Self::Error>) -> Self::Answer<T>;
     fn tell<V>(value: V, source: Source) -> Self::Told<V>;
-    /// What waiters get of an error.
+    /// Makes of an error what waiters get.
     fn failure<V>(&self, error: &Self::Error) -> Outcome<V>;
     /// The error of a waiter, unless it has to run its own closure.
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<Self::Error>;
+    fn shared(&self, failure: &Failure) -> Option<Self::Error>;
 }
 
 /// Where a value comes from.
@@ -119,7 +118,7 @@ impl Loader for Infallible {
         match *error {}
     }
 
-    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<Self::Error> {
+    fn shared(&self, _: &Failure) -> Option<Self::Error> {
         None
     }
 }
@@ -154,7 +153,7 @@ impl<E> Loader for OwnError<E> {
         Outcome::Abandoned
     }
 
-    fn shared(&self, _: &(dyn Any + Send + Sync)) -> Option<E> {
+    fn shared(&self, _: &Failure) -> Option<E> {
         None
     }
 }
@@ -165,9 +164,9 @@ impl<E> Loader for OwnError<E> {
 /// the compiler, which forgets the lifetimes within a future when it asks whether that is `Send`, could
 /// not prove it of a `&'static str` or a `dyn Error`.
 pub(crate) struct SharedError<E> {
-    pack: fn(&E) -> Box<dyn Any + Send + Sync>,
+    pack: fn(&E) -> Failure,
     /// `None` if another call of the same flight has used another type of error.
-    unpack: fn(&(dyn Any + Send + Sync)) -> Option<E>,
+    unpack: fn(&Failure) -> Option<E>,
 }
 
 impl<E: Clone + Send + Sync + 'static> SharedError<E> {
@@ -200,7 +199,7 @@ impl<E> Loader for SharedError<E> {
         Outcome::Failure((self.pack)(error))
     }
 
-    fn shared(&self, failure: &(dyn Any + Send + Sync)) -> Option<E> {
+    fn shared(&self, failure: &Failure) -> Option<E> {
         (self.unpack)(failure)
     }
 }

@@ -1,6 +1,6 @@
 //! The way of a call for many keys: one load for those that nobody has and nobody loads.
 //!
-//! A call boards all its keys before it loads, and waits for the flights of others only after it has
+//! A call leads or joins the flights of all its keys before it loads, and waits for the flights of others only after it has
 //! ended its own. So it never waits while others wait for it, and two calls that overlap, in whatever
 //! order, do not wait for each other in a circle.
 
@@ -53,7 +53,7 @@ where
         }
         let mut steps = Vec::new();
         for place in 0..asked.keys.len() {
-            steps.push((place, asked.board(place, store)));
+            steps.push((place, asked.start(place, store)));
             if steps.len() % AT_ONCE == 0 {
                 yield_now().await;
             }
@@ -120,7 +120,7 @@ impl<K: Hash + Eq, V> Asked<K, V> {
     }
 
     /// Takes the key at `place` as far as it gets without waiting.
-    fn board<'a>(&self, place: usize, store: &'a Store<K, V>) -> Start<'a, K, V>
+    fn start<'a>(&self, place: usize, store: &'a Store<K, V>) -> Start<'a, K, V>
     where
         K: Clone,
         V: Clone,
@@ -279,5 +279,5 @@ where
     })
     .await;
     left.sort_by_key(|(place, _)| *place);
-    left.into_iter().map(|(place, call)| (place, call.board())).collect()
+    left.into_iter().map(|(place, call)| (place, call.lead_or_join())).collect()
 }

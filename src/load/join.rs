@@ -54,7 +54,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         (outcome, deliveries)
     }
 
-    /// Moves the load on as far as it gets; adds what is left to do for the listener to `notices`, which
+    /// Moves the load on as far as it gets; adds what is left to do for the listener to `deliveries`, which
     /// a `Drop` that panics here would otherwise leak.
     fn poll_load(
         &self,

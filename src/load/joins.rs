@@ -130,7 +130,7 @@ impl Due {
     }
 }
 
-/// What the waker of a future holds.
+/// Held by the waker of one future.
 struct Child {
     number: usize,
     due: Arc<Due>,

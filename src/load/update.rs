@@ -20,7 +20,7 @@ use crate::shard::removals::Deliveries;
 use crate::shard::update::Fenced;
 use crate::store::{Store, hash_of};
 
-/// What an update does with the entry of its key; see [`AsyncLru::update_with`].
+/// Says what an update does with the entry of its key; see [`AsyncLru::update_with`].
 ///
 /// # Examples
 ///
@@ -115,7 +115,7 @@ where
     }
 }
 
-/// What an update starts with.
+/// An update that leads its flight.
 struct Begun<'a, K, V> {
     leader: Leader<'a, K, V>,
     /// The value that it is given.

@@ -49,10 +49,10 @@ where
             None => borrowed.into_key(),
         },
     };
-    Call::new(store, hash, key, kind).board()
+    Call::new(store, hash, key, kind).lead_or_join()
 }
 
-/// What a call has met.
+/// A value, or a flight: how a call looks after one section under the lock.
 enum Met<'a, K, V> {
     Value(V),
     Leads(Leader<'a, K, V>),
@@ -74,7 +74,7 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
 
     /// Finds a value, leads a flight or joins the one there is.
     #[inline]
-    pub(super) fn board(mut self) -> Start<'a, K, V> {
+    pub(super) fn lead_or_join(mut self) -> Start<'a, K, V> {
         match self.meet() {
             Met::Value(value) => {
                 drop(self);
@@ -126,14 +126,14 @@ pub(super) struct Waiter<'a, K, V> {
     joined: Joined<'a, K, V>,
 }
 
-/// What came of waiting for one flight.
+/// The end of waiting for one flight.
 pub(super) enum Settled<'a, K, V, E> {
     Answer(Result<V, E>),
     /// The flight had no answer, and the call is to go on.
     GoOn(Call<'a, K, V>),
 }
 
-/// What came of waiting.
+/// The end of waiting.
 pub(super) enum Waited<'a, K, V, E> {
     Lead(Leader<'a, K, V>),
     Answer(Result<V, E>),
@@ -148,7 +148,7 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         loop {
             self = match self.settle(loader).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
-                Settled::GoOn(call) => match call.board() {
+                Settled::GoOn(call) => match call.lead_or_join() {
                     Start::Found(value) => return Waited::Answer(Ok(value)),
                     Start::Lead(leader) => return Waited::Lead(leader),
                     Start::Wait(waiter) => waiter,
@@ -182,7 +182,7 @@ pub(super) fn answer<P: Loader, V: Clone>(
 ) -> Option<Result<V, P::Error>> {
     match outcome {
         Outcome::Value(value) => Some(Ok(value.clone())),
-        Outcome::Failure(failure) => loader.shared(&**failure).map(Err),
+        Outcome::Failure(failure) => loader.shared(failure).map(Err),
         Outcome::Abandoned => None,
     }
 }

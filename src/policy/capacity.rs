@@ -58,7 +58,7 @@ impl Quota {
     }
 }
 
-/// What entries take of each bound.
+/// An amount of each bound: taken by entries, or free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
     pub(crate) entries: u64,
@@ -72,7 +72,7 @@ impl Cost {
     /// That of an entry, in a cache that counts nothing else.
     pub(crate) const ENTRY: Self = Self { entries: 1, weight: 0, bytes: 0 };
 
-    /// What this takes beyond `other`, of each bound.
+    /// Returns how much this is beyond `other`, of each bound.
     pub(crate) fn beyond(self, other: Self) -> Self {
         Self {
             entries: self.entries.saturating_sub(other.entries),
@@ -102,11 +102,11 @@ pub(crate) struct Capacity {
     /// The [`Quota`] of entries and of rooms that are held for an entry on its way in. One word, so
     /// that who takes of it and who lowers it do not miss each other.
     entries: AtomicU64,
-    /// What few caches bound besides.
+    /// The bounds that few caches have besides.
     weighted: Option<Box<Weighted>>,
 }
 
-/// The budgets of weight and of bytes; one that the cache does not have has no end.
+/// The quotas of weight and of bytes; one that the cache does not have has no end.
 struct Weighted {
     has_weight: bool,
     has_bytes: bool,
@@ -153,7 +153,7 @@ impl Capacity {
         self.entries().taken as usize
     }
 
-    /// What entries may weigh and what they do, in a cache that weighs them.
+    /// Returns how much entries may weigh and how much they do, in a cache that weighs them.
     pub(crate) fn weight(&self) -> Option<Quota> {
         let weighted = self.weighted.as_ref().filter(|weighted| weighted.has_weight)?;
         Some(weighted.quotas()[0])
@@ -165,13 +165,13 @@ impl Capacity {
         Some(weighted.quotas()[1])
     }
 
-    /// Whether one entry may need the room of several.
+    /// Tells whether one entry may need the room of several.
     #[inline]
     pub(crate) fn weighs(&self) -> bool {
         self.weighted.is_some()
     }
 
-    /// Whether the cache has this bound.
+    /// Tells whether the cache has this bound.
     pub(crate) fn has(&self, bound: Bound) -> bool {
         let has = |weighted: &Weighted| match bound {
             Bound::Entries => true,
@@ -190,7 +190,7 @@ impl Capacity {
         Cost { weight, bytes, ..Cost::ENTRY }
     }
 
-    /// Whether something of this cost fits into the cache once that is empty.
+    /// Tells whether something of this cost fits into the cache once that is empty.
     #[inline]
     pub(crate) fn could_hold(&self, cost: Cost) -> bool {
         let fits = |weighted: &Weighted| {
@@ -212,7 +212,7 @@ impl Capacity {
         self.weighted.as_deref().map_or(0, size_of_val)
     }
 
-    /// Whether all of this is free.
+    /// Tells whether all of this is free.
     pub(crate) fn has_room_for(&self, cost: Cost) -> bool {
         cost.fits(self.free())
     }

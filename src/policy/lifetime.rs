@@ -10,7 +10,7 @@ use crate::entries::Deadlines;
 /// A user's way to tell how long an entry lives.
 type LifetimeFn<K, V> = dyn Fn(&K, &V) -> Option<Duration> + Send + Sync;
 
-/// What an entry of an earlier cache has left to live.
+/// The time that an entry of an earlier cache has left to live.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Left {
     /// Whatever happens to it; `None` for as long as entries of this cache live.
@@ -22,7 +22,7 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    /// Whether there is anything left.
+    /// Tells whether there is anything left.
     pub(crate) fn lets_live(self) -> bool {
         self.time != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
     }
@@ -95,17 +95,17 @@ impl<K, V> Lifetimes<K, V> {
         self.is_used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an entry lives at all that may have a lifetime of its `own`.
+    /// Tells whether an entry lives at all that may have a lifetime of its `own`.
     pub(crate) fn let_live(&self, own: Option<Duration>) -> bool {
         own.or(self.ttl) != Some(Duration::ZERO) && self.idle != Some(Duration::ZERO)
     }
 
-    /// Whether any entry lives at all, whatever its own lifetime.
+    /// Tells whether any entry lives at all, whatever its own lifetime.
     pub(crate) fn let_any_live(&self) -> bool {
         self.idle != Some(Duration::ZERO)
     }
 
-    /// Whether the lifetime of an entry depends on its key or its value.
+    /// Tells whether the lifetime of an entry depends on its key or its value.
     pub(crate) fn look_at_entries(&self) -> bool {
         self.of_entry.is_some()
     }
@@ -142,7 +142,7 @@ impl<K, V> Lifetimes<K, V> {
         self.system.get_or_init(SystemClock::new)
     }
 
-    /// Whether the operating system has been asked for the time.
+    /// Tells whether the operating system has been asked for the time.
     #[cfg(test)]
     pub(crate) fn have_asked_the_system(&self) -> bool {
         self.system.get().is_some()

@@ -1,4 +1,4 @@
-//! What is found out about an entry before it is published, while no lock is held.
+//! Asks the measures of a cache about an entry before it is published: its bytes, its weight, its lifetime.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl<K, V> Measure<K, V> {
     }
 }
 
-/// What a cache measures of its entries.
+/// The measures that a cache takes of its entries.
 pub(crate) struct Measures<K, V> {
     pub(crate) measure: Option<Measure<K, V>>,
     pub(crate) weigher: Option<Box<WeighFn<K, V>>>,
@@ -64,7 +64,7 @@ impl<K, V> Measures<K, V> {
     }
 }
 
-/// What a look at an entry has found before it is published.
+/// The findings about an entry before it is published.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Appraised {
     pub(crate) measured: Measured,
@@ -83,7 +83,7 @@ impl Appraised {
         }
     }
 
-    /// What the cache keeps of it with the entry.
+    /// Returns what the cache keeps of it with the entry.
     pub(crate) fn extras(&self, deadlines: Deadlines) -> Extras {
         Extras { deadlines, is_own: self.is_given, measured: self.measured }
     }

@@ -1,4 +1,4 @@
-//! What all shards of a cache share.
+//! Shared by all shards of a cache: desks, capacity, counters.
 
 use crate::entries::Entries;
 use crate::flight::Coalescing;
@@ -7,7 +7,7 @@ use crate::sync::AtomicU64;
 use crate::sync::counters::Counters;
 use crate::sync::desk::Desks;
 
-/// What all shards of a cache share.
+/// Shared by all shards of a cache.
 pub(crate) struct Common<K, V> {
     /// Where threads keep their pins.
     pub(crate) desks: Desks<Entries<K, V>>,

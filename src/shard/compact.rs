@@ -1,4 +1,4 @@
-//! Giving memory back that entries have left.
+//! Gives the memory of a shard back that few entries are left in.
 
 use super::Shard;
 use super::departed::Departed;

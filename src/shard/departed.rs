@@ -7,12 +7,12 @@ use crate::entries::{Entry, FlightKey, Sweeps};
 use crate::removal::RemovalCause;
 use crate::sync::notify::Notify;
 
-/// What an operation took out of a shard, to be dropped once all locks are released and nothing else
+/// Entries that an operation took out of a shard, to be dropped once all locks are released and nothing else
 /// is left to do: a panic of the user's `Drop` would leak whatever is then on its way to a caller.
 pub(crate) struct Departed<K, V> {
     /// The first entry, mostly the only one.
     first: Option<Entry<K, V>>,
-    /// What few operations have besides, in a box that the others do without.
+    /// Kept by few operations besides, in a box that the others do without.
     rest: Option<Box<Rest<K, V>>>,
 }
 

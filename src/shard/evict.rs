@@ -1,4 +1,4 @@
-//! Who is evicted, and how room is made: of those that help, the least recently used goes.
+//! Makes room: finds the victim, the least recently used of the entries whose eviction helps.
 
 use super::state::{Order, State};
 use super::writer::Writer;
@@ -34,7 +34,7 @@ pub(super) enum NoPlace {
     NeedsRoom(Bound),
 }
 
-/// What came of an attempt to evict an entry.
+/// The outcome of an attempt to evict an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evicted {
     One,
@@ -56,7 +56,7 @@ impl Order {
 }
 
 impl<K, V> State<K, V> {
-    /// Whether it helps to evict the entry in `slot` where this bound is short.
+    /// Tells whether it helps to evict the entry in `slot` where this bound is short.
     fn helps(&self, slot: Slot, bound: Bound) -> bool {
         match bound {
             Bound::Entries => true,
@@ -207,7 +207,7 @@ impl<K, V> Writer<'_, K, V> {
     }
 
     /// Tells from now on apart who takes something of this bound: the first that takes nothing is here.
-    /// Who has none of those pays nothing for it.
+    /// A cache that has none of those pays nothing for it.
     #[cold]
     fn list_takers(&mut self, bound: Bound) {
         let takers = Box::new(Takers::new(self.state.helpful(bound)));

@@ -14,7 +14,7 @@ const PURGED_PER_WRITE: usize = 4;
 /// How many steps a write takes to find expired entries whose lifetimes differ.
 const STEPS_PER_WRITE: usize = 16;
 
-/// What came of a search for an expired entry.
+/// The outcome of a search for an expired entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// It has left.

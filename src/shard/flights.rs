@@ -23,7 +23,7 @@ pub(crate) struct LoadRequest<K> {
     pub(crate) of: Use,
 }
 
-/// What a call is to do about its key.
+/// The way on for a call.
 pub(crate) enum LeadOrJoin<'a, K, V> {
     /// Nothing: here is the value.
     Hit(V),
@@ -133,7 +133,7 @@ impl<K, V> Clone for FlightRef<'_, K, V> {
 
 impl<K, V> Copy for FlightRef<'_, K, V> {}
 
-/// What is asked of a flight that has not ended.
+/// Questions to a flight that has not ended.
 impl<'a, K, V> FlightRef<'a, K, V> {
     pub(crate) fn shard(self) -> &'a Shard<K, V> {
         self.shard

@@ -1,4 +1,4 @@
-//! Uses of an entry that is there: under the lock, or while nobody writes, by a pin.
+//! Hits: the use of an entry that is there, under the lock, or while nobody writes, by a pin.
 
 use std::sync::atomic::Ordering;
 

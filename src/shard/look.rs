@@ -14,7 +14,7 @@ use crate::sync::threads;
 /// More slots than there are.
 pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
 
-/// What a shard holds and takes.
+/// The size of a shard: what it holds, and what it takes.
 pub(crate) struct Size {
     pub(crate) entries: usize,
     /// Sum of the entries' measured bytes.
@@ -92,7 +92,7 @@ impl<K, V> Shard<K, V> {
         look(&self.lock().entries)
     }
 
-    /// What the shard holds and takes.
+    /// Returns what the shard holds and takes.
     pub(crate) fn size(&self) -> Size {
         let state = self.lock();
         Size {

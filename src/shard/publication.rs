@@ -29,14 +29,14 @@ pub(crate) enum Fate {
 
 /// How an entry is published, by the rules of its cache.
 pub(crate) struct Terms {
-    /// What the cache keeps of it, if it keeps anything.
+    /// Kept with it, if the cache keeps anything.
     pub(crate) extras: Option<Extras>,
     pub(crate) fate: Fate,
     /// The time of publication, from which the entry's deadline was computed.
     pub(crate) now: Option<Nanos>,
 }
 
-/// What there is of a publication's key.
+/// The standing of a publication's key in its shard.
 pub(super) enum Found {
     Entry(Slot),
     Nothing,
@@ -51,7 +51,7 @@ pub(crate) struct Publication<'a, K, V> {
     pub(super) origin: Origin<K>,
     /// `None` once the entry is in or kept out.
     pub(super) value: Option<V>,
-    /// What the cache keeps of it, if it keeps anything.
+    /// Kept with it, if the cache keeps anything.
     extras: Option<Extras>,
     pub(super) fate: Fate,
     /// The time of publication, from which the new entry's deadline was computed.
@@ -84,8 +84,8 @@ impl<'a, K, V> Publication<'a, K, V> {
         self.now
     }
 
-    /// What the entry will take; `None` if it is not to be kept, having no time to live or no chance to
-    /// fit.
+    /// Returns what the entry will take; `None` if it is not to be kept, having no time to live or no
+    /// chance to fit.
     #[inline]
     pub(crate) fn cost(&self, capacity: &Capacity) -> Option<Cost> {
         match self.fate {
@@ -153,7 +153,7 @@ impl<'a, K, V> Publication<'a, K, V> {
         entry.map_or(Found::Nothing, Found::Entry)
     }
 
-    /// What the entry takes beyond the one of its key, if that is alive at `now`.
+    /// Returns what the entry takes beyond the one of its key, if that is alive at `now`.
     pub(super) fn cost_beyond(
         &self,
         entries: &Entries<K, V>,
@@ -238,7 +238,7 @@ impl<'a, K, V> Publication<'a, K, V> {
         }
     }
 
-    /// What the cache keeps of the entry, if it keeps anything.
+    /// Returns what the cache keeps of the entry, if it keeps anything.
     #[inline]
     pub(super) fn extras(&self) -> Option<&Extras> {
         self.extras.as_ref()

@@ -1,4 +1,4 @@
-//! How an entry gets into its shard.
+//! Puts an entry into its shard: fences, place and room, and the end of the flight that it comes from.
 
 use super::Shard;
 use super::departed::Departed;
@@ -26,7 +26,8 @@ pub(crate) enum Published {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Publishes an entry in the room that it has reserved, or one that is made for it; what leaves for it goes into `departed`.
+    /// Publishes an entry in the room that it has reserved, or one that is made for it; what leaves for
+    /// it goes into `departed`.
     #[inline(never)]
     pub(crate) fn publish(
         &self,
@@ -39,7 +40,7 @@ impl<K, V> Shard<K, V> {
         self.write(publication.now(), departed).publish(publication)
     }
 
-    /// What an entry on its way in takes beyond the one of its key, if that is alive.
+    /// Returns what an entry on its way in takes beyond the one of its key, if that is alive.
     pub(crate) fn missing(&self, publication: &Publication<'_, K, V>, now: Nanos) -> Cost
     where
         K: Eq,

@@ -1,9 +1,9 @@
-//! What has left a shard, on its way to the listener.
+//! Delivers the entries that have left a shard to the listener.
 //!
-//! An entry goes into its shard's [`RemovalQueue`] under the lock under which it leaves, so that the order in
-//! the box is the order of leaving. Whoever put it in owes a [`DeliveryGuard`], which sees to it that it comes
-//! out after all locks are released and everything else is done. One caller at a time delivers, so the
-//! order holds, and a listener is never called within itself for one shard.
+//! An entry goes into its shard's [`RemovalQueue`] under the lock under which it leaves, so that the
+//! order in the box is the order of leaving. Whoever put it in owes a [`DeliveryGuard`], which sees to it
+//! that it comes out after all locks are released and everything else is done. One caller at a time
+//! delivers, so the order holds, and a listener is never called within itself for one shard.
 //!
 //! A caller that finds another one delivering leaves its entries to that one, as long as the queue is
 //! short and the other has not delivered for many already. Otherwise it waits until its own are out, and
@@ -55,7 +55,7 @@ impl Drop for Listening {
     }
 }
 
-/// What has left one shard and was not delivered yet.
+/// The entries that have left one shard and were not delivered yet.
 pub(crate) struct RemovalQueue<K, V> {
     listener: Listener<K, V>,
     /// Locked within the shard's lock or without it. Nothing else is locked meanwhile, none of the
@@ -69,11 +69,11 @@ pub(crate) struct RemovalQueue<K, V> {
 
 struct Queue<K, V> {
     removals: VecDeque<Removal<K, V>>,
-    /// The number of the parcel in front; those behind it have the next ones.
+    /// The number of the removal in front; those behind it have the next ones.
     first: u64,
-    /// Entries in all parcels.
+    /// Entries in all removals.
     entries: usize,
-    /// Where the parcels end whose owners have left them to whoever delivers, who does not stop before.
+    /// Where the removals end whose owners have left them to whoever delivers, who does not stop before.
     owed: u64,
     /// How many entries the one who delivers has delivered; `None` if nobody does.
     delivered: Option<usize>,
@@ -93,7 +93,7 @@ enum Removal<K, V> {
 type Departure<K, V> = (Entry<K, V>, RemovalCause);
 
 impl<K, V> Queue<K, V> {
-    /// Past the number of the last parcel.
+    /// Past the number of the last removal.
     fn end(&self) -> u64 {
         self.first + self.removals.len() as u64
     }
@@ -104,21 +104,21 @@ impl<K, V> Queue<K, V> {
         self.end()
     }
 
-    /// Whether somebody delivers, or will once it puts back what it withholds in front.
+    /// Tells whether somebody delivers, or will once it puts back what it withholds in front.
     fn is_taken(&self) -> bool {
         self.delivered.is_some() || matches!(self.removals.front(), Some(Removal::Pending))
     }
 
-    /// Whether the one who delivers takes over what others have put in.
+    /// Tells whether the one who delivers takes over what others have put in.
     fn has_time(&self) -> bool {
         self.entries <= SHORT && self.delivered.is_none_or(|delivered| delivered < TURN)
     }
 }
 
-/// What a caller does about a delivery of somebody else's that it would have to wait for.
+/// The choice of a caller who would have to wait for a delivery of somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnContention {
-    /// Leaves its parcels to the other one, whatever that has before it.
+    /// Leaves its removals to the other one, whatever that has before it.
     Leave,
     /// Comes back later.
     Poll,
@@ -133,7 +133,7 @@ impl OnContention {
     }
 }
 
-/// What came of an attempt to have parcels delivered.
+/// The outcome of an attempt to have removals delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     /// They are, or somebody else sees to it.
@@ -195,7 +195,7 @@ impl<K, V> RemovalQueue<K, V> {
         queue.removals[place] = Removal::Entry(entry, cause);
     }
 
-    /// Sees to it that the parcels before the number `until` are delivered, by the caller, which has
+    /// Sees to it that the removals before the number `until` are delivered, by the caller, which has
     /// delivered `delivered` before, or by whoever delivers already. A panic of the listener's goes on when
     /// the caller stops.
     fn attempt(&self, until: u64, delivered: &mut usize, on_contention: OnContention) -> Attempt {
@@ -358,11 +358,11 @@ impl<K, V> RemovalQueue<K, V> {
     }
 }
 
-/// The duty to see to the delivery of what was put into an outbox. When it is dropped, that is left to
+/// The duty to see to the delivery of what was put into a queue. When it is dropped, that is left to
 /// whoever delivers already, or else done at once.
 pub(crate) struct DeliveryGuard<K, V> {
     removal_queue: Arc<RemovalQueue<K, V>>,
-    /// Past the number of the last parcel.
+    /// Past the number of the last removal.
     until: u64,
 }
 
@@ -417,7 +417,7 @@ impl<K, V> Default for Deliveries<K, V> {
 }
 
 impl<K, V> Deliveries<K, V> {
-    /// Adds the duty to deliver what was put into an outbox before the number `until`.
+    /// Adds the duty to deliver what was put into a queue before the number `until`.
     pub(crate) fn add(&mut self, removal_queue: &Arc<RemovalQueue<K, V>>, until: u64) {
         match &mut self.0 {
             Some(link) if Arc::ptr_eq(&link.guard.removal_queue, removal_queue) => {
@@ -483,7 +483,7 @@ impl<K, V> Deliveries<K, V> {
 
 /// An entry that is kept back from the listener until this is dropped.
 pub(crate) struct PendingRemoval<K, V> {
-    /// `None` once it is in the outbox.
+    /// `None` once it is in the queue.
     entry: Option<Entry<K, V>>,
     cause: RemovalCause,
     /// Of the place that is kept for it, the last before its end; `None` once somebody else has it.
@@ -530,7 +530,7 @@ pub(crate) enum RemovedEntry<K, V> {
 }
 
 impl<K, V> RemovedEntry<K, V> {
-    /// The value, and to `notices` the duty towards the listener.
+    /// The value, and to `deliveries` the duty towards the listener.
     pub(crate) fn into_value(self, deliveries: &mut Deliveries<K, V>) -> V {
         match self {
             Self::Entry(entry) => entry.into_value(),

@@ -11,7 +11,7 @@ use crate::clock::Nanos;
 use crate::entries::emptied::Emptied;
 use crate::removal::RemovalCause;
 
-/// What was removed with a key, and besides.
+/// The entry that was removed with a key, and what had expired.
 pub(crate) struct Removed<K, V> {
     /// The entry, if it was alive.
     pub(super) entry: Option<RemovedEntry<K, V>>,
@@ -33,7 +33,7 @@ impl<K, V> Removed<K, V> {
         (value, deliveries)
     }
 
-    /// Whether there was anything to remove.
+    /// Tells whether there was anything to remove.
     pub(crate) fn into_found(mut self) -> (bool, Deliveries<K, V>) {
         let found = self.entry.is_some() || self.fenced;
         if let Some(entry) = self.entry {

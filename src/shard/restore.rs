@@ -1,4 +1,4 @@
-//! Taking in entries of an earlier cache.
+//! Takes in an entry of an earlier cache.
 
 use super::Shard;
 use super::removals::Deliveries;

@@ -1,4 +1,4 @@
-//! What is in a shard; knows no lock.
+//! The content of a shard, and the orders in which entries leave it; knows no lock.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) struct State<K, V> {
     /// The stamp at which the shard has been read so often since the last write that a pin is worth it.
     pub(super) quiet_at: Stamp,
     pub(super) order: Order,
-    /// Who wants to know which entries are written.
+    /// Those who want to know which entries are written.
     pub(super) watchers: Watchers,
     /// Raised when entries move to other slots.
     pub(super) generation: u64,
@@ -30,11 +30,11 @@ pub(crate) struct State<K, V> {
     pub(super) removals: Option<Arc<RemovalQueue<K, V>>>,
 }
 
-/// Who leaves the shard next, for want of room and for want of time.
+/// The orders in which entries leave the shard, for want of room and for want of time.
 #[derive(Default)]
 pub(super) struct Order {
     pub(super) lru: LruList,
-    /// Who of those that weigh something leaves next, from the first entry on that weighs nothing.
+    /// The order of those that weigh something, from the first entry on that weighs nothing.
     pub(super) weight_takers: Option<Box<Takers>>,
     /// The same of those that have bytes.
     pub(super) byte_takers: Option<Box<Takers>>,

@@ -1,4 +1,4 @@
-//! Giving an entry another time to live.
+//! Gives an entry another time to live.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an update does with the entry of its key and with its flight.
+//! The flight of an update: led one after another, begun with the value that is there, ended by a removal.
 
 use super::Shard;
 use super::departed::Departed;

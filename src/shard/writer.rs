@@ -21,7 +21,7 @@ pub(crate) struct Writer<'a, K, V> {
     pub(super) now: Option<Nanos>,
     /// How much later that is than the reading of the clock that the caller had.
     pub(super) late: Nanos,
-    /// What leaves, to be dropped once the shard is not locked.
+    /// Takes what leaves, to be dropped once the shard is not locked.
     pub(super) departed: &'a mut Departed<K, V>,
 }
 
@@ -37,7 +37,7 @@ impl<'a, K, V> Writer<'a, K, V> {
         self.state.entries.owned()
     }
 
-    /// What goes to the listener.
+    /// Returns the queue to the listener.
     pub(super) fn removals(&self) -> Option<&Arc<RemovalQueue<K, V>>> {
         self.state.removals.as_ref()
     }
@@ -54,12 +54,12 @@ impl<'a, K, V> Writer<'a, K, V> {
         self.now.is_some_and(|now| self.state.entries.is_expired(slot, now))
     }
 
-    /// What the entry in `slot` takes.
+    /// Returns what the entry in `slot` takes.
     pub(super) fn cost(&self, slot: Slot) -> Cost {
         self.capacity().cost(self.state.entries.measured(slot))
     }
 
-    /// What all entries take.
+    /// Returns what all entries take.
     pub(crate) fn total_cost(&self) -> Cost {
         let entries = &self.state.entries;
         // Where bytes are bounded, they are of this type.

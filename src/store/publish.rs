@@ -122,7 +122,7 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// Whether entries that have expired may have to make room for the publication.
+    /// Tells whether entries that have expired may have to make room for the publication.
     #[inline]
     fn may_expire_for(&self, publication: &Publication<'_, K, V>) -> bool {
         let Some(now) = publication.now() else { return false };

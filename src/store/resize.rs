@@ -1,4 +1,4 @@
-//! Moves a bound of a cache that is in use.
+//! Moves a bound of a cache that is in use: evicts step by step what a lower one leaves no room for.
 
 use super::Store;
 use super::purge::Purge;
@@ -21,7 +21,7 @@ pub(crate) struct Resize {
 }
 
 enum Phase {
-    /// What has expired leaves before live entries do.
+    /// Expired entries leave before live ones do.
     Purging(Purge),
     /// The shard of this number gives next.
     Evicting(usize),

@@ -23,7 +23,7 @@ pub(crate) struct Choice<'a, K, V, S> {
     hasher: &'a S,
     /// Still to be looked at, least recently used first.
     entries: Vec<Saved<K, V>>,
-    /// What the chosen ones leave free.
+    /// Left free by the chosen ones.
     room: Cost,
     chosen: Vec<Returning<K, V>>,
     rejected: Vec<Returning<K, V>>,

@@ -1,4 +1,4 @@
-//! Copying all entries of a cache.
+//! Copies all entries of a cache.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub(crate) struct Sweep<C> {
     removed: usize,
 }
 
-/// What a sweep chooses by.
+/// Chooses entries for a sweep.
 pub(crate) trait Choice<K, V> {
     /// Deals with the loads of the shard that are in flight when its turn comes.
     fn begin(&mut self, shard: &Shard<K, V>);

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::sync::threads::{self, NUMBERS};
 use crate::sync::{AtomicU64, Mutex, OnceLock};
 
-/// What is counted.
+/// An event that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Miss,

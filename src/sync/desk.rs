@@ -25,11 +25,11 @@ pub(crate) struct Desks<T> {
     shards: usize,
 }
 
-/// What a thread keeps of one shard, on a cache line of its own.
+/// The pin of a thread in one shard, on a cache line of its own.
 #[repr(align(64))]
 struct Desk<T>(TryLock<Pin<T>>);
 
-/// What a thread keeps of one shard; the default is nothing yet.
+/// Kept by a thread of one shard; the default is nothing yet.
 pub(crate) struct Pin<T> {
     pinned: Option<Arc<T>>,
     /// Reads by this thread's pins of the shard, ever.
@@ -47,7 +47,7 @@ impl<T> Default for Pin<T> {
     }
 }
 
-/// What a thread brings back with its pin.
+/// Brought back by a thread with its pin.
 pub(crate) struct Returned {
     /// How often it has read.
     pub(crate) reads: u64,
@@ -55,13 +55,13 @@ pub(crate) struct Returned {
 }
 
 impl<T> Pin<T> {
-    /// What is pinned, if anything is.
+    /// Returns what is pinned, if anything is.
     #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
         self.pinned.as_deref()
     }
 
-    /// What is pinned, if anything is, and where to note a read of it.
+    /// Returns what is pinned, if anything is, and where to note a read of it.
     #[inline]
     pub(crate) fn read(&mut self) -> Option<(&T, Notes<'_>)> {
         let Self { pinned, reads, since, notes } = self;
@@ -104,7 +104,8 @@ impl<T> Desks<T> {
         Self { by_thread, threads: AtomicUsize::new(0), shards }
     }
 
-    /// What `thread`, which is the caller, keeps of a shard: locked only while a writer takes it back.
+    /// Returns what `thread`, which is the caller, keeps of a shard: locked only while a writer takes it
+    /// back.
     #[inline]
     pub(crate) fn try_pin(&self, thread: usize, shard: usize) -> Option<Locked<'_, Pin<T>>> {
         self.by_thread.get(thread)?.get()?.get(shard)?.0.try_lock()
@@ -115,14 +116,14 @@ impl<T> Desks<T> {
         self.pins(shard).map(|(_, pin)| pin.reads).sum()
     }
 
-    /// What each thread that has a desk keeps of a shard, once it does not read it.
+    /// Returns what each thread that has a desk keeps of a shard, once it does not read it.
     fn pins(&self, shard: usize) -> impl Iterator<Item = (usize, Locked<'_, Pin<T>>)> {
         let threads = &self.by_thread[..self.threads.load(Ordering::Relaxed)];
         let desks = (0..).zip(threads).filter_map(|(thread, desks)| Some((thread, desks.get()?)));
         desks.map(move |(thread, desks)| (thread, wait_for(&desks[shard])))
     }
 
-    /// What `thread` keeps of a shard, once it does not read it.
+    /// Returns what `thread` keeps of a shard, once it does not read it.
     fn pin(&self, thread: usize, shard: usize) -> Locked<'_, Pin<T>> {
         let make = || {
             self.threads.fetch_max(thread + 1, Ordering::Relaxed);
@@ -158,7 +159,7 @@ fn wait_for<T>(desk: &Desk<T>) -> Locked<'_, Pin<T>> {
     }
 }
 
-/// What is read by pins or, when it is written often, under its lock alone.
+/// A value that is read by pins or, when it is written often, under its lock alone.
 ///
 /// Has both places from the start, so that no read has to allocate one.
 pub(crate) struct Pinnable<T> {
@@ -182,13 +183,13 @@ impl<T> Pinnable<T> {
     /// written.
     const MOST_NOTES: usize = 1 << 18;
 
-    /// Whether it is where it can be pinned.
+    /// Tells whether it is where it can be pinned.
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared
     }
 
-    /// What nobody can have pinned.
+    /// Returns the value, which nobody can have pinned.
     #[inline]
     pub(crate) fn owned(&mut self) -> &mut T {
         debug_assert!(!self.is_shared, "it was taken back before");
@@ -294,7 +295,7 @@ mod tests {
 
     const SHARD: usize = 3;
 
-    /// What a shard does with its pins, without the shard.
+    /// Does with its pins as a shard does.
     struct Pinned {
         desks: Desks<u32>,
         value: Mutex<Pinnable<u32>>,
@@ -318,7 +319,7 @@ mod tests {
             Some(*value)
         }
 
-        /// What the threads brought back: their reads and notes.
+        /// Returns what the threads brought back: their reads and notes.
         fn write(&self, new: u32) -> Vec<(u64, Option<Vec<u32>>)> {
             let mut value = self.value.lock().unwrap();
             let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! The bell that the janitor listens to, as those who write and those who leave ring it.
+//! The alarm that the janitor listens to, as those who write and those who leave notify it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn kept(timer: &Timer) -> (Cache, impl Future<Output = ()> + use<>) {
     (cache, janitor)
 }
 
-/// The cache is gone before the janitor listens, and it sees that, or rings while it does.
+/// The cache is gone before the janitor listens, and it sees that, or is notified while it does.
 #[test]
 fn the_janitor_ends_wherever_it_is_when_the_last_handle_goes() {
     explore(Extent::Whole, || {
@@ -28,7 +28,7 @@ fn the_janitor_ends_wherever_it_is_when_the_last_handle_goes() {
     });
 }
 
-/// An entry comes before the janitor looks, which then sleeps until the entry expires, or rings.
+/// An entry comes before the janitor looks, which then sleeps until the entry expires, or is notified.
 #[test]
 fn an_entry_that_comes_while_the_janitor_looks_and_listens_is_freed_in_its_time() {
     explore(Extent::ThreePreemptions, || {
