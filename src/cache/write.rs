@@ -27,7 +27,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
     /// another writer, not, though some of the entries that were to make room may be gone. A call that
-    /// waits for a [listener](Builder::on_remove) has its entry in.
+    /// waits for a [listener](crate::Builder::on_remove) has its entry in.
     ///
     /// # Examples
     ///
@@ -92,7 +92,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Cancel safety
     ///
     /// The entry is removed at the first poll. Dropping the future later leaves its report to the
-    /// [listener](Builder::on_remove), if there is one, to others.
+    /// [listener](crate::Builder::on_remove), if there is one, to others.
     ///
     /// # Examples
     ///
@@ -188,7 +188,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// Removes all entries and resets the statistics; wins over all loads in flight.
     ///
     /// Entries that other tasks insert meanwhile may stay. The cache is empty at once; what was in it is
-    /// dropped, or reported to the [listener](Builder::on_remove), in turns with other tasks.
+    /// dropped, or reported to the [listener](crate::Builder::on_remove), in turns with other tasks.
     ///
     /// # Cancel safety
     ///

@@ -1,8 +1,8 @@
 //! The way of a call for many keys: one load for those that nobody has and nobody loads.
 //!
-//! A call leads or joins the flights of all its keys before it loads, and waits for the flights of others only after it has
-//! ended its own. So it never waits while others wait for it, and two calls that overlap, in whatever
-//! order, do not wait for each other in a circle.
+//! A call leads or joins the flights of all its keys before it loads, and waits for the flights of others
+//! only after it has ended its own. So it never waits while others wait for it, and two calls that
+//! overlap, in whatever order, do not wait for each other in a circle.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};

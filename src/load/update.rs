@@ -20,7 +20,8 @@ use crate::shard::removals::Deliveries;
 use crate::shard::update::Fenced;
 use crate::store::{Store, hash_of};
 
-/// Says what an update does with the entry of its key; see [`AsyncLru::update_with`].
+/// Says what an update does with the entry of its key; see
+/// [`AsyncLru::update_with`](crate::AsyncLru::update_with).
 ///
 /// # Examples
 ///
@@ -46,9 +47,10 @@ use crate::store::{Store, hash_of};
 pub enum Update<V> {
     /// Caches this value, in place of what is there.
     ///
-    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a lifetime
-    /// of its own, from [`insert_with_ttl`](AsyncLru::insert_with_ttl), [`set_ttl`](AsyncLru::set_ttl) or
-    /// `PutFor`, ends when it would have: so a counter for a minute stays one, however often it is raised.
+    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a
+    /// lifetime of its own, from [`insert_with_ttl`](crate::AsyncLru::insert_with_ttl),
+    /// [`set_ttl`](crate::AsyncLru::set_ttl) or `PutFor`, ends when it would have: so a counter for a
+    /// minute stays one, however often it is raised.
     Put(V),
     /// Caches this value, in place of what is there, with this time to live of its own.
     PutFor(V, Duration),
