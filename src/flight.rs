@@ -1,4 +1,4 @@
-//! The completion of a load: callers wait for it, and are woken and told of the outcome as the load ends.
+//! Where a load meets the callers that wait for it: they are woken, and told of its outcome, as it ends.
 //!
 //! The waiters of a load share a [`Completion`] with its node, made by the first of them, so that a load
 //! nobody waits for allocates nothing. It is closed exactly once, by the [`CompletionGuard`], whatever

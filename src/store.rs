@@ -29,7 +29,7 @@ use crate::removal::Listener;
 use crate::shard::Shard;
 use crate::shard::common::Common;
 use crate::shard::departed::Departed;
-use crate::shard::flights::{LeadOrJoin, LoadRequest};
+use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::remove::Removed;
 use crate::sync::counters::{Event, Totals};

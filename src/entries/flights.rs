@@ -1,4 +1,5 @@
-//! The flights among the nodes: found by key to be joined, led, fenced and ended.
+//! The flights among the nodes, led, joined and ended; and their fences: a write fences the flights of its
+//! key, and what a fenced flight brings is not kept.
 
 use std::sync::Arc;
 

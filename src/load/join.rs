@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::leader::{Leader, Stage};
 use crate::flight::{Completion, Load, Outcome, PollGuard, PollScope};
-use crate::shard::flights::FlightRef;
+use crate::shard::lead_or_join::FlightRef;
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
 use crate::sync::counters::Event;

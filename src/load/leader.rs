@@ -1,4 +1,4 @@
-//! The duty to end a flight, which `Drop` does if nothing else has.
+//! The guard of a flight: its `Drop` lets the waiters go on if the load is cancelled, fails or panics.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::entries::Ended;
 use crate::flight::Outcome;
 use crate::policy::measure::Appraised;
 use crate::shard::departed::Departed;
-use crate::shard::flights::FlightRef;
+use crate::shard::lead_or_join::FlightRef;
 use crate::shard::publication::{Origin, Publication};
 use crate::shard::removals::Deliveries;
 use crate::store::Store;

@@ -6,8 +6,8 @@ use super::leader::Leader;
 use crate::entries::{FlightKey, Kind};
 use crate::flight::Outcome;
 use crate::shard::departed::Departed;
-use crate::shard::flights::{LeadOrJoin, LoadRequest};
 use crate::shard::hit::Use;
+use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::store::Store;
 use crate::sync::counters::Event;
 

@@ -1,4 +1,5 @@
-//! Keeps what leaves a shard until nothing is locked any more.
+//! Keeps what a call takes out of a shard until nothing is locked; then drops it, or hands the duty to
+//! deliver it on.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Makes room: finds the victim, the least recently used of the entries whose eviction helps.
+//! Makes room within a shard: chooses the victim, of the entries whose eviction helps the one that the
+//! order of eviction (`entries/lru_list.rs`) gives. Another policy would be asked here.
 
 use super::state::{Order, State};
 use super::writer::Writer;

@@ -1,4 +1,5 @@
-//! Puts an entry into its shard: fences, place and room, and the end of the flight that it comes from.
+//! Puts an entry into its shard under the right to write: looks whether its flight was fenced, finds it a
+//! place, and ends the flight that it comes from.
 
 use super::Shard;
 use super::departed::Departed;

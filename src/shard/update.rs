@@ -2,8 +2,8 @@
 
 use super::Shard;
 use super::departed::Departed;
-use super::flights::{FlightRef, LeadOrJoin, LoadRequest};
 use super::hit::Use;
+use super::lead_or_join::{FlightRef, LeadOrJoin, LoadRequest};
 use super::removals::RemovedEntry;
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;

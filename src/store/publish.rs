@@ -1,4 +1,4 @@
-//! Brings an entry into its shard, in whichever shard the room for it is found.
+//! Publishes an entry, and finds the room for it in whichever shard: expired entries go before live ones.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

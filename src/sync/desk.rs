@@ -1,4 +1,5 @@
-//! Reading what is seldom written without a write to memory that other threads use.
+//! Lets threads read what is seldom written without a lock that others use, and without a write to memory
+//! that others read.
 //!
 //! A lock's word goes from core to core with those who take it, and so does a stamp that several threads
 //! store; either costs more than all the rest of a hit. So what has not been written for a while is moved

@@ -1,4 +1,4 @@
-//! Tells tasks that wait for something that it has happened.
+//! Wakes tasks: those that wait for a flight, for a slow listener or, as the janitor, for an entry to expire.
 //!
 //! Wakers are the executors' code: they are cloned, woken and dropped while nothing is locked, and one that
 //! panics keeps no other from being woken. A set that woke under its own lock would deadlock on a waker whose

@@ -1,4 +1,5 @@
-//! The life of a flight in its shard: joined or led, fenced, judged by sweeps, and ended.
+//! Has a call lead the flight of its key or join the one there is, and answers later questions about a
+//! flight.
 
 use std::sync::Arc;
 
