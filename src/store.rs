@@ -113,7 +113,7 @@ impl<K, V> Store<K, V> {
         hash as u32 as usize & (self.shards.len() - 1)
     }
 
-    /// The bounds of the cache and its counters.
+    /// Returns the bounds of the cache.
     #[inline]
     pub(crate) fn capacity(&self) -> &Capacity {
         &self.common.capacity

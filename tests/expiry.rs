@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Update};
@@ -343,6 +344,42 @@ fn entries_that_nobody_reads_are_freed_by_writes_whatever_their_lifetimes() {
     }
     assert_eq!(cache.stats().expirations, 20_000);
     let _ = cache.validate();
+}
+
+/// An entry that expired in time for another one to come had left its room to it, which needed none.
+#[test]
+fn no_room_is_held_any_more_when_a_replaced_value_is_dropped() {
+    struct Looks;
+
+    thread_local! {
+        static CACHE: RefCell<Option<AsyncLru<u32, Looks>>> = const { RefCell::new(None) };
+        static SEEN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    }
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            let cache = CACHE.with_borrow(Clone::clone);
+            SEEN.with_borrow_mut(|seen| seen.extend(cache.map(|cache| cache.len())));
+        }
+    }
+
+    let clock = ManualClock::new();
+    let cache = AsyncLru::<u32, Looks>::builder()
+        .maxsize(6)
+        .ttl(Duration::from_secs(1))
+        .shards(1)
+        .clock(clock.clone())
+        .build();
+    for key in 0..6 {
+        cache.insert_blocking(key, Looks);
+    }
+    clock.advance(Duration::from_secs(1));
+    CACHE.set(Some(cache.clone()));
+    cache.insert_blocking(5, Looks);
+    let cache_within = CACHE.take();
+    assert_eq!(SEEN.take(), [1; 6]);
+    drop(cache_within);
+    assert_eq!(cache.len(), 1);
 }
 
 #[test]

@@ -8,9 +8,6 @@ use super::{AsyncLru, Inner};
 use crate::load::answer::{Infallible, OwnError};
 use crate::load::bulk::fetch_many;
 
-/// Reading many keys, which never waits.
-impl<K, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {}
-
 /// Reading or loading many keys, which waits for loads and for nothing else.
 impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// Returns the values of `keys`: those that are cached or being loaded, and for all others what one

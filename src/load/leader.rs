@@ -97,8 +97,8 @@ impl<'a, K, V> Leader<'a, K, V> {
         K: Eq,
     {
         let origin = Origin::Flight(self.flight.id());
-        let mut publication = self.store.publication(origin, value, appraised);
         let mut departed = Departed::default();
+        let mut publication = self.store.publication(origin, value, appraised);
         self.store.publish(self.flight.shard(), &mut publication, &mut departed);
         // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
         self.stage = Stage::Ended;

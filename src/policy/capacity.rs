@@ -341,10 +341,6 @@ impl<'a> Reservation<'a> {
         Ok(())
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.held == Cost::default()
-    }
-
     /// Adds what an entry held that was just taken out.
     #[inline]
     pub(crate) fn inherit(&mut self, cost: Cost) {
@@ -366,13 +362,19 @@ impl<'a> Reservation<'a> {
             self.capacity.release(rest);
         }
     }
+
+    /// Gives all of the room back.
+    #[inline(always)]
+    pub(crate) fn give_back(&mut self) {
+        if self.held != Cost::default() {
+            self.capacity.release(std::mem::take(&mut self.held));
+        }
+    }
 }
 
 impl Drop for Reservation<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if !self.is_empty() {
-            self.capacity.release(self.held);
-        }
+        self.give_back();
     }
 }

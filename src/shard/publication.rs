@@ -48,6 +48,9 @@ pub(super) enum Found {
 
 /// An entry on its way in, kept together over as many attempts as it takes, and what came of it.
 pub(crate) struct Publication<'a, K, V> {
+    /// The room that is reserved for it. First, so that in a panic it is given back before anything of the
+    /// user's is dropped: that may need it.
+    pub(crate) reservation: Reservation<'a>,
     pub(super) origin: Origin<K>,
     /// `None` once the entry is in or kept out.
     pub(super) value: Option<V>,
@@ -58,8 +61,6 @@ pub(crate) struct Publication<'a, K, V> {
     now: Option<Nanos>,
     /// The end of the lifetime of the old entry's own that the new one keeps.
     kept_deadline: Option<Nanos>,
-    /// The room that is reserved for it.
-    pub(crate) reservation: Reservation<'a>,
     /// The live entry that was there before.
     replaced: Option<RemovedEntry<K, V>>,
     /// The waiters to be told, if the value was a flight's.
@@ -77,7 +78,7 @@ impl<'a, K, V> Publication<'a, K, V> {
         let Terms { extras, fate, now } = terms;
         let (value, kept_deadline, replaced) = (Some(value), None, None);
         let completion = CompletionGuard::default();
-        Self { origin, value, extras, fate, now, kept_deadline, reservation, replaced, completion }
+        Self { reservation, origin, value, extras, fate, now, kept_deadline, replaced, completion }
     }
 
     pub(crate) fn now(&self) -> Option<Nanos> {
@@ -224,8 +225,8 @@ impl<'a, K, V> Publication<'a, K, V> {
         }
     }
 
-    /// Counts the entry's lifetime from `now`, the time of publication as the shard knows it, unless it keeps
-    /// one that began before.
+    /// Counts the entry's lifetime from the time of publication as the shard knows it, so much `late`r
+    /// than the caller's reading, unless it keeps one that began before.
     #[inline]
     pub(super) fn settle(&mut self, late: Nanos) {
         if let Some(extras) = &mut self.extras {

@@ -1,7 +1,7 @@
 //! Delivers the entries that have left a shard to the listener.
 //!
 //! An entry goes into its shard's [`RemovalQueue`] under the lock under which it leaves, so that the
-//! order in the box is the order of leaving. Whoever put it in owes a [`DeliveryGuard`], which sees to it
+//! order in the queue is the order of leaving. Whoever put it in owes a [`DeliveryGuard`], which sees to it
 //! that it comes out after all locks are released and everything else is done. One caller at a time
 //! delivers, so the order holds, and a listener is never called within itself for one shard.
 //!

@@ -38,8 +38,8 @@ impl<K, V> Store<K, V> {
             return (None, Deliveries::default());
         }
         let appraised = self.appraise(&key, &value).with_own(own);
-        let mut publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
         let mut departed = Departed::default();
+        let mut publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
         self.publish(shard, &mut publication, &mut departed);
         publication.into_replaced(departed)
     }
@@ -81,6 +81,8 @@ impl<K, V> Store<K, V> {
         if published != Published::Done {
             self.go_on_publishing(published, shard, publication, departed);
         }
+        // Before anything of the user's is dropped or woken, which may need it.
+        publication.reservation.give_back();
         self.alarm.expect(deadline, departed);
     }
 
@@ -102,7 +104,7 @@ impl<K, V> Store<K, V> {
                 Published::Unfinished => yield_now(),
                 Published::NeedsVerdict => {
                     // Others are not to wait for the room until the user's code has answered.
-                    publication.reservation = self.capacity().reservation();
+                    publication.reservation.give_back();
                     publication.judge(shard);
                 }
                 Published::NeedsRoom(short) => {
@@ -113,7 +115,7 @@ impl<K, V> Store<K, V> {
                     if !others.any(|other| evict(other, short, publication, departed)) {
                         // What there is of room is held by entries on their way in. It is given back, for
                         // one of them may need this one's.
-                        publication.reservation = self.capacity().reservation();
+                        publication.reservation.give_back();
                         yield_now();
                     }
                 }

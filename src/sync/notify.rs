@@ -104,7 +104,8 @@ impl Future for Notified<'_> {
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
         self.notify.listeners.fetch_sub(1, Ordering::SeqCst);
-        if let Some(place) = self.place {
+        // The times only go up: after a notification there is nothing to take out.
+        if let Some(place) = self.place.filter(|_| !self.is_notified()) {
             let _waker = {
                 let mut wakers = self.notify.wakers();
                 (!self.is_notified()).then(|| wakers.remove(place))

@@ -170,3 +170,36 @@ fn two_who_move_a_bound_at_once_leave_it_where_one_of_them_wants_it() {
         mint.close(cache);
     });
 }
+
+/// Has an entry inserted as it is dropped.
+struct Inserts(Option<async_lru::AsyncLru<u32, Inserts, Hasher>>);
+
+impl Clone for Inserts {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl Drop for Inserts {
+    fn drop(&mut self) {
+        if let Some(cache) = self.0.take() {
+            cache.insert_blocking(3, Inserts(None));
+        }
+    }
+}
+
+#[test]
+fn a_victim_whose_drop_inserts_finds_its_room_although_the_entry_that_it_left_for_was_kept_out() {
+    explore(|| {
+        let builder = async_lru::AsyncLru::<u32, Inserts>::builder().hasher(Hasher::default());
+        let cache = builder.maxsize(1).shards(2).build();
+        cache.insert_blocking(2, Inserts(Some(cache.clone())));
+        scope(|scope| {
+            // Of the other shard.
+            scope.spawn(|| block_on(cache.get_or_insert_with(0, async || Inserts(None))));
+            scope.spawn(|| block_on(cache.invalidate(&0)));
+        });
+        assert!(cache.len() <= 1);
+        cache.clear_blocking();
+    });
+}
