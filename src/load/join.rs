@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::leader::{Leader, Stage};
+use crate::entries::Kind;
 use crate::flight::{Completion, Load, Outcome, PollGuard, PollScope};
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::removals::Deliveries;
@@ -66,7 +67,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         K: Eq,
         V: Clone,
     {
-        let mut leader = Leader::new(self.store, self.flight);
+        let mut leader = Leader::new(self.store, self.flight, Kind::Detached);
         leader.stage = Stage::Loading;
         let polled = {
             let waker = guard.waker();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entries::Ended;
+use crate::entries::{Ended, Kind};
 use crate::flight::Outcome;
 use crate::policy::measure::Appraised;
 use crate::shard::departed::Departed;
@@ -17,6 +17,7 @@ use crate::sync::counters::Event;
 pub(super) struct Leader<'a, K, V> {
     pub(super) store: &'a Store<K, V>,
     pub(super) flight: FlightRef<'a, K, V>,
+    kind: Kind,
     pub(super) stage: Stage,
 }
 
@@ -33,8 +34,8 @@ pub(super) enum Stage {
 
 impl<'a, K, V> Leader<'a, K, V> {
     #[inline]
-    pub(super) fn new(store: &'a Store<K, V>, flight: FlightRef<'a, K, V>) -> Self {
-        Self { store, flight, stage: Stage::Leading }
+    pub(super) fn new(store: &'a Store<K, V>, flight: FlightRef<'a, K, V>, kind: Kind) -> Self {
+        Self { store, flight, kind, stage: Stage::Leading }
     }
 
     /// Calls the user's closure.
@@ -55,8 +56,10 @@ impl<'a, K, V> Leader<'a, K, V> {
     {
         let outcome = || Outcome::Value(value.clone());
         if !self.store.takes_values() {
-            // An update wins over loads in flight all the same.
-            self.flight.fence_others();
+            if self.kind == Kind::Update {
+                // It wins over loads in flight all the same.
+                self.flight.fence_others();
+            }
             self.end(outcome);
             return Deliveries::default();
         }
@@ -96,7 +99,10 @@ impl<'a, K, V> Leader<'a, K, V> {
     where
         K: Eq,
     {
-        let origin = Origin::Flight(self.flight.id());
+        let origin = match self.kind {
+            Kind::Led | Kind::Detached => Origin::Load(self.flight.id()),
+            Kind::Update => Origin::Update(self.flight.id()),
+        };
         let mut departed = Departed::default();
         let mut publication = self.store.publication(origin, value, appraised);
         self.store.publish(self.flight.shard(), &mut publication, &mut departed);

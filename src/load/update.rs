@@ -140,7 +140,7 @@ async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Begun<
                 drop(Joined::new(store, flight, completion).outcome().await.1);
             }
             LeadOrJoin::Lead(flight) => {
-                let leader = Leader::new(store, flight);
+                let leader = Leader::new(store, flight, Kind::Update);
                 match flight.start_update(now) {
                     Ok(old) => return Begun { leader, kept: old.clone(), old },
                     Err(Fenced) => request.key = Some(leader.step_back()),

@@ -97,7 +97,7 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
             }
             LeadOrJoin::Lead(flight) => {
                 self.count(Event::Miss);
-                Met::Leads(Leader::new(store, flight))
+                Met::Leads(Leader::new(store, flight, self.request.kind))
             }
             LeadOrJoin::Join(flight, completion) => {
                 self.count(Event::Coalesced);

@@ -170,33 +170,22 @@ impl<'a, K, V> FlightRef<'a, K, V> {
         self.shard.change(|entries| entries.end_flight(self.id))
     }
 
-    /// Keeps the values of other loads of its key out of the cache, if it is an update.
+    /// Keeps the values of other loads of its key out of the cache.
     pub(crate) fn fence_others(self)
     where
         K: Eq,
     {
-        self.shard.change(|entries| {
-            if entries.flight(self.id).is_update() {
-                entries.fence_others(self.id);
-            }
-        });
+        self.shard.change(|entries| entries.fence_others(self.id));
     }
 
     /// Takes the sweeps to be asked about its value, and its key to ask them with.
-    pub(super) fn take_sweeps(self) -> (Option<Arc<K>>, Sweeps<K, V>) {
+    fn take_sweeps(self) -> (Option<Arc<K>>, Sweeps<K, V>) {
         self.shard.change(|entries| entries.flight_mut(self.id).take_sweeps())
     }
 
-    /// Has it lose to a sweep; tells whether it is an update, which is carried out and its value swept away
-    /// at once. That of a load is kept out, as if a later write had won.
-    pub(super) fn lose(self) -> bool {
-        self.shard.change(|entries| {
-            let is_update = entries.flight(self.id).is_update();
-            if !is_update {
-                entries.fence_one(self.id);
-            }
-            is_update
-        })
+    /// Keeps its value out of the cache, as if a later write had won.
+    fn fence(self) {
+        self.shard.change(|entries| entries.fence_one(self.id));
     }
 }
 
@@ -205,15 +194,22 @@ impl<K, V> Publication<'_, K, V> {
     /// Calls user code: never under a lock.
     #[cold]
     pub(crate) fn judge(&mut self, shard: &Shard<K, V>) {
-        let Origin::Flight(id) = self.origin else { return };
+        let (id, is_update) = match self.origin {
+            Origin::Caller(..) => return,
+            Origin::Load(id) => (id, false),
+            Origin::Update(id) => (id, true),
+        };
         let flight = FlightRef { shard, id };
         let (key, sweeps) = flight.take_sweeps();
         let (Some(key), Some(value)) = (key, &self.value) else { return };
         let is_chosen = sweeps.choose(&key, value);
         // The flight gets its key back before it needs it.
         drop(key);
-        if is_chosen && flight.lose() {
-            self.fate = Fate::Swept;
+        match is_chosen {
+            false => {}
+            // It is carried out, and its value swept away at once.
+            true if is_update => self.fate = Fate::Swept,
+            true => flight.fence(),
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::removal::RemovalCause;
 pub(crate) enum Origin<K> {
     /// From the caller, whose value wins over loads in flight; and its hash. `None` once the entry is in.
     Caller(Option<K>, u64),
-    /// From the flight whose value it is.
-    Flight(FlightId),
+    /// From the flight whose value it is: a load, which finds no entry of its key unless others load too.
+    Load(FlightId),
+    /// From an update, whose entry may be there, and which wins over loads in flight.
+    Update(FlightId),
 }
 
 /// Whether an entry is to be kept. One that is not wins over what is there and on its way all the same.
@@ -135,7 +137,7 @@ impl<'a, K, V> Publication<'a, K, V> {
             Origin::Caller(key, hash) => {
                 entries.find(*hash, key.as_ref().expect("it is kept until it is in"))
             }
-            Origin::Flight(id) => {
+            Origin::Load(id) | Origin::Update(id) => {
                 let flight = entries.flight(*id);
                 if flight.is_fenced() {
                     return Found::Fence;
@@ -143,7 +145,7 @@ impl<'a, K, V> Publication<'a, K, V> {
                 if flight.has_sweeps() {
                     return Found::Undecided;
                 }
-                if flight.is_open() && !flight.is_update() {
+                if flight.is_open() && matches!(self.origin, Origin::Load(_)) {
                     // Whoever else publishes the key fences the flight, and what there was of it had left
                     // before the flight began.
                     return Found::Nothing;
@@ -185,10 +187,8 @@ impl<'a, K, V> Publication<'a, K, V> {
             Origin::Caller(key, hash) => {
                 key.as_ref().map(|key| entries.fence(*hash, key));
             }
-            Origin::Flight(id) if entries.flight(*id).is_update() => {
-                entries.fence_others(*id);
-            }
-            Origin::Flight(_) => {}
+            Origin::Update(id) => entries.fence_others(*id),
+            Origin::Load(_) => {}
         }
     }
 
@@ -197,13 +197,11 @@ impl<'a, K, V> Publication<'a, K, V> {
     #[inline(never)]
     pub(super) fn keep_lifetime(&mut self, slot: Slot, writer: &Writer<'_, K, V>) {
         let entries = &writer.state.entries;
-        let is_update = match self.origin {
-            Origin::Caller(..) => false,
-            Origin::Flight(id) => entries.flight(id).is_update(),
-        };
         let brings_one = self.extras.as_ref().is_some_and(|extras| extras.is_own);
-        let keeps =
-            is_update && !writer.is_expired(slot) && entries.has_own_lifetime(slot) && !brings_one;
+        let keeps = matches!(self.origin, Origin::Update(_))
+            && !writer.is_expired(slot)
+            && entries.has_own_lifetime(slot)
+            && !brings_one;
         self.kept_deadline = keeps.then(|| entries.deadlines(slot).fixed);
     }
 
@@ -216,7 +214,7 @@ impl<'a, K, V> Publication<'a, K, V> {
                 let key = key.take().expect("an entry goes in once");
                 (Entry::new(*hash, key, value), Bucket::NONE)
             }
-            Origin::Flight(id) => {
+            Origin::Load(id) | Origin::Update(id) => {
                 let (flight, bucket) = writer.entries().take_flight(*id);
                 let hash = flight.hash();
                 let key = self.part_with_flight(flight.end(), writer.departed);
@@ -252,7 +250,7 @@ impl<'a, K, V> Publication<'a, K, V> {
             Origin::Caller(key, hash) => {
                 (FlightKey::Owned(key.take().expect("it is kept out once")), *hash)
             }
-            Origin::Flight(id) => {
+            Origin::Load(id) | Origin::Update(id) => {
                 let hash = writer.entries().flight(*id).hash();
                 let ended = writer.entries().end_flight(*id);
                 (self.part_with_flight(ended, writer.departed), hash)
