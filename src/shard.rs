@@ -24,8 +24,6 @@ mod writer;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use equivalent::Equivalent;
-
 use self::clock::ShardClock;
 use self::common::Common;
 use self::departed::Departed;
@@ -81,12 +79,6 @@ impl<K, V> Shard<K, V> {
     /// A name for the shard that lasts as long as it is borrowed.
     pub(crate) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
-    }
-
-    /// Tells whether the thread may have a pin.
-    #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.is_quiet.load(Ordering::Relaxed)
     }
 
     /// Everything, to look at it, and to write to all but the entries.
@@ -145,24 +137,6 @@ impl<K, V> Shard<K, V> {
         });
         state.entries.owned().pass(most);
         self.is_quiet.store(false, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    fn find_live<Q>(
-        &self,
-        entries: &Entries<K, V>,
-        hash: u64,
-        key: &Q,
-        now: Option<Now<'_>>,
-    ) -> Option<Slot>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        let slot = entries.find(hash, key)?;
-        match now {
-            Some(now) if self.is_expired(entries, slot, now) => None,
-            _ => Some(slot),
-        }
     }
 
     /// Tells whether the time of an entry is over for a reader, and from then on for everybody: nobody may

@@ -20,6 +20,12 @@ pub(crate) enum Use {
 }
 
 impl<K, V> Shard<K, V> {
+    /// Tells whether the thread may have a pin.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed)
+    }
+
     /// Returns the live value of `key` under the lock, as a hit.
     #[inline(never)]
     pub(crate) fn get_locked<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
@@ -135,5 +141,23 @@ impl<K, V> Shard<K, V> {
     pub(crate) fn hits(&self) -> u64 {
         let state = self.lock();
         state.entries.hits() + self.common.desks.reads(self.number())
+    }
+
+    #[inline(always)]
+    pub(super) fn find_live<Q>(
+        &self,
+        entries: &Entries<K, V>,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+    ) -> Option<Slot>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let slot = entries.find(hash, key)?;
+        match now {
+            Some(now) if self.is_expired(entries, slot, now) => None,
+            _ => Some(slot),
+        }
     }
 }
