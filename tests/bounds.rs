@@ -18,7 +18,7 @@ const TTL: Duration = Duration::from_secs(1);
 
 /// A cache in one order whose values say themselves what they weigh.
 fn weighed(max_weight: u64) -> Builder<u32, u64> {
-    Cache::builder().shards(1).max_weight(max_weight).weigher(|_, value| *value)
+    Cache::builder().shards(1).max_weight(max_weight, |_, value| *value)
 }
 
 fn weight(cache: &Cache) -> u64 {
@@ -32,10 +32,8 @@ type Load = (u64, usize);
 fn weighed_and_measured(max_weight: u64, max_bytes: u64) -> AsyncLru<u32, Load> {
     AsyncLru::builder()
         .shards(1)
-        .max_weight(max_weight)
-        .weigher(|_, (weight, _): &Load| *weight)
-        .max_bytes(max_bytes)
-        .measure_with(|_, (_, bytes)| *bytes)
+        .max_weight(max_weight, |_, (weight, _): &Load| *weight)
+        .max_bytes_with(max_bytes, |_, (_, bytes)| *bytes)
         .build()
 }
 
@@ -295,7 +293,7 @@ executors! {
             counted.fetch_add(1, Ordering::Relaxed);
             value.load(Ordering::Relaxed)
         };
-        let cache = AsyncLru::<u32, Arc<AtomicU64>>::builder().max_weight(10).weigher(weigher).build();
+        let cache = AsyncLru::<u32, Arc<AtomicU64>>::builder().max_weight(10, weigher).build();
         let value = Arc::new(AtomicU64::new(4));
         cache.insert(1, Arc::clone(&value)).await;
         value.store(1_000, Ordering::Relaxed);
@@ -308,22 +306,11 @@ executors! {
         assert_eq!(cache.validate(), 0);
     }
 
-    async fn without_a_weigher_each_entry_weighs_one() {
-        let cache = Cache::builder().max_weight(3).build();
-        for key in 0..10 {
-            cache.insert(key, 0).await;
-        }
-        assert_eq!((cache.len(), weight(&cache)), (3, 3));
-        assert_eq!(cache.validate(), 0);
-    }
-
     async fn all_bounds_hold_at_once() {
         let cache = AsyncLru::<u32, Vec<u8>>::builder()
             .maxsize(4)
-            .max_weight(10)
-            .weigher(|key, _| u64::from(*key))
-            .max_bytes(1_000)
-            .measure_with(|_, value| value.len())
+            .max_weight(10, |key, _| u64::from(*key))
+            .max_bytes_with(1_000, |_, value| value.len())
             .shards(1)
             .build();
         let bytes = |len| vec![0; len];
@@ -342,16 +329,20 @@ executors! {
         assert_eq!(cache.validate(), 0);
     }
 
-    async fn a_bound_by_bytes_goes_by_what_is_measured_or_else_by_the_types() {
+    async fn a_bound_by_bytes_goes_by_what_keys_and_values_own_or_by_a_measure() {
+        let measured = Cache::builder().max_bytes_with(100, |_, _| 20).shards(1).build();
         let shallow = Cache::builder().max_bytes(100).shards(1).build();
-        let deep = AsyncLru::<u32, String>::builder().max_bytes(100).deep_size().shards(1).build();
+        let deep = AsyncLru::<u32, String>::builder().max_bytes(100).shards(1).build();
         for key in 0..100 {
+            measured.insert(key, 0).await;
             shallow.insert(key, 0).await;
             deep.insert(key, "x".repeat(20)).await;
         }
+        assert_eq!(measured.len(), 100 / 20);
         assert_eq!(shallow.len(), 100 / (4 + 8));
         assert_eq!(deep.len(), 100 / (4 + 24 + 20));
-        assert_eq!((shallow.validate(), deep.validate()), (0, 0));
+        let validated = [measured.validate(), shallow.validate(), deep.validate()];
+        assert_eq!(validated, [0; 3]);
     }
 
     async fn a_heavier_value_of_a_key_evicts_others_and_a_lighter_one_gives_room_back() {
@@ -459,7 +450,7 @@ executors! {
     }
 
     async fn a_bound_by_bytes_can_be_moved() {
-        let builder = Cache::builder().max_bytes(1_000).measure_with(|_, value| *value as usize);
+        let builder = Cache::builder().max_bytes_with(1_000, |_, value| *value as usize);
         let cache = builder.shards(1).build();
         for key in 0..10 {
             cache.insert(key, 100).await;
@@ -580,10 +571,8 @@ fn no_bound_is_exceeded_at_any_moment() {
         let cache = Cache::builder()
             .shards(shards)
             .maxsize(100)
-            .max_weight(MAX)
-            .weigher(|_, value| *value)
-            .max_bytes(MAX)
-            .measure_with(|_, value| (*value / 2) as usize)
+            .max_weight(MAX, |_, value| *value)
+            .max_bytes_with(MAX, |_, value| (*value / 2) as usize)
             .build();
         thread::scope(|scope| {
             for seed in 1..=3_u64 {
@@ -639,8 +628,8 @@ fn the_configuration_tells_all_bounds() {
     let bounds = "at most 2147483647 entries, weight 500, 1.00 MB in 1 shard, no time to live";
     assert_eq!(info.to_string(), bounds);
     assert_eq!(weighed(500).maxsize(7).build().info().maxsize, 7);
-    let unbounded = Cache::builder().weigher(|_, _| 1).build().info();
-    assert_eq!((unbounded.max_weight, unbounded.maxsize), (Some(u64::MAX), 1_024));
+    let unbounded = Cache::builder().max_weight(u64::MAX, |_, _| 1).build().info();
+    assert_eq!((unbounded.max_weight, unbounded.maxsize), (Some(u64::MAX), 2_147_483_647));
 }
 
 #[test]

@@ -28,10 +28,8 @@ fn builder(clock: &ManualClock) -> Builder<u32, u32> {
     Cache::builder()
         .shards(1)
         .maxsize(10_000)
-        .max_weight(30)
-        .weigher(|_, value| u64::from(value % 3))
-        .max_bytes(50)
-        .measure_with(|_, value| (value % 5) as usize)
+        .max_weight(30, |_, value| u64::from(value % 3))
+        .max_bytes_with(50, |_, value| (value % 5) as usize)
         .clock(clock.clone())
 }
 

@@ -214,7 +214,7 @@ fn the_estimate_counts_what_lifetimes_of_every_length_take() {
 #[test]
 fn the_estimate_counts_what_it_takes_to_tell_weights_of_nothing_apart() {
     let counted = Counted::new(|| {
-        AsyncLru::<u64, u64>::builder().shards(1).weigher(|_, value| *value).build()
+        AsyncLru::<u64, u64>::builder().shards(1).max_weight(u64::MAX, |_, value| *value).build()
     });
     for key in 0..4 {
         counted.cache.insert_blocking(key, 1);
@@ -279,7 +279,7 @@ fn what_leaves_few_entries_gives_back_the_memory_of_the_others() {
     let make = |shards: usize, clock: &ManualClock| {
         let counted = Counted::new(|| {
             let builder = AsyncLru::<u64, u64>::builder().shards(shards).maxsize(100_000);
-            let builder = builder.max_weight(100_000).max_bytes(10_000_000).deep_size();
+            let builder = builder.max_weight(100_000, |_, _| 1).max_bytes(10_000_000);
             builder.clock(clock.clone()).build()
         });
         for key in 0..10 {
@@ -398,7 +398,7 @@ fn a_hit_allocates_nothing() {
     assert_eq!(allocations(read), 0);
 
     // Nor the key of a flight where entries are looked at, which is shared with the leader.
-    let cache = AsyncLru::<u64, u64>::builder().weigher(|_, value| *value).build();
+    let cache = AsyncLru::<u64, u64>::builder().max_weight(u64::MAX, |_, value| *value).build();
     cache.insert_blocking(1, 10);
     let read = || assert_eq!(now(cache.get_or_insert_with(1, async || unreachable!())), 10);
     assert_eq!(allocations(read), 0);

@@ -477,11 +477,11 @@ impl Kind {
     fn build(self, maxsize: usize, clock: &ManualClock, reports: Option<&Reports>) -> Cache {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
         if let Some(max_weight) = self.max_weight {
-            builder = builder.max_weight(max_weight).weigher(|_, value| naive_lru::weight(*value));
+            builder = builder.max_weight(max_weight, |_, value| naive_lru::weight(*value));
         }
         if let Some(max_bytes) = self.max_bytes {
             let bytes = |_: &u8, value: &u32| naive_lru::bytes(*value) as usize;
-            builder = builder.max_bytes(max_bytes).measure_with(bytes);
+            builder = builder.max_bytes_with(max_bytes, bytes);
         }
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(Duration::from_nanos(ttl));

@@ -262,7 +262,7 @@ executors! {
         let log = Log::default();
         let short = |_: &u32, value: &u32| (*value == 0).then_some(Duration::ZERO);
         let heavy = |_: &u32, value: &u32| u64::from(*value);
-        let builder = log.builder().expiry(short).max_weight(100).weigher(heavy);
+        let builder = log.builder().expiry(short).max_weight(100, heavy);
         let cache = builder.clock(ManualClock::new()).build();
         assert_eq!(cache.get_or_insert_with(1, async || 0).await, 0);
         assert_eq!(cache.insert(1, 0).await, None);

@@ -112,7 +112,7 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         call();
         100
     });
-    let weighed = Cache::builder().max_weight(4).weigher(|_, value| {
+    let weighed = Cache::builder().max_weight(4, |_, value| {
         call();
         u64::from(1 + value.0 % 2)
     });

@@ -374,7 +374,7 @@ fn strict() -> [AsyncLru<u64, u64>; 3] {
         None
     };
     [
-        builder().weigher(weigh).build(),
+        builder().max_weight(u64::MAX, weigh).build(),
         builder().measure_with(measure).build(),
         builder().expiry(expire).clock(ManualClock::new()).build(),
     ]

@@ -171,7 +171,7 @@ impl Settings {
         }
         if let Some(weighing) = self.weighing {
             let weigher = move |_: &Key, value: &Value| weighing.weight(value.number);
-            builder = builder.max_weight(weighing.max).weigher(weigher);
+            builder = builder.max_weight(weighing.max, weigher);
         }
         match self.measuring {
             Measuring::Nothing => builder.build(),

@@ -71,7 +71,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     /// use async_lru::AsyncLru;
     ///
-    /// let cache = AsyncLru::<u32, u64>::builder().weigher(|_key, value| *value).shards(1).build();
+    /// let cache = AsyncLru::<u32, u64>::builder().max_weight(u64::MAX, |_key, value| *value).shards(1).build();
     /// for weight in [10, 20, 30] {
     ///     cache.insert_blocking(weight as u32, weight);
     /// }
@@ -93,7 +93,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// # Examples
     ///
     /// ```
-    /// let cache = async_lru::AsyncLru::<u32, u64>::builder().max_weight(10).build();
+    /// let cache = async_lru::AsyncLru::<u32, u64>::builder().max_weight(10, |_, value| *value).build();
     /// cache.set_max_weight_blocking(20);
     /// assert_eq!(cache.info().max_weight, Some(20));
     /// ```
@@ -116,8 +116,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     /// use async_lru::AsyncLru;
     ///
-    /// let cache =
-    ///     AsyncLru::<u32, String>::builder().max_bytes(1_000_000).deep_size().shards(1).build();
+    /// let cache = AsyncLru::<u32, String>::builder().max_bytes(1_000_000).shards(1).build();
     /// for key in 0..9 {
     ///     cache.insert_blocking(key, "x".repeat(100_000));
     /// }

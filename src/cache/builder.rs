@@ -156,8 +156,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Sets the most that all entries together weigh, as [`weigher`](Self::weigher) tells; without that
-    /// each weighs 1.
+    /// Sets the most that all entries together weigh, and what an entry weighs, in whatever unit.
     ///
     /// Holds beside [`maxsize`](Self::maxsize) if that is set, and else instead of it, and is exceeded at
     /// no moment: entries are evicted, the least recently used first, until a new one fits in. Those that
@@ -165,6 +164,12 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// its callers and not kept. It evicts nothing, but a value of its key that was there before goes.
     /// The call that inserts an entry in the room of many takes the time to evict them all: some ten
     /// thousand in a millisecond.
+    ///
+    /// `weigher` is called once for each publication, outside every lock, and its answer remembered: an
+    /// entry that changes later still weighs what it did. One of weight 0 needs no room but the place that
+    /// it takes of `maxsize`. Takes 8 bytes per entry, and some 8 more once one weighs nothing. If it
+    /// panics, the entry is not cached and the cache is as it was. With [`u64::MAX`] as the bound entries are
+    /// weighed and not bounded by it; [`set_max_weight`](AsyncLru::set_max_weight) can lower it later.
     ///
     /// In a cache of several shards a heavy entry takes the room of those in its own shard first. Without
     /// `maxsize` the default number of [`shards`](Self::shards) is that of a cache of 1024 entries.
@@ -175,8 +180,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// use async_lru::AsyncLru;
     ///
     /// let cache = AsyncLru::<u32, String>::builder()
-    ///     .max_weight(10)
-    ///     .weigher(|_key, value| value.len() as u64)
+    ///     .max_weight(10, |_key, value| value.len() as u64)
     ///     .shards(1)
     ///     .build();
     /// cache.insert_blocking(1, "four".to_owned());
@@ -186,42 +190,20 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// cache.insert_blocking(4, "more than fits".to_owned());
     /// assert_eq!(cache.keys(), [2, 3]);
     /// ```
-    pub fn max_weight(mut self, weight: u64) -> Self {
+    pub fn max_weight(
+        mut self,
+        weight: u64,
+        weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static,
+    ) -> Self {
         self.settings.max_weight = Some(weight);
-        self
-    }
-
-    /// Sets what an entry weighs, in whatever unit; see [`max_weight`](Self::max_weight).
-    ///
-    /// Called once for each publication, outside every lock, and remembered: an entry that changes later
-    /// still weighs what it did. One of weight 0 needs no room but the place that it takes of
-    /// [`maxsize`](Self::maxsize). Takes 8 bytes per entry, and some 8 more once one weighs nothing.
-    /// Without `max_weight` the bound is [`u64::MAX`], which is also the most that one entry can weigh;
-    /// it can be lowered later, by [`set_max_weight`](AsyncLru::set_max_weight). If it panics, the entry
-    /// is not cached and the cache is as it was.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use async_lru::AsyncLru;
-    ///
-    /// let cache = AsyncLru::<u32, Vec<u32>>::builder()
-    ///     .max_weight(1_000)
-    ///     .weigher(|_key, rows| rows.len() as u64)
-    ///     .build();
-    /// cache.insert_blocking(1, vec![0; 300]);
-    /// assert_eq!(cache.stats().current_weight, Some(300));
-    /// ```
-    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.settings.measures.weigher = Some(Box::new(weigher));
         self
     }
 
-    /// Sets the most bytes that keys and values may take, as [`deep_size`](Self::deep_size) or
-    /// [`measure_with`](Self::measure_with) tells; without these, by the size of their types.
+    /// Sets the most bytes that keys and values may take, as their [`DeepSize`] tells.
     ///
-    /// As with [`max_weight`](Self::max_weight) in all else, and beside it if both are set. What the
-    /// cache itself takes for an entry is not counted: see
+    /// As with [`max_weight`](Self::max_weight) in all else, and beside it if both are set. Measures as
+    /// [`deep_size`](Self::deep_size) does. What the cache itself takes for an entry is not counted: see
     /// [`total_size_in_memory_bytes`](crate::CacheStats::total_size_in_memory_bytes).
     ///
     /// # Examples
@@ -229,16 +211,51 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// ```
     /// use async_lru::AsyncLru;
     ///
-    /// let cache =
-    ///     AsyncLru::<u32, String>::builder().max_bytes(1_000_000).deep_size().shards(1).build();
+    /// let cache = AsyncLru::<u32, String>::builder().max_bytes(1_000_000).shards(1).build();
     /// for key in 0..100 {
     ///     cache.insert_blocking(key, "x".repeat(100_000));
     /// }
     /// assert_eq!(cache.keys(), [91, 92, 93, 94, 95, 96, 97, 98, 99]);
     /// ```
-    pub fn max_bytes(mut self, bytes: u64) -> Self {
+    ///
+    /// A type that cannot be measured does not compile, and has [`max_bytes_with`](Self::max_bytes_with):
+    ///
+    /// ```compile_fail,E0277
+    /// struct Unmeasured;
+    ///
+    /// let builder = async_lru::AsyncLru::<u32, Unmeasured>::builder().max_bytes(1_000_000);
+    /// ```
+    pub fn max_bytes(mut self, bytes: u64) -> Self
+    where
+        K: DeepSize,
+        V: DeepSize,
+    {
         self.settings.max_bytes = Some(bytes);
-        self
+        self.deep_size()
+    }
+
+    /// Sets the most bytes that keys and values may take, as `measure` tells, their own size included.
+    ///
+    /// As [`max_bytes`](Self::max_bytes) in all else. Measures as [`measure_with`](Self::measure_with) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let cache = AsyncLru::<u32, Vec<u8>>::builder()
+    ///     .max_bytes_with(1_000_000, |_key, value| 4 + 24 + value.capacity())
+    ///     .build();
+    /// cache.insert_blocking(1, vec![0; 2_000_000]);
+    /// assert_eq!(cache.len(), 0);
+    /// ```
+    pub fn max_bytes_with(
+        mut self,
+        bytes: u64,
+        measure: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.max_bytes = Some(bytes);
+        self.measure_with(measure)
     }
 
     /// Sets how long an entry lives, counted from its publication; for ever by default.
@@ -402,7 +419,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     ///
     /// Each entry is measured once, when it is published, outside every lock; a value that grows later
     /// still counts as it did then. Without this or [`measure_with`](Self::measure_with) only the
-    /// entries themselves count. The last of the two calls wins.
+    /// entries themselves count. Of these two, [`max_bytes`](Self::max_bytes) and
+    /// [`max_bytes_with`](Self::max_bytes_with) the last call says what is measured.
     ///
     /// # Examples
     ///
@@ -622,7 +640,6 @@ impl<K, V> Settings<K, V> {
         let limits = self.limits();
         let Self { maxsize, lifetimes, shards, measures, coalescing, listener, .. } = self;
         let shards = shards.unwrap_or_else(|| default_shards(maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        let measures = measures.for_limits(limits);
         Store::new(Config { shards, limits, lifetimes, measures, coalescing, listener })
     }
 
@@ -631,7 +648,6 @@ impl<K, V> Settings<K, V> {
         let Self { maxsize, max_weight, max_bytes, .. } = *self;
         let has_another = max_weight.is_some() || max_bytes.is_some();
         let default = if has_another { MAX_ENTRIES } else { DEFAULT_MAXSIZE };
-        let max_weight = max_weight.or(self.measures.weigher.as_ref().map(|_| u64::MAX));
         Limits { maxsize: maxsize.unwrap_or(default), max_weight, max_bytes }
     }
 }

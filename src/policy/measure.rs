@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::entries::{Deadlines, Extras, Measured};
-use crate::policy::capacity::Limits;
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -33,19 +32,6 @@ pub(crate) struct Measures<K, V> {
 }
 
 impl<K, V> Measures<K, V> {
-    /// The same, with what a cache of these limits needs: without a weigher each entry weighs 1, and
-    /// without a measure it has the size of its types.
-    pub(crate) fn for_limits(mut self, limits: Limits) -> Self {
-        if limits.max_weight.is_some() {
-            self.weigher.get_or_insert_with(|| Box::new(|_, _| 1));
-        }
-        if limits.max_bytes.is_some() {
-            let size = |_: &K, _: &V| size_of::<K>() + size_of::<V>();
-            self.measure.get_or_insert(Measure::Deep(size));
-        }
-        self
-    }
-
     pub(crate) fn are_used(&self) -> bool {
         self.measure.is_some() || self.weigher.is_some()
     }

@@ -474,13 +474,13 @@ impl Kind {
             });
         let (heard, weighed) = (Arc::clone(shared), Arc::clone(shared));
         let builder = match self.has_options {
-            true => builder
-                .on_remove(move |key, value, _| heard.heard((key, value)))
-                .max_weight(self.maxsize as u64)
-                .weigher(move |_, _| {
+            true => builder.on_remove(move |key, value, _| heard.heard((key, value))).max_weight(
+                self.maxsize as u64,
+                move |_, _| {
                     weighed.reached(Callback::Weigh);
                     1
-                }),
+                },
+            ),
             false => builder,
         };
         if self.is_single_flight { builder } else { builder.without_single_flight() }

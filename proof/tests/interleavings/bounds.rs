@@ -8,7 +8,7 @@ use crate::witness::{Cache, Hasher, Mint, Value, builder, number};
 
 /// A cache whose values weigh as much as their numbers say.
 fn weighed(max_weight: u64, shards: usize) -> async_lru::Builder<u32, Value, Hasher> {
-    builder(100).shards(shards).max_weight(max_weight).weigher(|_, value| value.number.into())
+    builder(100).shards(shards).max_weight(max_weight, |_, value| value.number.into())
 }
 
 /// Asserts that nothing is above its bound.
