@@ -437,7 +437,10 @@ fn report(client: &ApiClient, upstream: &Upstream) {
     count("coalesced", |row| row.stats.coalesced);
     count("failed loads", |row| row.stats.load_failures);
     text("hit rate", |stats| format!("{:.1} %", stats.hit_rate() * 100.0));
-    text("entries", |stats| format!("{}/{}", stats.current_size, stats.max_size));
+    text("entries", |stats| match stats.max_size {
+        Some(max) => format!("{}/{max}", stats.current_size),
+        None => stats.current_size.to_string(),
+    });
     text("memory", |stats| stats.total_size_in_memory_pretty.clone());
 
     let requests = weather.requests() + users.requests();

@@ -29,6 +29,8 @@ pub(crate) mod stats;
 
 mod janitor;
 
+pub(crate) mod weak;
+
 pub(crate) mod memo;
 
 use std::hash::{BuildHasher, Hash};

@@ -2,6 +2,7 @@
 
 mod alarm;
 pub(crate) mod clear;
+pub(crate) mod many;
 mod publish;
 pub(crate) mod purge;
 pub(crate) mod resize;
@@ -264,10 +265,9 @@ impl<K, V> Store<K, V> {
         self.shards.iter().map(Shard::hits).sum()
     }
 
-    /// Entries, measured bytes and allocated bytes of all shards.
-    pub(crate) fn total_size(&self) -> u64 {
-        let mut len = 0;
-        let mut measured = 0;
+    /// Returns an estimate of the bytes that all of it takes, and how many flights there are.
+    pub(crate) fn total_size(&self) -> (u64, usize) {
+        let (mut len, mut measured, mut flights) = (0, 0, 0);
         let mut allocated = size_of_val(&*self.shards)
             + self.capacity().heap_size()
             + shared_size(&*self.common)
@@ -276,6 +276,7 @@ impl<K, V> Store<K, V> {
         for shard in &self.shards {
             let size = shard.size();
             len += size.entries;
+            flights += size.flights;
             measured += size.measured;
             allocated += size.allocated;
         }
@@ -283,7 +284,7 @@ impl<K, V> Store<K, V> {
             // Keys and values themselves lie in the entries, and are part of what was measured.
             allocated = allocated.saturating_sub(len * (size_of::<K>() + size_of::<V>()));
         }
-        u64::try_from(measured + allocated as u128).unwrap_or(u64::MAX)
+        (u64::try_from(measured + allocated as u128).unwrap_or(u64::MAX), flights)
     }
 }
 

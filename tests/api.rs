@@ -614,7 +614,7 @@ executors! {
     async fn stats_tell_the_configuration_too() {
         let cache = AsyncLru::<u32, u32>::builder().maxsize(7).ttl(SECOND).build();
         let stats = cache.stats();
-        assert_eq!((stats.current_size, stats.max_size, stats.ttl), (0, 7, Some(SECOND)));
+        assert_eq!((stats.current_size, stats.max_size, stats.ttl), (0, Some(7), Some(SECOND)));
     }
 
     async fn settings_survive_those_that_follow() {

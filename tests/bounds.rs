@@ -325,7 +325,7 @@ executors! {
         assert_eq!(cache.keys(), [7, 0], "and by bytes, one");
         let stats = cache.stats();
         assert_eq!((stats.current_weight, stats.current_bytes), (Some(7), Some(991)));
-        assert_eq!((stats.max_weight, stats.max_bytes, stats.max_size), (Some(10), Some(1_000), 4));
+        assert_eq!((stats.max_weight, stats.max_bytes, stats.max_size), (Some(10), Some(1_000), Some(4)));
         assert_eq!(cache.validate(), 0);
     }
 

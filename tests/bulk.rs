@@ -561,3 +561,37 @@ fn a_batch_that_is_polled_when_it_is_woken_moves_detached_loads_on() {
     assert_eq!(polls.load(Ordering::Relaxed), LOADS as usize * (YIELDS + 1));
     assert_eq!(cache.validate(), 0);
 }
+
+#[test]
+fn many_entries_are_inserted_in_their_order_and_many_keys_invalidated() {
+    let cache = Cache::builder().maxsize(3).shards(1).build();
+    now(cache.insert_many((0..5).map(pair)));
+    assert_eq!(cache.keys(), [2, 3, 4]);
+    let mut load = hand(cache.get_or_insert_with(7, async || pending().await));
+    assert!(poll(&mut load).is_pending());
+    assert_eq!(now(cache.invalidate_many(&[0, 3, 7, 4, 4])), 3, "two entries and a load");
+    assert_eq!((cache.keys(), cache.get(&2)), (vec![2], Some(20)));
+    cache.insert_many_blocking([(2, 21), (2, 22)]);
+    assert_eq!(cache.get(&2), Some(22));
+    drop(load);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn many_keys_are_written_in_turns_with_other_tasks_and_dropped_half_way() {
+    let cache = Cache::builder().maxsize(10_000).build();
+    let mut inserts = hand(cache.insert_many((0..1_000).map(pair)));
+    assert!(poll(&mut inserts).is_pending());
+    let first = cache.len();
+    assert!((1..1_000).contains(&first));
+    assert!(poll(&mut inserts).is_pending());
+    assert!(cache.len() > first);
+    drop(inserts);
+    cache.insert_many_blocking((0..1_000).map(pair));
+    let keys = Vec::from_iter(0..1_000);
+    let mut invalidate = hand(cache.invalidate_many(&keys));
+    assert!(poll(&mut invalidate).is_pending());
+    assert!((1..1_000).contains(&cache.len()));
+    drop(invalidate);
+    assert_eq!(cache.validate(), 0);
+}

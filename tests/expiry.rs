@@ -250,6 +250,15 @@ executors! {
 }
 
 #[test]
+fn the_configuration_tells_the_jitter() {
+    let builder = AsyncLru::<u32, u32>::builder().maxsize(10).ttl(Duration::from_secs(60));
+    let info = builder.ttl_jitter(0.25).build().info();
+    assert_eq!(info.ttl_jitter, 0.25);
+    let text = "at most 10 entries in 1 shard, each for 60s, shortened by up to 25.0 %";
+    assert_eq!(info.to_string(), text);
+}
+
+#[test]
 fn jitter_shortens_lifetimes_by_no_more_than_its_share() {
     for (share, at_least) in [(0.5, 50), (-1.0, 100), (f64::NAN, 100), (7.0, 1)] {
         let clock = ManualClock::new();

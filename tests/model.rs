@@ -335,7 +335,7 @@ impl<'a> Pair<'a> {
     /// The others weigh nothing, have no bytes and leave nothing behind.
     fn swell(&mut self, way: Way) {
         let cache = self.cache;
-        let maxsize = cache.stats().max_size;
+        let maxsize = cache.info().maxsize;
         cache.set_maxsize_blocking(1_000);
         for key in KEYS..=u8::MAX {
             cache.insert_blocking(key, naive_lru::NOTHING);
@@ -417,7 +417,7 @@ impl<'a> Pair<'a> {
         assert_eq!(keys, model.keys());
         let stats = cache.stats();
         let len = cache.len();
-        assert!((model.len()..=stats.max_size).contains(&len));
+        assert!((model.len()..=cache.info().maxsize).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
         assert!(stats.current_weight <= stats.max_weight);
         assert!(stats.current_bytes <= stats.max_bytes);

@@ -408,6 +408,17 @@ fn a_clear_reports_the_entries_of_a_shard_in_their_order_of_use() {
 }
 
 #[test]
+fn an_invalidation_of_all_reports_as_a_clear_does_and_the_statistics_go_on() {
+    let log = Log::default();
+    let cache = log.builder().shards(1).build();
+    cache.insert_many_blocking([(1, 10), (2, 20)]);
+    assert_eq!(cache.get(&1), Some(10));
+    cache.invalidate_all_blocking();
+    assert_eq!(log.take(), [(2, 20, Cleared), (1, 10, Cleared)]);
+    assert_eq!((cache.stats().hits, cache.validate()), (1, 0));
+}
+
+#[test]
 fn the_last_of_several_listeners_hears() {
     let (first, last) = (Log::default(), Log::default());
     let heard = last.clone();

@@ -4,10 +4,10 @@ mod common;
 #[path = "common/forms.rs"]
 mod forms;
 
-use async_lru::{AsyncLru, CacheStats, ManualClock};
+use async_lru::{AsyncLru, CacheStats, ManualClock, Update};
 use common::{Gate, Hand, hand, join_all, poll};
 use forms::Form;
-use futures_lite::future::{block_on, yield_now, zip};
+use futures_lite::future::{block_on, pending, yield_now, zip};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -166,6 +166,7 @@ executors! {
         assert!(stats.evictions > 100 && stats.expirations > 100 && removed > 100, "{stats}");
         let left = stats.evictions + stats.expirations + removed;
         assert_eq!(came, stats.current_size as u64 + left);
+        assert_eq!(stats.invalidations, removed);
     }
 }
 
@@ -333,7 +334,37 @@ executors! {
         assert_eq!((stats.expirations, stats.evictions, stats.current_size), (40, 0, 10));
     }
 
-    async fn hit_rate_is_the_share_of_hits_among_all_calls() {
+    async fn an_entry_that_is_invalidated_counts_whichever_call_does_it() {
+        let cache = AsyncLru::<u64, u64>::new(100);
+        let fill = || cache.insert_many_blocking((0..10).map(|key| (key, key)));
+        fill();
+        cache.remove(&0).await;
+        cache.remove(&0).await;
+        cache.invalidate(&1).await;
+        assert_eq!(cache.invalidate_many(&[1, 2, 3]).await, 2);
+        assert_eq!(cache.invalidate_if(|key, _| *key == 4).await, 1);
+        assert_eq!(cache.invalidate_keys_if(|key| *key == 5).await, 1);
+        assert_eq!(cache.stats().invalidations, 6);
+        cache.invalidate_all().await;
+        assert_eq!((cache.len(), cache.stats().invalidations), (0, 10));
+        fill();
+        cache.update_with(0, async |_| Update::Remove).await;
+        assert_eq!(cache.stats().invalidations, 10, "an update is none");
+        cache.clear().await;
+        assert_eq!((cache.len(), cache.stats().invalidations), (0, 0), "and clear resets");
+    }
+
+    async fn the_weight_of_what_was_evicted_counts_and_of_nothing_else() {
+        let cache = AsyncLru::builder().shards(1).max_weight(10, |_, value| *value).build();
+        cache.insert_many([(1, 4), (2, 3), (3, 3)]).await;
+        cache.remove(&3).await;
+        cache.insert(4_u64, 6).await;
+        assert_eq!((cache.keys(), cache.stats().evicted_weight), (vec![2, 4], 4));
+        assert_eq!(cache.set_max_weight(6).await, 1);
+        assert_eq!((cache.stats().evictions, cache.stats().evicted_weight), (2, 7));
+    }
+
+    async fn hit_rate_is_the_share_of_all_calls_that_had_no_load_of_their_own() {
         let cache = AsyncLru::<u64, u64>::new(10);
         assert_eq!(cache.stats().hit_rate(), 0.0);
         let load = async || {
@@ -341,15 +372,32 @@ executors! {
             1
         };
         zip(cache.get_or_insert_with(1, load), cache.get_or_insert_with(1, load)).await;
-        assert_eq!(cache.stats().hit_rate(), 0.0);
+        assert_eq!(cache.stats().hit_rate(), 0.5, "of a miss and a coalesced call");
         cache.get(&1);
         cache.get(&2);
-        assert_eq!(cache.stats().hit_rate(), 0.25, "of a miss, a coalesced call, a hit, a miss");
+        assert_eq!(cache.stats().hit_rate(), 0.5, "and of a hit and a miss");
         for _ in 0..4 {
             cache.get_or_insert_with(1, load).await;
         }
-        assert_eq!(cache.stats().hit_rate(), 0.625);
+        assert_eq!(cache.stats().hit_rate(), 0.75);
     }
+}
+
+#[test]
+fn loads_and_updates_in_progress_are_in_flight() {
+    let cache = AsyncLru::<u64, u64>::builder().maxsize(1_000).shards(4).build();
+    let mut load = hand(cache.get_or_insert_with(1, pending));
+    let mut joined = hand(cache.get_or_insert_with(1, async || unreachable!()));
+    let mut update = hand(cache.update_with(2, |_| pending()));
+    assert_eq!((poll(&mut load), poll(&mut joined)), (Poll::Pending, Poll::Pending));
+    assert_eq!(poll(&mut update), Poll::Pending);
+    assert_eq!(cache.stats().in_flight, 2);
+    cache.invalidate_blocking(&1);
+    assert_eq!(cache.stats().in_flight, 2, "a fenced load goes on");
+    drop(update);
+    assert_eq!(cache.stats().in_flight, 1);
+    drop((load, joined));
+    assert_eq!(cache.stats().in_flight, 0);
 }
 
 /// What the rules of [`strict`] panic about.
@@ -533,7 +581,7 @@ executors! {
             stats.to_string(),
             format!(
                 "3 of 3 entries, {pretty}; 3 hits, 6 misses, 0 coalesced (33.33 % hits); 6 loads, \
-                 1 failed; 2 evicted, 1 expired"
+                 1 failed; 2 evicted, 1 expired, 0 invalidated"
             )
         );
     }

@@ -512,3 +512,16 @@ fn an_update_wins_over_loads_of_a_cache_that_keeps_nothing_and_shares_none() {
     drop(load);
     assert_eq!(cache.validate(), 0);
 }
+
+#[test]
+fn an_update_by_a_borrowed_key_changes_the_entry_and_needs_the_key_no_longer() {
+    let cache = AsyncLru::<String, u32>::new(10);
+    let update = {
+        let key = "ann".to_owned();
+        cache.update_with_ref(key.as_str(), async |old: Option<u32>| {
+            Update::Put(old.unwrap_or(0) + 1)
+        })
+    };
+    assert_eq!(futures_lite::future::block_on(update), Some(1));
+    assert_eq!(cache.get("ann"), Some(1));
+}

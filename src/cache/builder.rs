@@ -66,6 +66,13 @@ impl<K, V> AsyncLru<K, V> {
     }
 }
 
+/// Made as by the builder without any setting: 1024 entries at most.
+impl<K, V> Default for AsyncLru<K, V> {
+    fn default() -> Self {
+        Self::builder().build()
+    }
+}
+
 /// Configures an [`AsyncLru`], or with [`wrap`](Self::wrap) a function whose answers are cached.
 ///
 /// Made by [`AsyncLru::builder`]. Every setting has a default, and no value is refused: what an

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{AsyncLru, Inner};
+use crate::entries::MAX_ENTRIES;
 use crate::sync::counters::Event;
 
 /// The configuration of a cache.
@@ -17,7 +18,7 @@ use crate::sync::counters::Event;
 /// assert_eq!(info.maxsize, 100);
 /// assert_eq!(info.to_string(), "at most 100 entries in 1 shard, no time to live");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CacheInfo {
@@ -31,6 +32,8 @@ pub struct CacheInfo {
     pub ttl: Option<Duration>,
     /// How long an entry lives after its last use; `None` for ever.
     pub time_to_idle: Option<Duration>,
+    /// The largest part by which a lifetime is shortened, from 0 to 1.
+    pub ttl_jitter: f64,
     /// The number of shards.
     pub shards: usize,
 }
@@ -49,6 +52,9 @@ impl fmt::Display for CacheInfo {
         match self.ttl {
             Some(ttl) => write!(f, "each for {ttl:?}")?,
             None => f.write_str("no time to live")?,
+        }
+        if self.ttl_jitter > 0.0 {
+            write!(f, ", shortened by up to {:.1} %", self.ttl_jitter * 100.0)?;
         }
         match self.time_to_idle {
             Some(idle) => write!(f, ", {idle:?} from one use to the next"),
@@ -84,8 +90,8 @@ impl fmt::Display for CacheInfo {
 pub struct CacheStats {
     /// Entries in the cache. One that has expired counts until a write or a purge frees it.
     pub current_size: usize,
-    /// The most entries that the cache holds.
-    pub max_size: usize,
+    /// The most entries that the cache holds; `None` if it bounds something else.
+    pub max_size: Option<usize>,
     /// The weight of all entries, and of rooms that are held for one on its way in; `None` in a cache that
     /// does not weigh them.
     pub current_weight: Option<u64>,
@@ -109,8 +115,14 @@ pub struct CacheStats {
     pub load_failures: u64,
     /// Entries that made room, for others or for a bound that was lowered, while they were alive.
     pub evictions: u64,
+    /// The weight of those, in a cache that weighs its entries; else zero.
+    pub evicted_weight: u64,
     /// Entries that were freed because their time was over.
     pub expirations: u64,
+    /// Entries that left by `remove`, by `clear` or by one of the forms of `invalidate`.
+    pub invalidations: u64,
+    /// Loads and updates in progress, now.
+    pub in_flight: usize,
     /// Estimate of the bytes that the cache takes: its own share, and keys and values as far as the
     /// builder was told to measure them, else without what they own on the heap.
     pub total_size_in_memory_bytes: u64,
@@ -125,24 +137,27 @@ impl CacheStats {
         self.hits + self.misses + self.coalesced
     }
 
-    /// Returns the share of calls that were hits, from 0 to 1; 0 before the first call.
+    /// Returns the share of calls that had no load of their own: hits and coalesced, from 0 to 1; 0 before
+    /// the first call.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
         match self.calls() {
             0 => 0.0,
-            calls => self.hits as f64 / calls as f64,
+            calls => (self.hits + self.coalesced) as f64 / calls as f64,
         }
     }
 }
 
 impl fmt::Display for CacheStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.current_size)?;
+        if let Some(max) = self.max_size {
+            write!(f, " of {max}")?;
+        }
         write!(
             f,
-            "{} of {} entries, {}; {} hits, {} misses, {} coalesced ({:.2} % hits); {} loads, \
-             {} failed; {} evicted, {} expired",
-            self.current_size,
-            self.max_size,
+            " entries, {}; {} hits, {} misses, {} coalesced ({:.2} % hits); {} loads, \
+             {} failed; {} evicted, {} expired, {} invalidated",
             self.total_size_in_memory_pretty,
             self.hits,
             self.misses,
@@ -152,6 +167,7 @@ impl fmt::Display for CacheStats {
             self.load_failures,
             self.evictions,
             self.expirations,
+            self.invalidations,
         )
     }
 }
@@ -188,6 +204,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             max_bytes: store.capacity().bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
             time_to_idle: store.lifetimes().idle(),
+            ttl_jitter: store.lifetimes().jitter(),
             shards: store.shards().len(),
         }
     }
@@ -210,10 +227,11 @@ impl<K, V, S> AsyncLru<K, V, S> {
         // The two counts of the `Arc`, padded to the alignment of what follows them.
         let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
         let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
-        let bytes = store.total_size().saturating_add(handle);
+        let (bytes, in_flight) = store.total_size();
+        let bytes = bytes.saturating_add(handle);
         CacheStats {
             current_size: entries.taken as usize,
-            max_size: entries.max as usize,
+            max_size: Some(entries.max as usize).filter(|max| *max < MAX_ENTRIES),
             current_weight: weight.map(|weight| weight.taken),
             max_weight: weight.map(|weight| weight.max),
             current_bytes: measured.map(|bytes| bytes.taken),
@@ -225,7 +243,10 @@ impl<K, V, S> AsyncLru<K, V, S> {
             loads: totals.of(Event::Load),
             load_failures: totals.of(Event::LoadFailure),
             evictions: totals.of(Event::Eviction),
+            evicted_weight: totals.of(Event::EvictedWeight),
             expirations: totals.of(Event::Expiration),
+            invalidations: totals.of(Event::Invalidation),
+            in_flight,
             total_size_in_memory_bytes: bytes,
             total_size_in_memory_pretty: pretty_bytes(bytes),
         }
@@ -249,7 +270,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
 /// Shows sizes and settings, no keys and no values, and waits for nobody's work.
 impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CacheInfo { maxsize, max_weight, max_bytes, ttl, time_to_idle, shards } = self.info();
+        let info = self.info();
+        let CacheInfo { maxsize, max_weight, max_bytes, ttl, time_to_idle, .. } = info;
         f.debug_struct("AsyncLru")
             .field("len", &self.len())
             .field("maxsize", &maxsize)
@@ -257,7 +279,8 @@ impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
             .field("max_bytes", &max_bytes)
             .field("ttl", &ttl)
             .field("time_to_idle", &time_to_idle)
-            .field("shards", &shards)
+            .field("ttl_jitter", &info.ttl_jitter)
+            .field("shards", &info.shards)
             .finish_non_exhaustive()
     }
 }

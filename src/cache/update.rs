@@ -64,6 +64,38 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         fetch_update(store, hasher, key, update, Infallible)
     }
 
+    /// Like [`update_with`](Self::update_with), with a borrowed key, which is cloned.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`update_with`](Self::update_with).
+    ///
+    /// # Panics
+    ///
+    /// As for [`update_with`](Self::update_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, Update};
+    ///
+    /// let visits = AsyncLru::<String, u32>::new(10);
+    /// let count = async |visits: Option<u32>| Update::Put(visits.unwrap_or(0) + 1);
+    /// assert_eq!(futures_lite::future::block_on(visits.update_with_ref("ann", count)), Some(1));
+    /// ```
+    pub fn update_with_ref<Q, F, Fut>(
+        &self,
+        key: &Q,
+        update: F,
+    ) -> impl Future<Output = Option<V>> + use<'_, K, V, S, Q, F, Fut>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+        F: FnOnce(Option<V>) -> Fut,
+        Fut: Future<Output = Update<V>>,
+    {
+        self.update_with(key.to_owned(), update)
+    }
+
     /// Like [`update_with`](Self::update_with) for an update that can fail, which changes nothing then.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use equivalent::Equivalent;
 use super::AsyncLru;
 use crate::shard::removals::Deliveries;
 use crate::store::clear::Clear;
+use crate::store::many::{InsertMany, InvalidateMany};
 use crate::store::purge::Purge;
 use crate::store::steps;
 
@@ -183,9 +184,100 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     }
 }
 
+/// Many keys at once, which gives the thread back now and then.
+impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Inserts many entries in their order, each as [`insert`](Self::insert) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with some of the entries in, the first of them, and drops
+    /// the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(cache.insert_many([(1, 10), (2, 20)]));
+    /// assert_eq!(cache.keys(), [1, 2]);
+    /// ```
+    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
+        steps::run(self.store(), &mut insert).await;
+    }
+
+    /// [`insert_many`](Self::insert_many) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As [`insert_blocking`](Self::insert_blocking), for each entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_many_blocking([(1, 10), (2, 20)]);
+    /// assert_eq!(cache.keys(), [1, 2]);
+    /// ```
+    pub fn insert_many_blocking(&self, entries: impl IntoIterator<Item = (K, V)>) {
+        let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
+        steps::run_blocking(self.store(), &mut insert);
+    }
+}
+
+/// Many keys at once, which gives the thread back now and then.
+impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
+    /// Removes the entries of many keys, each as [`invalidate`](Self::invalidate) does; returns of how many
+    /// there was anything to remove.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with some of the keys invalidated, the first of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// cache.insert_many_blocking([("a".to_owned(), 1), ("b".to_owned(), 2)]);
+    /// let invalidate = cache.invalidate_many(["a", "b", "c"]);
+    /// assert_eq!(futures_lite::future::block_on(invalidate), 2);
+    /// ```
+    pub async fn invalidate_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> usize
+    where
+        Q: Hash + Equivalent<K> + ?Sized + 'q,
+    {
+        let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
+        steps::run(self.store(), &mut invalidate).await;
+        invalidate.found()
+    }
+
+    /// [`invalidate_many`](Self::invalidate_many) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// As [`invalidate_blocking`](Self::invalidate_blocking), for each key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_many_blocking([(1, 10), (2, 20)]);
+    /// assert_eq!(cache.invalidate_many_blocking(&[1, 2, 3]), 2);
+    /// ```
+    pub fn invalidate_many_blocking<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> usize
+    where
+        Q: Hash + Equivalent<K> + ?Sized + 'q,
+    {
+        let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
+        steps::run_blocking(self.store(), &mut invalidate);
+        invalidate.found()
+    }
+}
+
 /// All entries at once.
 impl<K, V, S> AsyncLru<K, V, S> {
     /// Removes all entries and resets the statistics; wins over all loads in flight.
+    ///
+    /// Resets the statistics as the Python original does; [`invalidate_all`](Self::invalidate_all) does not.
     ///
     /// Entries that other tasks insert meanwhile may stay. The cache is empty at once; what was in it is
     /// dropped, or reported to the [listener](crate::Builder::on_remove), in turns with other tasks.
@@ -207,6 +299,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     pub async fn clear(&self) {
         let mut clear = Clear::start(self.store());
+        self.store().reset_counts();
         steps::run(self.store(), &mut clear).await;
     }
 
@@ -225,6 +318,51 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), None);
     /// ```
     pub fn clear_blocking(&self) {
+        let mut clear = Clear::start(self.store());
+        self.store().reset_counts();
+        steps::run_blocking(self.store(), &mut clear);
+    }
+
+    /// Removes all entries; wins over all loads in flight.
+    ///
+    /// As [`clear`](Self::clear), and the statistics go on. A listener hears of the entries as
+    /// [`Cleared`](crate::RemovalCause::Cleared).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`clear`](Self::clear).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// futures_lite::future::block_on(async {
+    ///     cache.insert(1, 10).await;
+    ///     cache.invalidate_all().await;
+    ///     assert!(cache.is_empty());
+    ///     assert_eq!(cache.stats().invalidations, 1);
+    /// });
+    /// ```
+    pub async fn invalidate_all(&self) {
+        let mut clear = Clear::start(self.store());
+        steps::run(self.store(), &mut clear).await;
+    }
+
+    /// [`invalidate_all`](Self::invalidate_all) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of one update of each shard.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// cache.invalidate_all_blocking();
+    /// assert_eq!((cache.len(), cache.stats().invalidations), (0, 1));
+    /// ```
+    pub fn invalidate_all_blocking(&self) {
         let mut clear = Clear::start(self.store());
         steps::run_blocking(self.store(), &mut clear);
     }

@@ -16,6 +16,11 @@ impl<K, V> Entries<K, V> {
     /// Room for more flights than this that a burst has left is given back when they have ended.
     const KEPT_FLIGHTS: usize = 256;
 
+    /// Returns how many flights there are.
+    pub(crate) fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
     /// Joins the flight that is open for `key`.
     pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, FlightId)>
     where

@@ -66,6 +66,10 @@ impl<K, V> Lifetimes<K, V> {
         self.idle
     }
 
+    pub(crate) fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
     pub(crate) fn set_ttl(&mut self, ttl: Duration) {
         self.ttl = Some(ttl);
         self.use_time();

@@ -180,12 +180,16 @@ impl<K, V> Writer<'_, K, V> {
 
     /// Counts the eviction of an entry, or its expiration if nobody had found out that its time is over.
     pub(super) fn cause_of_eviction(&self, victim: Slot) -> RemovalCause {
-        let (event, cause) = match self.is_expired(victim) {
-            true => (Event::Expiration, RemovalCause::Expired),
-            false => (Event::Eviction, RemovalCause::Capacity),
-        };
-        self.count(event);
-        cause
+        if self.is_expired(victim) {
+            self.count(Event::Expiration);
+            return RemovalCause::Expired;
+        }
+        self.count(Event::Eviction);
+        if self.capacity().weighs() {
+            let weight = self.state.entries.measured(victim).weight;
+            self.common.counters.add(Event::EvictedWeight, weight.unwrap_or(0));
+        }
+        RemovalCause::Capacity
     }
 
     /// Notes of which bounds the entry takes something that has come into `slot`.

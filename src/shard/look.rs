@@ -17,6 +17,7 @@ pub(crate) const EVERY_SLOT: Range<usize> = 0..usize::MAX;
 /// The size of a shard: what it holds, and what it takes.
 pub(crate) struct Size {
     pub(crate) entries: usize,
+    pub(crate) flights: usize,
     /// Sum of the entries' measured bytes.
     pub(crate) measured: u128,
     /// Bytes that the shard has allocated.
@@ -97,6 +98,7 @@ impl<K, V> Shard<K, V> {
         let state = self.lock();
         Size {
             entries: state.entries.len(),
+            flights: state.entries.flights(),
             measured: state.entries.total_bytes(),
             allocated: state.heap_size(),
         }

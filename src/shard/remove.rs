@@ -10,6 +10,7 @@ use super::writer::Writer;
 use crate::clock::Nanos;
 use crate::entries::emptied::Emptied;
 use crate::removal::RemovalCause;
+use crate::sync::counters::Event;
 
 /// The entry that was removed with a key, and what had expired.
 pub(crate) struct Removed<K, V> {
@@ -67,6 +68,9 @@ impl<K, V> Writer<'_, K, V> {
         let found = self.entries().find(hash, key);
         let fenced = self.entries().fence(hash, key);
         let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));
+        if entry.is_some() {
+            self.count(Event::Invalidation);
+        }
         (entry, fenced)
     }
 
@@ -75,6 +79,7 @@ impl<K, V> Writer<'_, K, V> {
         self.capacity().release(self.total_cost());
         self.state.order = Order::default();
         let entries = self.entries().take();
+        self.common.counters.add(Event::Invalidation, entries.len() as u64);
         match self.removals() {
             None => Some(Emptied::by_use(entries)),
             Some(removals) => {

@@ -11,6 +11,7 @@ use super::writer::Writer;
 use crate::clock::{Nanos, Now};
 use crate::entries::Slot;
 use crate::removal::RemovalCause;
+use crate::sync::counters::Event;
 
 /// How far somebody has come who looks at all slots of a shard; by default, not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +88,10 @@ impl<K, V> Writer<'_, K, V> {
         let mut taken = 0;
         for slot in unchanged {
             let entry = self.take_out(slot, RemovalCause::Removed);
-            taken += usize::from(entry.is_some());
+            if entry.is_some() {
+                self.count(Event::Invalidation);
+                taken += 1;
+            }
             entry.into_iter().for_each(|entry| self.departed.keep_taken(entry));
         }
         taken

@@ -23,7 +23,6 @@ impl<K, V> Clear<K, V> {
             shard.write(None, &mut Departed::default()).clear(&mut deliveries)
         };
         let emptied = store.shards.iter().filter_map(clear).collect();
-        store.reset_counts();
         Self { emptied, deliveries }
     }
 }

@@ -19,10 +19,13 @@ pub(crate) enum Event {
     Load,
     LoadFailure,
     Eviction,
+    /// Counted by the weight.
+    EvictedWeight,
     Expiration,
+    Invalidation,
 }
 
-const EVENTS: usize = 6;
+const EVENTS: usize = 8;
 
 /// Counts of one owner, on cache lines of their own.
 #[derive(Default)]

@@ -226,6 +226,12 @@ pub const METHODS: &[(&str, Method)] = &[
             drop(within_few_polls(cache.update_with(shared.key(88), put)));
         }
     }),
+    ("update_with_ref", |memos, shared| {
+        for cache in memos.caches() {
+            let put = async |_| Update::Put(shared.value());
+            drop(within_few_polls(cache.update_with_ref(&shared.key(88), put)));
+        }
+    }),
     ("try_update_with, which puts", |memos, shared| update(memos, shared, Change::Put)),
     ("try_update_with, which puts for a while", |memos, shared| {
         update(memos, shared, Change::PutFor)
@@ -310,6 +316,39 @@ pub const METHODS: &[(&str, Method)] = &[
         with_caches(memos, |cache| {
             cache.invalidate_if_blocking(|_, _| true);
         })
+    }),
+    ("invalidate_all", |memos, _| {
+        with_caches(memos, |cache| within_few_polls(cache.invalidate_all()))
+    }),
+    ("invalidate_all_blocking", |memos, _| {
+        with_caches(memos, |cache| cache.invalidate_all_blocking())
+    }),
+    ("insert_many", |memos, shared| {
+        for cache in memos.caches() {
+            let entries = KEYS.map(|number| (shared.key(number), shared.value()));
+            within_few_polls(cache.insert_many(entries));
+        }
+    }),
+    ("insert_many_blocking", |memos, shared| {
+        for cache in memos.caches() {
+            let entries = KEYS.map(|number| (shared.key(number), shared.value()));
+            cache.insert_many_blocking(entries);
+        }
+    }),
+    ("invalidate_many", |memos, shared| {
+        let keys = KEYS.map(|number| shared.key(number));
+        for cache in memos.caches() {
+            within_few_polls(cache.invalidate_many(&keys));
+        }
+    }),
+    ("invalidate_many_blocking", |memos, shared| {
+        let keys = KEYS.map(|number| shared.key(number));
+        for cache in memos.caches() {
+            cache.invalidate_many_blocking(&keys);
+        }
+    }),
+    ("downgrade", |memos, _| {
+        with_caches(memos, |cache| drop(cache.downgrade().upgrade()));
     }),
     ("clear", |memos, _| with_caches(memos, |cache| within_few_polls(cache.clear()))),
     ("clear_blocking", |memos, _| with_caches(memos, |cache| cache.clear_blocking())),

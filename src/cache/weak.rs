@@ -1,0 +1,72 @@
+//! A handle that does not keep the cache.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use ahash::RandomState;
+
+use super::{AsyncLru, Inner};
+
+/// A handle that does not keep the cache: for a task that goes on beside it, such as one that listens for
+/// invalidations, and is to end when the cache is gone.
+///
+/// Made by [`AsyncLru::downgrade`].
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::AsyncLru;
+///
+/// let cache = AsyncLru::<u32, u32>::new(10);
+/// let weak = cache.downgrade();
+/// weak.upgrade().expect("the cache is there").insert_blocking(1, 10);
+/// assert_eq!(cache.get(&1), Some(10));
+/// drop(cache);
+/// assert!(weak.upgrade().is_none());
+/// ```
+pub struct WeakAsyncLru<K, V, S = RandomState> {
+    inner: Weak<Inner<K, V, S>>,
+}
+
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Returns a handle that does not keep the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// assert!(cache.downgrade().upgrade().is_some());
+    /// ```
+    #[must_use]
+    pub fn downgrade(&self) -> WeakAsyncLru<K, V, S> {
+        WeakAsyncLru { inner: Arc::downgrade(&self.inner) }
+    }
+}
+
+impl<K, V, S> WeakAsyncLru<K, V, S> {
+    /// Returns a handle to the cache, unless all others are gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let weak = async_lru::AsyncLru::<u32, u32>::new(10).downgrade();
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    #[must_use]
+    pub fn upgrade(&self) -> Option<AsyncLru<K, V, S>> {
+        self.inner.upgrade().map(|inner| AsyncLru { inner })
+    }
+}
+
+impl<K, V, S> Clone for WeakAsyncLru<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { inner: Weak::clone(&self.inner) }
+    }
+}
+
+/// Shows nothing of the cache.
+impl<K, V, S> fmt::Debug for WeakAsyncLru<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakAsyncLru")
+    }
+}
