@@ -59,8 +59,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// Sets the most that all entries together weigh, and returns how many had to be evicted for it.
     ///
     /// In all else as [`set_maxsize`](Self::set_maxsize). Has no effect on a cache that does not weigh its
-    /// entries, being built with neither [`max_weight`](crate::Builder::max_weight) nor
-    /// [`weigher`](crate::Builder::weigher).
+    /// entries, being built without [`max_weight`](crate::Builder::max_weight).
     ///
     /// # Cancel safety
     ///
