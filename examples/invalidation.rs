@@ -37,11 +37,18 @@ impl Profiles {
         self.cache.get_or_insert_with_ref(id, async || self.database.load(id).await).await
     }
 
-    /// Changes a name, and says whether an older one was cached.
-    async fn rename(&self, id: &str, name: &str) -> bool {
+    /// Changes a name.
+    async fn rename(&self, id: &str, name: &str) {
+        // From here on nothing of the id is cached, be it that a load has read the old name, or that this
+        // call is dropped while the database may have stored the new one.
+        let writing = self.cache.writing(id);
         self.database.store(id, name).await;
-        // After the store, not before it: a load that has read the old name
-        // meanwhile is fenced off, and its result is not cached.
+        writing.insert(Some(name.into())).await;
+    }
+
+    /// Notes that somebody else has changed a name, and says whether an older one was cached.
+    async fn forget(&self, id: &str) -> bool {
+        // A load that is under way is fenced off, and its result is not cached.
         self.cache.invalidate(id).await
     }
 }
@@ -61,15 +68,27 @@ async fn run() {
     assert_eq!(loaded.as_deref(), Some("Ada"));
     assert_eq!(cached, loaded);
 
-    let invalidated = profiles.rename("user123", "Ada Lovelace").await;
+    profiles.rename("user123", "Ada Lovelace").await;
+    let renamed = profiles.name("user123").await;
+    println!("after the update:  {renamed:?}, from the cache");
+    assert_eq!(renamed.as_deref(), Some("Ada Lovelace"));
+
+    // Dropped in the middle of a write: nobody knows whether the database has the new name.
+    let mut write = Box::pin(profiles.rename("user123", "Countess"));
+    assert!(futures_lite::future::poll_once(&mut write).await.is_none());
+    drop(write);
+    assert_eq!(profiles.cache.get("user123"), None);
+    let fresh = profiles.name("user123").await;
+    println!("after a dropped one: {fresh:?}, from the database");
+    assert_eq!(fresh.as_deref(), Some("Ada Lovelace"));
+
+    profiles.database.store("user123", "Augusta Ada").await;
+    let invalidated = profiles.forget("user123").await;
     println!("cache invalidated: {invalidated}");
     assert!(invalidated);
-
-    let fresh = profiles.name("user123").await;
-    println!("after the update:  {fresh:?}");
-    assert_eq!(fresh.as_deref(), Some("Ada Lovelace"));
+    assert_eq!(profiles.name("user123").await.as_deref(), Some("Augusta Ada"));
 
     let stats = profiles.cache.stats();
     println!("from the cache: {}, from the database: {}", stats.hits, stats.misses);
-    assert_eq!((stats.hits, stats.misses), (1, 2));
+    assert_eq!((stats.hits, stats.misses), (2, 4));
 }

@@ -17,6 +17,8 @@ mod update;
 
 mod write;
 
+pub(crate) mod writing;
+
 mod ttl;
 
 mod sweep;

@@ -6,6 +6,7 @@ mod compact;
 pub(crate) mod departed;
 pub(crate) mod evict;
 pub(crate) mod expire;
+mod guards;
 pub(crate) mod hit;
 pub(crate) mod lead_or_join;
 pub(crate) mod look;

@@ -238,6 +238,22 @@ impl<K, V> Store<K, V> {
         self.shard(hash).remove(hash, key, self.lifetimes.now())
     }
 
+    /// Begins the guard of a key whose source is written.
+    pub(crate) fn begin_writing<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.shard(hash).begin_writing(hash, key, self.lifetimes.now())
+    }
+
+    /// Ends it, with an invalidation of the key.
+    pub(crate) fn end_writing<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        self.shard(hash).end_writing(hash, key, self.lifetimes.now())
+    }
+
     /// Gives the live entry of `key` another time to live; tells whether there is one.
     pub(crate) fn set_ttl<Q>(&self, hash: u64, key: &Q, ttl: Duration) -> (bool, Deliveries<K, V>)
     where

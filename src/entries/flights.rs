@@ -101,6 +101,16 @@ impl<K, V> Entries<K, V> {
         id
     }
 
+    /// Keeps the value of a flight that has just begun out of the cache, while callers may join it as far as
+    /// they might otherwise.
+    #[cold]
+    pub(crate) fn guard(&mut self, id: FlightId) {
+        match self.flight(id).state {
+            FlightState::Open => self.flight_mut(id).state = FlightState::Guarded,
+            _ => self.fence_one(id),
+        }
+    }
+
     /// The flight of this id, which its leader has not ended.
     #[inline]
     pub(crate) fn flight(&self, id: FlightId) -> &Flight<K, V> {

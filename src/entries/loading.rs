@@ -8,10 +8,13 @@ use crate::flight::{Completion, CompletionGuard, FlightId};
 /// Whom a flight still concerns besides its leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FlightState {
-    /// Callers may join; the value will be cached.
-    Open,
     /// Nobody may join, since the cache was built without single flight; the value will be cached.
     Private,
+    /// Callers may join; the value will be cached.
+    Open,
+    /// Callers may join; the value will not be cached, as the source of the key was being written when the
+    /// flight began.
+    Guarded,
     /// A later write has won: nobody may join any more, and the value will not be cached.
     Fenced,
 }
@@ -141,7 +144,7 @@ pub(crate) struct Ended<K, V> {
 impl<K, V> Flight<K, V> {
     /// Tells whether callers may join.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == FlightState::Open
+        matches!(self.state, FlightState::Open | FlightState::Guarded)
     }
 
     /// Tells whether its leader brings an entry up to date, which may be there.
@@ -152,6 +155,11 @@ impl<K, V> Flight<K, V> {
     /// Tells whether a later write has won.
     pub(crate) fn is_fenced(&self) -> bool {
         self.state == FlightState::Fenced
+    }
+
+    /// Tells whether its value will be cached, as far as is known.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.state, FlightState::Open | FlightState::Private)
     }
 
     /// Tells whether it can be found by its key: nobody asks for a load that a later write has won over, but

@@ -59,7 +59,8 @@ impl<K: Eq, V> Shard<K, V> {
             Some(slot) => state = self.expire(state, slot, departed),
             None => self.begin_write(&mut state),
         }
-        let entries = state.entries.owned();
+        let State { entries, guards, .. } = &mut *state;
+        let entries = entries.owned();
         if self.common.coalescing == Coalescing::On {
             if let Some((completion, id)) = entries.join(*hash, query) {
                 return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
@@ -70,6 +71,9 @@ impl<K: Eq, V> Shard<K, V> {
             Coalescing::On => entries.lead(*hash, key, *kind),
             Coalescing::Off => entries.lead_alone(*hash, key, *kind),
         };
+        if guards.hold(*hash) {
+            entries.guard(id);
+        }
         LeadOrJoin::Lead(FlightRef { shard: self, id })
     }
 
@@ -89,7 +93,10 @@ impl<K: Eq, V> Shard<K, V> {
 
     /// Keeps the values of loads of `key` that are in flight out of the cache.
     pub(crate) fn fence(&self, hash: u64, key: &K) {
-        self.change(|entries| entries.fence(hash, key));
+        let mut departed = Departed::default();
+        let mut writer = self.write(None, &mut departed);
+        writer.state.guards.disturb(hash);
+        writer.entries().fence(hash, key);
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Origin<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Lives,
+    /// The same, unless its key was written otherwise since its guard began.
+    LivesUndisturbed,
     /// It has no time to live.
     Dies,
     /// A sweep has chosen it.
@@ -87,12 +89,32 @@ impl<'a, K, V> Publication<'a, K, V> {
         self.now
     }
 
+    /// Returns the hash of a key that the caller has guarded.
+    pub(super) fn guarded(&self) -> Option<u64> {
+        self.written().filter(|_| self.fate == Fate::LivesUndisturbed)
+    }
+
+    /// Returns the hash of a key that the caller brings.
+    pub(super) fn written(&self) -> Option<u64> {
+        match self.origin {
+            Origin::Caller(_, hash) => Some(hash),
+            Origin::Load(_) | Origin::Update(_) => None,
+        }
+    }
+
+    /// Has the entry live only if its key was not written otherwise since the caller has guarded it.
+    pub(crate) fn guard(&mut self) {
+        if self.fate == Fate::Lives {
+            self.fate = Fate::LivesUndisturbed;
+        }
+    }
+
     /// Returns what the entry will take; `None` if it is not to be kept, having no time to live or no
     /// chance to fit.
     #[inline]
     pub(crate) fn cost(&self, capacity: &Capacity) -> Option<Cost> {
         match self.fate {
-            Fate::Lives => {}
+            Fate::Lives | Fate::LivesUndisturbed => {}
             Fate::Dies if self.kept_deadline.is_some() => {}
             Fate::Dies | Fate::Swept => return None,
         }
@@ -100,9 +122,13 @@ impl<'a, K, V> Publication<'a, K, V> {
         Some(capacity.cost(measured)).filter(|cost| capacity.could_hold(*cost))
     }
 
+    fn lives(&self) -> bool {
+        matches!(self.fate, Fate::Lives | Fate::LivesUndisturbed)
+    }
+
     /// When the entry expires, or somewhat earlier: [`NEVER`] if it does not.
     pub(crate) fn soonest_deadline(&self) -> Nanos {
-        let extras = self.extras.as_ref().filter(|_| self.fate == Fate::Lives);
+        let extras = self.extras.as_ref().filter(|_| self.lives());
         extras.map_or(NEVER, |extras| extras.deadlines.soonest())
     }
 
@@ -139,7 +165,7 @@ impl<'a, K, V> Publication<'a, K, V> {
             }
             Origin::Load(id) | Origin::Update(id) => {
                 let flight = entries.flight(*id);
-                if flight.is_fenced() {
+                if !flight.is_kept() {
                     return Found::Fence;
                 }
                 if flight.has_sweeps() {

@@ -74,6 +74,13 @@ impl<K, V> Writer<'_, K, V> {
         if let Some(slot) = slot {
             publication.keep_lifetime(slot, self);
         }
+        if !self.state.guards.is_empty() {
+            if self.is_overtaken(publication) {
+                self.refuse(publication, slot);
+                return Published::Done;
+            }
+            self.note_write(publication);
+        }
         let Some(cost) = publication.cost(self.capacity()) else {
             self.refuse(publication, slot);
             return Published::Done;
@@ -89,6 +96,20 @@ impl<K, V> Writer<'_, K, V> {
         self.pay(&place, cost, &mut publication.reservation);
         self.put(publication, entry, bucket, place);
         Published::Done
+    }
+
+    /// Tells whether the key of a guard was written otherwise since that began.
+    #[cold]
+    fn is_overtaken(&self, publication: &Publication<'_, K, V>) -> bool {
+        publication.guarded().is_some_and(|hash| self.state.guards.is_disturbed(hash))
+    }
+
+    /// Notes the write of a key that others may have guarded; a guard's own is none, and may take several
+    /// attempts.
+    #[cold]
+    fn note_write(&mut self, publication: &Publication<'_, K, V>) {
+        let written = publication.written().filter(|_| publication.guarded().is_none());
+        written.into_iter().for_each(|hash| self.state.guards.disturb(hash));
     }
 
     /// Keeps an entry out that does not live or can never fit. It wins over what is there of its key, in

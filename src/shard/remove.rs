@@ -58,6 +58,43 @@ impl<K, V> Shard<K, V> {
     }
 }
 
+/// Guards of keys whose source is written.
+impl<K, V> Shard<K, V> {
+    /// Removes the entry of `key`, fences its loads, and keeps those that begin from now on out.
+    pub(crate) fn begin_writing<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut removed = Removed::default();
+        let Removed { entry, fenced, departed } = &mut removed;
+        let mut writer = self.write(now, departed);
+        (*entry, *fenced) = writer.remove(hash, key);
+        writer.state.guards.add(hash);
+        drop(writer);
+        removed
+    }
+
+    /// Ends a guard, removes the entry of `key` and fences its loads.
+    pub(crate) fn end_writing<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Removed<K, V>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let mut removed = Removed::default();
+        let Removed { entry, fenced, departed } = &mut removed;
+        let mut writer = self.write(now, departed);
+        // Before the user's `Eq`, which may panic.
+        writer.state.guards.release(hash);
+        (*entry, *fenced) = writer.remove(hash, key);
+        drop(writer);
+        removed
+    }
+
+    /// Ends a guard whose value is in, or was kept out.
+    pub(crate) fn release_guard(&self, hash: u64) {
+        self.lock().guards.release(hash);
+    }
+}
+
 impl<K, V> Writer<'_, K, V> {
     /// Removes the entry of `key` and fences its loads; tells whether there were any.
     pub(super) fn remove<Q>(&mut self, hash: u64, key: &Q) -> (Option<RemovedEntry<K, V>>, bool)
@@ -65,6 +102,7 @@ impl<K, V> Writer<'_, K, V> {
         Q: Equivalent<K> + ?Sized,
     {
         self.free_some_expired();
+        self.state.guards.disturb(hash);
         let found = self.entries().find(hash, key);
         let fenced = self.entries().fence(hash, key);
         let entry = found.and_then(|slot| self.take_out(slot, RemovalCause::Removed));

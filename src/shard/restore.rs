@@ -48,7 +48,8 @@ impl<K, V> Writer<'_, K, V> {
     {
         let capacity = self.capacity();
         // An open flight relies on it that nobody else publishes its key without fencing it.
-        if self.entries().is_awaited(entry.hash, &entry.key) {
+        let is_guarded = self.state.guards.hold(entry.hash);
+        if is_guarded || self.entries().is_awaited(entry.hash, &entry.key) {
             return Err(entry);
         }
         let mut reservation = capacity.reservation();

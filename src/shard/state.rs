@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::guards::Guards;
 use super::removals::RemovalQueue;
 use super::watchers::Watchers;
 use crate::entries::expiry::ExpiryOrder;
@@ -22,6 +23,8 @@ pub(crate) struct State<K, V> {
     pub(super) order: Order,
     /// Those who want to know which entries are written.
     pub(super) watchers: Watchers,
+    /// The keys that somebody writes the source of.
+    pub(super) guards: Guards,
     /// Raised when entries move to other slots.
     pub(super) generation: u64,
     /// The shard's share of the bound.
@@ -63,8 +66,8 @@ impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
     pub(super) fn new(share: usize, removals: Option<Arc<RemovalQueue<K, V>>>) -> Self {
         let (entries, order) = (Pinnable::default(), Order::default());
-        let watchers = Watchers::default();
-        Self { entries, quiet_at: QUIET, order, watchers, generation: 0, share, removals }
+        let (watchers, guards) = (Watchers::default(), Guards::default());
+        Self { entries, quiet_at: QUIET, order, watchers, guards, generation: 0, share, removals }
     }
 
     /// Begins to count anew how long the shard has not been written.

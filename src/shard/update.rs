@@ -21,7 +21,11 @@ impl<K: Eq, V> Shard<K, V> {
             return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
         }
         let key = key.take().expect("it was looked for");
-        LeadOrJoin::Lead(FlightRef { shard: self, id: entries.lead(*hash, key, *kind) })
+        let id = entries.lead(*hash, key, *kind);
+        if writer.state.guards.hold(*hash) {
+            writer.entries().guard(id);
+        }
+        LeadOrJoin::Lead(FlightRef { shard: self, id })
     }
 }
 
@@ -55,7 +59,7 @@ impl<K: Eq, V> FlightRef<'_, K, V> {
         writer.free_some_expired();
         let entries = writer.entries();
         let mut found = None;
-        if !entries.flight(self.id).is_fenced() {
+        if entries.flight(self.id).is_kept() {
             found = entries.find_of_flight(self.id);
             entries.fence_others(self.id);
         }

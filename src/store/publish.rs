@@ -32,15 +32,43 @@ impl<K, V> Store<K, V> {
         if own.is_some() {
             self.lifetimes.use_time();
         }
-        let shard = self.shard(hash);
         if !self.takes_values() {
-            shard.fence(hash, &key);
+            self.shard(hash).fence(hash, &key);
             return (None, Deliveries::default());
         }
         let appraised = self.appraise(&key, &value).with_own(own);
-        let mut departed = Departed::default();
+        let publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
+        self.put_publication(hash, publication)
+    }
+
+    /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
+    /// meanwhile, removes its entry instead.
+    pub(crate) fn put_guarded(&self, hash: u64, key: K, value: V) -> (Option<V>, Deliveries<K, V>)
+    where
+        K: Eq,
+    {
+        if !self.takes_values() {
+            self.shard(hash).fence(hash, &key);
+            return (None, Deliveries::default());
+        }
+        let appraised = self.appraise(&key, &value);
         let mut publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
-        self.publish(shard, &mut publication, &mut departed);
+        publication.guard();
+        self.put_publication(hash, publication)
+    }
+
+    fn put_publication<'a>(
+        &'a self,
+        hash: u64,
+        publication: Publication<'a, K, V>,
+    ) -> (Option<V>, Deliveries<K, V>)
+    where
+        K: Eq,
+    {
+        // The publication goes first if something panics, and gives its room back.
+        let mut departed = Departed::default();
+        let mut publication = publication;
+        self.publish(self.shard(hash), &mut publication, &mut departed);
         publication.into_replaced(departed)
     }
 

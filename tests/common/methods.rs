@@ -239,6 +239,14 @@ pub const METHODS: &[(&str, Method)] = &[
     ("try_update_with, which keeps", |memos, shared| update(memos, shared, Change::Keep)),
     ("try_update_with, which removes", |memos, shared| update(memos, shared, Change::Remove)),
     ("try_update_with, failing", |memos, shared| update(memos, shared, Change::Fails)),
+    ("writing", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| drop(cache.writing(key)));
+    }),
+    ("writing, which inserts", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            within_few_polls(cache.writing(key).insert(shared.value()));
+        })
+    }),
     ("insert", |memos, shared| {
         with_keys(memos, shared, |cache, key, shared| {
             drop(within_few_polls(cache.insert(key.clone(), shared.value())));

@@ -1,8 +1,10 @@
 //! Writes, and time, against a load in flight.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_lru::ManualClock;
+use futures_lite::future::yield_now;
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
@@ -139,6 +141,58 @@ fn an_entry_that_one_thread_has_seen_expire_is_alive_for_none_though_the_clock_s
             });
         });
         assert!(!cache.contains_key(&1) || !expired.is_reached());
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn what_was_loaded_before_or_during_a_guarded_write_is_not_cached_after_it() {
+    explore(|| {
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        // A source that is no point at which another thread may go on.
+        let source = AtomicU32::new(1);
+        scope(|scope| {
+            scope.spawn(|| {
+                let writing = cache.writing(&1);
+                source.store(2, Ordering::SeqCst);
+                shuttle::thread::yield_now();
+                assert!(cache.get(&1).is_none(), "nobody can tell what it was loaded from");
+                drop(writing);
+            });
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let load = async || {
+                        let row = source.load(Ordering::SeqCst);
+                        yield_now().await;
+                        mint.value(row)
+                    };
+                    drop(block_on(cache.get_or_insert_with(1, load)));
+                });
+            }
+        });
+        assert!(matches!(number(cache.get(&1)), None | Some(2)));
+        mint.close(cache);
+    });
+}
+
+#[test]
+fn of_two_guarded_writes_that_overlap_neither_leaves_a_value_that_the_source_does_not_have() {
+    explore(|| {
+        let (cache, mint) = (builder(2).build(), Mint::default());
+        let source = AtomicU32::new(0);
+        scope(|scope| {
+            for row in 1..=2 {
+                let (cache, mint, source) = (&cache, &mint, &source);
+                scope.spawn(move || {
+                    let writing = cache.writing(&1);
+                    source.store(row, Ordering::SeqCst);
+                    shuttle::thread::yield_now();
+                    block_on(writing.insert(mint.value(row)));
+                });
+            }
+        });
+        let row = source.load(Ordering::SeqCst);
+        assert!(number(cache.get(&1)).is_none_or(|cached| cached == row));
         mint.close(cache);
     });
 }
