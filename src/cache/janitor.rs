@@ -81,9 +81,8 @@ where
 {
     async move {
         loop {
-            let mut purge = match cache.upgrade() {
-                Some(cache) => Purge::new(&cache.store),
-                None => return,
+            let Some(mut purge) = cache.upgrade().map(|cache| Purge::new(&cache.store)) else {
+                return;
             };
             // The cache may go while others have their turn.
             while let Some(cache) = cache.upgrade() {

@@ -175,7 +175,7 @@ impl<K, V> Leader<'_, K, V> {
         drop(ended.completion);
         drop((ended.key, ended.sweeps));
         if let Some(entry) = entry {
-            departed.keep_taken(entry);
+            departed.keep_removed(entry);
         }
         let mut deliveries = departed.into_deliveries();
         deliveries.append(self.backlog());

@@ -47,10 +47,10 @@ impl<K, V> Departed<K, V> {
     }
 
     /// Keeps an entry whose value nobody asks for.
-    pub(crate) fn keep_taken(&mut self, taken: RemovedEntry<K, V>) {
-        match taken {
+    pub(crate) fn keep_removed(&mut self, removed: RemovedEntry<K, V>) {
+        match removed {
             RemovedEntry::Entry(entry) => self.keep(entry),
-            RemovedEntry::Pending(withheld) => withheld.let_go(&mut self.rest().deliveries),
+            RemovedEntry::Pending(pending) => pending.let_go(&mut self.rest().deliveries),
         }
     }
 

@@ -212,11 +212,14 @@ impl<K, V> Publication<'_, K, V> {
         let is_chosen = sweeps.choose(&key, value);
         // The flight gets its key back before it needs it.
         drop(key);
-        match is_chosen {
-            false => {}
+        if !is_chosen {
+            return;
+        }
+        if is_update {
             // It is carried out, and its value swept away at once.
-            true if is_update => self.fate = Fate::Swept,
-            true => flight.fence(),
+            self.fate = Fate::Swept;
+        } else {
+            flight.fence();
         }
     }
 }

@@ -38,7 +38,7 @@ impl<K, V> Removed<K, V> {
     pub(crate) fn into_found(mut self) -> (bool, Deliveries<K, V>) {
         let found = self.entry.is_some() || self.fenced;
         if let Some(entry) = self.entry {
-            self.departed.keep_taken(entry);
+            self.departed.keep_removed(entry);
         }
         (found, self.departed.into_deliveries())
     }
@@ -50,28 +50,19 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
-        let mut removed = Removed::default();
-        let Removed { entry, fenced, departed } = &mut removed;
-        (*entry, *fenced) = self.write(now, departed).remove(hash, key);
-        removed
+        self.remove_by(now, |writer| writer.remove(hash, key))
     }
-}
 
-/// Guards of keys whose source is written.
-impl<K, V> Shard<K, V> {
-    /// Removes the entry of `key`, fences its loads, and keeps those that begin from now on out.
+    /// Does the same, and keeps loads that begin from now on out.
     pub(crate) fn begin_writing<Q>(&self, hash: u64, key: &Q, now: Option<Nanos>) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut removed = Removed::default();
-        let Removed { entry, fenced, departed } = &mut removed;
-        let mut writer = self.write(now, departed);
-        (*entry, *fenced) = writer.remove(hash, key);
-        writer.state.guards.add(hash);
-        drop(writer);
-        removed
+        self.remove_by(now, |writer| {
+            let removed = writer.remove(hash, key);
+            writer.state.guards.add(hash);
+            removed
+        })
     }
 
     /// Ends a guard, removes the entry of `key` and fences its loads.
@@ -79,13 +70,22 @@ impl<K, V> Shard<K, V> {
     where
         Q: Equivalent<K> + ?Sized,
     {
+        self.remove_by(now, |writer| {
+            // Before the user's `Eq`, which may panic.
+            writer.state.guards.release(hash);
+            writer.remove(hash, key)
+        })
+    }
+
+    fn remove_by(
+        &self,
+        now: Option<Nanos>,
+        remove: impl FnOnce(&mut Writer<'_, K, V>) -> (Option<RemovedEntry<K, V>>, bool),
+    ) -> Removed<K, V> {
+        // Made before the lock is taken, so that a panic of `Eq` drops it after that is released.
         let mut removed = Removed::default();
         let Removed { entry, fenced, departed } = &mut removed;
-        let mut writer = self.write(now, departed);
-        // Before the user's `Eq`, which may panic.
-        writer.state.guards.release(hash);
-        (*entry, *fenced) = writer.remove(hash, key);
-        drop(writer);
+        (*entry, *fenced) = remove(&mut self.write(now, departed));
         removed
     }
 

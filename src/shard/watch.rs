@@ -92,7 +92,7 @@ impl<K, V> Writer<'_, K, V> {
                 self.count(Event::Invalidation);
                 taken += 1;
             }
-            entry.into_iter().for_each(|entry| self.departed.keep_taken(entry));
+            entry.into_iter().for_each(|entry| self.departed.keep_removed(entry));
         }
         taken
     }

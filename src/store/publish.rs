@@ -29,16 +29,8 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
-        if own.is_some() {
-            self.lifetimes.use_time();
-        }
-        if !self.takes_values() {
-            self.shard(hash).fence(hash, &key);
-            return (None, Deliveries::default());
-        }
-        let appraised = self.appraise(&key, &value).with_own(own);
-        let publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
-        self.put_publication(hash, publication)
+        let publication = self.publication_of_caller(hash, key, value, own);
+        publication.map(|publication| self.put_publication(hash, publication)).unwrap_or_default()
     }
 
     /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
@@ -47,14 +39,33 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
-        if !self.takes_values() {
-            self.shard(hash).fence(hash, &key);
-            return (None, Deliveries::default());
-        }
-        let appraised = self.appraise(&key, &value);
-        let mut publication = self.publication(Origin::Caller(Some(key), hash), value, appraised);
+        let Some(mut publication) = self.publication_of_caller(hash, key, value, None) else {
+            return Default::default();
+        };
         publication.guard();
         self.put_publication(hash, publication)
+    }
+
+    /// Prepares the entry of a caller; in a cache that takes no values, keeps loads out for it instead.
+    fn publication_of_caller(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        own: Option<Duration>,
+    ) -> Option<Publication<'_, K, V>>
+    where
+        K: Eq,
+    {
+        if own.is_some() {
+            self.lifetimes.use_time();
+        }
+        if !self.takes_values() {
+            self.shard(hash).fence(hash, &key);
+            return None;
+        }
+        let appraised = self.appraise(&key, &value).with_own(own);
+        Some(self.publication(Origin::Caller(Some(key), hash), value, appraised))
     }
 
     fn put_publication<'a>(
