@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // An error reaches the caller and is not cached: the next one asks anew.
     for _ in 0..2 {
         let error = client.user(UNKNOWN_USER).await;
-        assert!(matches!(error, Err(ApiError::NotFound)));
+        assert!(error.is_err_and(|error| matches!(*error, ApiError::NotFound)));
     }
     tell(&format!("user {UNKNOWN_USER} asked for twice"), "not found, 2 upstream calls");
 
@@ -101,7 +101,7 @@ async fn ask_for_everything(client: &Arc<ApiClient>) -> Result<(), Box<dyn Error
             let timeout = Duration::from_secs(10 + number as u64 % 7);
             let weather = weather.weather(city, units, timeout).await?;
             assert_eq!((weather.city.as_str(), weather.units), (city, units));
-            Ok::<_, ApiError>(())
+            Ok::<_, Arc<ApiError>>(())
         });
 
         let users = Arc::clone(client);
@@ -181,16 +181,16 @@ impl ApiClient {
         timeout: Duration,
     ) -> Result<Arc<Weather>, ApiError> {
         let key = (city.to_owned(), units);
-        self.weather
-            .try_get_or_insert_with(key, async || {
-                let url = self.url(&format!("weather/{city}"));
-                let request = self.http.get(url).query(&[("units", units)]);
-                self.fetch(request.timeout(timeout)).await
-            })
-            .await
+        let load = async || {
+            let url = self.url(&format!("weather/{city}"));
+            let request = self.http.get(url).query(&[("units", units)]);
+            self.fetch(request.timeout(timeout)).await
+        };
+        Ok(self.weather.entry(key).or_try_insert_own(load).await?.value)
     }
 
-    async fn user(&self, id: usize) -> Result<Arc<User>, ApiError> {
+    /// A user. Whoever waits for a request that fails gets its error too.
+    async fn user(&self, id: usize) -> Result<Arc<User>, Arc<ApiError>> {
         self.users
             .try_get_or_insert_with(id, async || {
                 let url = self.url(&format!("users/{id}"));

@@ -31,7 +31,7 @@ fn main() {
             .maxsize(50)
             .ttl(Duration::from_secs(60))
             .clock(clock.clone())
-            .wrap(async |symbol: String| market.price(&symbol).await);
+            .wrap_local(async |symbol: String| market.price(&symbol).await);
         let apple = || prices.call("AAPL".to_owned());
 
         let first = apple().await;

@@ -7,11 +7,11 @@ mod read;
 
 mod load;
 
-mod detached;
+pub(crate) mod entry;
 
 pub(crate) mod lookup;
 
-mod bulk;
+pub(crate) mod bulk;
 
 mod update;
 
@@ -35,6 +35,8 @@ pub(crate) mod weak;
 
 pub(crate) mod memo;
 
+pub(crate) mod local_memo;
+
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
@@ -57,7 +59,7 @@ use crate::store::{Store, hash_of};
 ///
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
 /// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
-/// [`get_or_insert_detached`](Self::get_or_insert_detached), which any thread may poll and which are
+/// [detached](crate::Entry::detached) calls, which any thread may poll and which are
 /// `Send + 'static`, for errors that callers share, and for the functions that the
 /// [`Builder`](crate::Builder) is given, listeners among them, and the predicates of
 /// [`invalidate_if`](Self::invalidate_if), which are `Send + Sync + 'static`.
@@ -140,7 +142,7 @@ mod tests {
         cache.insert_blocking(1, 10);
         let _ = (cache.get(&1), cache.peek(&1), cache.time_left(&1), cache.keys());
         assert!(poll(pin!(cache.get_or_insert_with(2, async || 20))).is_ready());
-        assert!(poll(pin!(cache.get_or_insert_detached(3, || async { 30 }))).is_ready());
+        assert!(poll(pin!(cache.entry(3).detached().or_insert_with(|| async { 30 }))).is_ready());
         assert!(poll(pin!(cache.get_or_insert_many([4], async |_| [(4, 40)]))).is_ready());
         assert!(poll(pin!(cache.update_with(1, async |_| Update::Put(11)))).is_ready());
         cache.restore_blocking(cache.snapshot_with_ttl());

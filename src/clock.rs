@@ -33,6 +33,10 @@ use std::time::{Duration, Instant};
 /// cache.insert_blocking(1, 10);
 /// assert_eq!(cache.get(&1), Some(10));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no clock for a cache",
+    note = "implement `async_lru::Clock` for it, or use `SystemClock` or `ManualClock`"
+)]
 pub trait Clock: Send + Sync + 'static {
     /// Returns the time since a fixed origin of the clock's own choosing.
     ///

@@ -93,6 +93,12 @@ use std::time::{Duration, Instant, SystemTime};
 /// let moved = Reply::<u64>::Redirect { url: "/new".into(), code: 301 };
 /// assert_eq!(moved.heap_size(), 4);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the cache cannot measure how many bytes `{Self}` takes",
+    label = "`{Self}` does not implement `DeepSize`",
+    note = "implement `async_lru::DeepSize` for it, for which there is the macro `impl_deep_size!`",
+    note = "or say how to measure: `Builder::max_bytes_with`, `Builder::measure_with`"
+)]
 pub trait DeepSize {
     /// Returns the bytes that this value owns on the heap.
     ///

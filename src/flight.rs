@@ -4,21 +4,26 @@
 //! nobody waits for allocates nothing. It is closed exactly once, by the [`CompletionGuard`], whatever
 //! becomes of the leader.
 
+pub(crate) mod attempt;
 mod detached;
 mod id;
+pub(crate) mod load_timer;
 mod recursion;
 
 use std::any::Any;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use self::attempt::Attempt;
 use self::detached::Detached;
 pub(crate) use self::detached::PollGuard;
 pub(crate) use self::id::{FlightId, FlightName};
 pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
+use crate::clock::Nanos;
 use crate::sync::OnceLock;
 use crate::sync::notify::{Notified, Notify};
 
@@ -29,8 +34,8 @@ pub(crate) enum Coalescing {
     Off,
 }
 
-/// An error that the leader shares; of the type that its own call returns.
-pub(crate) type Failure = Box<dyn Any + Send + Sync>;
+/// An error for all who wait for a load, of the type that its closure gives.
+pub(crate) type Failure = Arc<dyn Any + Send + Sync>;
 
 /// The end of a flight, as its waiters get it.
 pub(crate) enum Outcome<V> {
@@ -40,10 +45,28 @@ pub(crate) enum Outcome<V> {
     Abandoned,
 }
 
+/// What a load has brought.
+pub(crate) struct Loaded<V> {
+    pub(crate) value: V,
+    /// A lifetime of its own.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// The end of a load that lives in its flight.
+pub(crate) enum LoadEnd<V> {
+    /// With a value, which is a part of what this attempt has brought.
+    Value(Loaded<V>, Attempt),
+    Failure(Failure),
+    /// The load of several keys has brought nothing of this one.
+    Nothing,
+}
+
 /// Where a flight and its waiters meet.
 pub(crate) struct Completion<V> {
     outcome: OnceLock<Outcome<V>>,
     mode: Mode<V>,
+    /// When its load began, if that is measured and the leader notes it here.
+    begun: std::sync::OnceLock<Nanos>,
 }
 
 /// How a flight is brought to its end.
@@ -51,16 +74,42 @@ enum Mode<V> {
     /// Its leader, for whom these wait.
     Led(Notify),
     /// All who wait for it.
-    Detached(Detached<Outcome<V>>),
+    Detached(Detached<LoadEnd<V>>),
 }
 
 impl<V> Default for Completion<V> {
     fn default() -> Self {
-        Self { outcome: OnceLock::new(), mode: Mode::Led(Notify::default()) }
+        Self::new(Mode::Led(Notify::default()))
     }
 }
 
 impl<V> Completion<V> {
+    fn new(mode: Mode<V>) -> Self {
+        Self { outcome: OnceLock::new(), mode, begun: std::sync::OnceLock::new() }
+    }
+
+    /// Notes when the load began.
+    pub(crate) fn note_begin(&self, now: Nanos) {
+        // Once: a flight has one load.
+        let _ = self.begun.set(now);
+    }
+
+    /// When the load began, if that was noted.
+    pub(crate) fn begun(&self) -> Option<Nanos> {
+        self.begun.get().copied()
+    }
+
+    fn set(&self, outcome: Outcome<V>) {
+        // Empty until now: only the one guard of the flight, or the one poll that ends its load, sets it.
+        let _ = self.outcome.set(outcome);
+    }
+
+    /// Gives the waiters their outcome, and wakes them.
+    pub(crate) fn complete(&self, outcome: Outcome<V>) {
+        self.set(outcome);
+        self.close();
+    }
+
     /// Wakes all waiters for the last time. They get nothing, unless there is an outcome.
     #[cold]
     fn close(&self) {
@@ -76,27 +125,44 @@ impl<V> Completion<V> {
         }
     }
 
-    /// Waits for the end of `flight`, whose completion this is.
+    /// Waits for the end of `flight`, whose completion this is, or of what has no name; `poll_load` moves
+    /// the load on if it is due and nobody else is at it.
     ///
     /// # Panics
     ///
     /// If it is polled by the load of that very flight.
-    pub(crate) fn wait(&self, flight: FlightName) -> Join<'_, V> {
-        Join { completion: self, flight, notified: None }
+    pub(crate) async fn outcome(
+        &self,
+        flight: Option<FlightName>,
+        mut poll_load: impl FnMut(PollGuard<'_, LoadEnd<V>>, Load<V>, &Context<'_>),
+    ) -> &Outcome<V> {
+        let mut wait = pin!(Join { completion: self, flight, notified: None });
+        poll_fn(|cx| {
+            // Registers before the look at the load, so that no wake-up comes between.
+            let polled = wait.as_mut().poll(cx);
+            if polled.is_pending() {
+                if let Some((guard, load)) = self.take_guard() {
+                    poll_load(guard, load, cx);
+                    return wait.as_mut().poll(cx);
+                }
+            }
+            polled
+        })
+        .await
     }
 }
 
 /// A load that any thread may poll.
-pub(crate) type Load<V> = detached::Load<Outcome<V>>;
+pub(crate) type Load<V> = detached::Load<LoadEnd<V>>;
 
 /// Those of a flight whose load lives in it.
 impl<V> Completion<V> {
     /// The completion of a detached flight, which counts the leader.
     pub(crate) fn detached() -> Self {
-        Self { outcome: OnceLock::new(), mode: Mode::Detached(Detached::new()) }
+        Self::new(Mode::Detached(Detached::new()))
     }
 
-    fn as_detached(&self) -> Option<&Detached<Outcome<V>>> {
+    fn as_detached(&self) -> Option<&Detached<LoadEnd<V>>> {
         match &self.mode {
             Mode::Led(_) => None,
             Mode::Detached(detached) => Some(detached),
@@ -124,15 +190,15 @@ impl<V> Completion<V> {
     }
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
-    pub(crate) fn take_guard(&self) -> Option<(PollGuard<'_, Outcome<V>>, Load<V>)> {
+    fn take_guard(&self) -> Option<(PollGuard<'_, LoadEnd<V>>, Load<V>)> {
         self.as_detached()?.take_guard()
     }
 }
 
 /// The future of a waiter.
-pub(crate) struct Join<'a, V> {
+struct Join<'a, V> {
     completion: &'a Completion<V>,
-    flight: FlightName,
+    flight: Option<FlightName>,
     notified: Option<Notified<'a>>,
 }
 
@@ -147,7 +213,9 @@ impl<'a, V> Future for Join<'a, V> {
             if let Some(outcome) = completion.outcome.get() {
                 return Poll::Ready(outcome);
             }
-            assert_not_within(flight, cx.waker());
+            if let Some(flight) = flight {
+                assert_not_within(flight, cx.waker());
+            }
             match Pin::new(notified).poll(cx) {
                 Poll::Ready(()) => self.notified = None,
                 Poll::Pending => return Poll::Pending,
@@ -178,10 +246,7 @@ impl<V> CompletionGuard<V> {
     #[inline(always)]
     pub(crate) fn complete(self, outcome: impl FnOnce() -> Outcome<V>) {
         match &self.completion {
-            Some(completion) => {
-                // Empty until now: only the one guard of the flight sets it.
-                let _ = completion.outcome.set(outcome());
-            }
+            Some(completion) => completion.set(outcome()),
             // There is nothing to drop, which takes a call to find out.
             None => std::mem::forget(self),
         }

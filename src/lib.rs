@@ -20,11 +20,14 @@
 //! # What is where
 //!
 //! - [`AsyncLru`] is the cache, [`Builder`] its configuration.
-//! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers. A [`KeyExtractor`]
-//!   says what of the arguments tells calls apart.
-//! - [`Lookup`] tells of one call where its value came from.
-//! - [`AsyncLru::get_or_insert_many`] loads many keys in one go, and
-//!   [`AsyncLru::get_or_insert_detached`] in a flight that outlives the call that started it.
+//! - [`AsyncLru::get_or_insert_with`] and [`AsyncLru::try_get_or_insert_with`] load what is missing, and
+//!   [`AsyncLru::get_or_insert_many`] many keys in one go.
+//! - [`AsyncLru::entry`] is one call in full: an [`Entry`] takes a lifetime for what it loads, has the load
+//!   outlive the call that started it ([`Entry::detached`]), and tells by a [`Lookup`] where its value came
+//!   from. [`AsyncLru::entries`] is the same for many keys.
+//! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers; [`Builder::try_wrap`] a
+//!   [`TryMemo`] of one that can fail, and [`Builder::wrap_local`] a [`LocalMemo`]. A [`KeyExtractor`] says
+//!   what of the arguments tells calls apart.
 //! - [`Builder::maxsize`], [`Builder::max_weight`] and [`Builder::max_bytes`] bound the cache, and
 //!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
 //! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
@@ -82,8 +85,11 @@ mod sync;
 
 pub use cache::AsyncLru;
 pub use cache::builder::Builder;
+pub use cache::bulk::{DetachedEntries, Entries};
+pub use cache::entry::{DetachedEntry, Entry};
+pub use cache::local_memo::LocalMemo;
 pub use cache::lookup::{Lookup, LookupOutcome};
-pub use cache::memo::{ArgsAsKey, KeyExtractor, Memo};
+pub use cache::memo::{ArgsAsKey, KeyExtractor, Memo, TryMemo};
 pub use cache::stats::{CacheInfo, CacheStats};
 pub use cache::weak::WeakAsyncLru;
 pub use cache::writing::WriteGuard;
@@ -92,6 +98,7 @@ pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
 #[doc(inline)]
 pub use equivalent::Equivalent;
+pub use load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
 pub use load::update::Update;
 pub use removal::RemovalCause;
 pub use store::snapshot::Saved;

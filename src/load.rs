@@ -9,9 +9,11 @@
 
 pub(crate) mod answer;
 pub(crate) mod bulk;
+pub(crate) mod bulk_detached;
 pub(crate) mod detached;
 mod join;
 mod joins;
+pub(crate) mod key;
 mod leader;
 pub(crate) mod update;
 mod waiter;
@@ -20,49 +22,51 @@ use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 
-use self::answer::{KeySource, Loader, Source};
+use self::answer::{Errors, Source, Terms};
+use self::key::KeySource;
 use self::waiter::{Start, Waited, start};
 use crate::entries::Kind;
-use crate::flight::PollScope;
+use crate::flight::{Loaded, Outcome, PollScope};
 use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
-pub(crate) fn fetch<P, K, V, S, F, Fut>(
+pub(crate) fn fetch<P, T, K, V, S, F, Fut>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
     load: F,
-    loader: P,
-) -> impl Future<Output = P::Answer<P::Told<V>>>
+    (errors, terms): (P, T),
+) -> impl Future<Output = P::Answer<T::Told>>
 where
-    P: Loader,
+    P: Errors,
+    T: Terms<V>,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce() -> Fut,
-    Fut: Future<Output = P::Answer<V>>,
+    Fut: Future<Output = P::Given<T::Given>>,
 {
     async move {
         let mut leader = 'leads: {
             let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Led) {
                 Start::Found(value) => {
                     drop(load);
-                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                    return P::answer(Ok(T::tell(value, Source::Cache)));
                 }
                 Start::Lead(leader) => break 'leads leader,
                 // In a box, so that the futures of all calls need no room for what waiters remember.
-                Start::Wait(waiter) => Box::pin(waiter.wait(&loader)),
+                Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };
             match waits.await {
                 Waited::Lead(leader) => leader,
                 Waited::Answer(answer) => {
                     drop(load);
-                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                    return P::answer(answer.map(|value| T::tell(value, Source::Flight)));
                 }
             }
         };
-        let answer = {
+        let given = {
             let mut load = pin!(leader.start(load));
             poll_fn(|cx| {
                 let _scope = PollScope::enter(leader.flight.name(), cx);
@@ -70,12 +74,16 @@ where
             })
             .await
         };
-        let answer = P::result(answer);
-        let deliveries = match &answer {
-            Ok(value) => leader.deliver(value, None),
+        leader.count_time();
+        let (answer, deliveries) = match P::result(given) {
+            Ok(given) => {
+                let Loaded { value, ttl } = terms.take(given);
+                let deliveries = leader.deliver(&value, ttl);
+                (Ok(value), deliveries)
+            }
             Err(error) => {
-                leader.fail(|| loader.failure(error));
-                leader.backlog()
+                leader.fail(|| errors.share(&error).map_or(Outcome::Abandoned, Outcome::Failure));
+                (Err(error), leader.backlog())
             }
         };
         drop(leader);
@@ -85,6 +93,6 @@ where
         } else {
             deliveries.settle().await;
         }
-        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
+        P::answer(answer.map(|value| T::tell(value, Source::Closure)))
     }
 }

@@ -21,6 +21,7 @@ use self::alarm::Alarm;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
 use crate::flight::Coalescing;
+use crate::flight::load_timer::LoadTimer;
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
 use crate::policy::capacity::{Capacity, Limits};
@@ -33,7 +34,7 @@ use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::remove::Removed;
-use crate::sync::counters::{Event, Totals};
+use crate::sync::counters::{Counters, Event, Totals};
 use crate::sync::notify::Notify;
 use crate::sync::threads;
 
@@ -56,6 +57,8 @@ pub(crate) struct Store<K, V> {
     has_listener: bool,
     /// Whether somebody takes a look at each entry before it is published.
     appraises: bool,
+    load_timer: Option<LoadTimer>,
+    name: Option<&'static str>,
 }
 
 /// How a cache is built.
@@ -67,12 +70,14 @@ pub(crate) struct Config<K, V> {
     pub(crate) measures: Measures<K, V>,
     pub(crate) coalescing: Coalescing,
     pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) records_load_time: bool,
+    pub(crate) name: Option<&'static str>,
 }
 
 impl<K, V> Store<K, V> {
     /// Makes the store of a cache that is configured so.
     pub(crate) fn new(config: Config<K, V>) -> Self {
-        let Config { shards, limits, lifetimes, measures, coalescing, listener } = config;
+        let Config { shards, limits, lifetimes, measures, coalescing, listener, .. } = config;
         debug_assert!(shards.is_power_of_two());
         let common = Arc::new(Common::new(shards, limits, coalescing));
         let share = limits.maxsize.div_ceil(shards);
@@ -81,9 +86,12 @@ impl<K, V> Store<K, V> {
                 listener.as_ref().map(|listener| Arc::new(RemovalQueue::new(listener.clone())));
             Shard::new(number, share, Arc::clone(&common), removals)
         };
+        let timer = || LoadTimer::new(lifetimes.clock(), Arc::clone(&common.counters));
         Self {
             alarm: Alarm::new(),
             shards: (0..shards).map(shard).collect(),
+            load_timer: config.records_load_time.then(timer),
+            name: config.name,
             common,
             appraises: measures.are_used() || lifetimes.look_at_entries(),
             lifetimes,
@@ -132,6 +140,20 @@ impl<K, V> Store<K, V> {
 
     pub(crate) fn has_listener(&self) -> bool {
         self.has_listener
+    }
+
+    /// What measures loads, in a cache that is told to.
+    #[inline]
+    pub(crate) fn load_timer(&self) -> Option<&LoadTimer> {
+        self.load_timer.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.common.counters
     }
 
     /// Tells whether entries are appraised.
@@ -287,6 +309,7 @@ impl<K, V> Store<K, V> {
         let mut allocated = size_of_val(&*self.shards)
             + self.capacity().heap_size()
             + shared_size(&*self.common)
+            + shared_size(&*self.common.counters)
             + self.common.counters.heap_size()
             + self.common.desks.heap_size();
         for shard in &self.shards {

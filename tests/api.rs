@@ -3,7 +3,7 @@
 mod common;
 
 use async_lru::{AsyncLru, Builder, Clock, Equivalent, ManualClock, SystemClock};
-use common::{Gate, hand, join_all, now, poll};
+use common::{Calls, Gate, hand, join_all, now, poll};
 use futures_lite::future::{or, yield_now, zip};
 use std::collections::HashMap;
 use std::future::{Future, ready};
@@ -54,6 +54,7 @@ impl Form {
         Fut: Future<Output = Result<u32, Down>>,
     {
         let owned = || key.to_owned();
+        let own = |error: Arc<Down>| Down::clone(&error);
         match self {
             Self::With => {
                 let load = async || load().await.expect("an infallible form");
@@ -63,10 +64,10 @@ impl Form {
                 let load = async || load().await.expect("an infallible form");
                 Ok(cache.get_or_insert_with_ref(key, load).await)
             }
-            Self::TryWith => cache.try_get_or_insert_with(owned(), load).await,
-            Self::TryWithRef => cache.try_get_or_insert_with_ref(key, load).await,
-            Self::Shared => cache.try_get_or_insert_shared(owned(), load).await,
-            Self::SharedRef => cache.try_get_or_insert_shared_ref(key, load).await,
+            Self::TryWith => cache.get_or_insert_own(owned(), load).await,
+            Self::TryWithRef => cache.get_or_insert_own_ref(key, load).await,
+            Self::Shared => cache.try_get_or_insert_with(owned(), load).await.map_err(own),
+            Self::SharedRef => cache.try_get_or_insert_with_ref(key, load).await.map_err(own),
         }
     }
 }
@@ -264,9 +265,9 @@ executors! {
 
     async fn a_waiter_whose_error_has_another_type_runs_its_own_closure() {
         let cache = AsyncLru::<u32, u32>::new(10);
-        let leading = cache.try_get_or_insert_shared(1, || later(Err(Down)));
-        let waiting = cache.try_get_or_insert_shared(1, async || Err("its own".to_owned()));
-        assert_eq!(zip(leading, waiting).await, (Err(Down), Err("its own".to_owned())));
+        let leading = cache.try_get_or_insert_with(1, || later(Err(Down)));
+        let waiting = cache.try_get_or_insert_with(1, async || Err("its own".to_owned()));
+        assert_eq!(zip(leading, waiting).await, (Err(Arc::new(Down)), Err(Arc::new("its own".to_owned()))));
         assert_eq!(cache.stats().loads, 2);
     }
 
@@ -274,9 +275,9 @@ executors! {
         let cache = AsyncLru::<u32, u32>::new(10);
         let started = AtomicUsize::new(0);
         let calls = (0..50).map(|_| {
-            cache.try_get_or_insert_shared(1, || {
+            cache.try_get_or_insert_with(1, || {
                 started.fetch_add(1, Ordering::Relaxed);
-                later(Err(Arc::new(Down)))
+                later(Err(Down))
             })
         });
         let errors: Vec<_> = join_all(calls).await.into_iter().map(Result::unwrap_err).collect();
@@ -290,7 +291,7 @@ executors! {
         let cache = AsyncLru::<u32, u32>::new(10);
         let started = AtomicUsize::new(0);
         let calls = (0..6).map(|_| {
-            cache.try_get_or_insert_with(1, || {
+            cache.get_or_insert_own(1, || {
                 let turn = started.fetch_add(1, Ordering::Relaxed) as u32;
                 later(if turn < 3 { Err(turn) } else { Ok(turn) })
             })
@@ -820,8 +821,8 @@ executors! {
         for _ in 0..3 {
             let load = async || Ok::<_, Down>(1);
             cache.get_or_insert_with_ref(&plain, async || 1).await;
-            cache.try_get_or_insert_with_ref(&tried, load).await.unwrap();
-            cache.try_get_or_insert_shared_ref(&shared, load).await.unwrap();
+            cache.get_or_insert_own_ref(&tried, load).await.unwrap();
+            cache.try_get_or_insert_with_ref(&shared, load).await.unwrap();
             assert_eq!([&plain, &tried, &shared].map(count), [1, 1, 1]);
         }
     }
@@ -833,8 +834,8 @@ executors! {
         for name in ["a", "b", "a"] {
             let load = async || Ok::<_, Down>(1);
             cache.get_or_insert_with(key(name), async || 1).await;
+            cache.get_or_insert_own(key(name), load).await.unwrap();
             cache.try_get_or_insert_with(key(name), load).await.unwrap();
-            cache.try_get_or_insert_shared(key(name), load).await.unwrap();
             cache.insert(key(name), 2).await;
         }
         assert_eq!(clones.load(Ordering::Relaxed), 0);

@@ -4,8 +4,9 @@
 mod common;
 
 use async_lru::{
-    ArgsAsKey, AsyncLru, Builder, CacheInfo, CacheStats, Clock, Lookup, ManualClock, Memo,
-    RemovalCause, SystemClock, Update,
+    ArgsAsKey, AsyncLru, BorrowedKey, Builder, CacheInfo, CacheStats, Clock, DetachedEntries,
+    DetachedEntry, Entries, Entry, LocalMemo, Lookup, ManualClock, Memo, OwnedKey, RemovalCause,
+    SystemClock, TryMemo, Update, WeakAsyncLru, WriteGuard,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -56,7 +57,9 @@ type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
 fn a_cache_may_be_used_after_a_panic_whatever_it_holds() {
     fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
     is_unwind_safe::<AsyncLru<Cell<u64>, RefCell<u64>>>();
-    is_unwind_safe::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
+    is_unwind_safe::<Memo<Cell<u64>, Cell<u64>, RefCell<u64>>>();
+    is_unwind_safe::<TryMemo<Cell<u64>, Cell<u64>, RefCell<u64>, Cell<u64>>>();
+    is_unwind_safe::<LocalMemo<u64, u64, fn(u64) -> Boxed<u64>>>();
 }
 
 #[test]
@@ -65,8 +68,17 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<AsyncLru<u64, u64, std::hash::RandomState>>();
     is_send_and_sync::<Builder<String, Arc<str>>>();
     is_send_and_sync::<Builder<String, Arc<str>, std::hash::RandomState, ArgsAsKey>>();
-    is_send_and_sync::<Memo<u64, u64, fn(u64) -> Boxed<u64>>>();
-    is_send_and_sync::<Memo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
+    is_send_and_sync::<WeakAsyncLru<String, Arc<str>>>();
+    is_send_and_sync::<WriteGuard<'_, str, String, Arc<str>>>();
+    is_send_and_sync::<Entry<'_, String, Arc<str>, (), OwnedKey<String>>>();
+    is_send_and_sync::<DetachedEntry<'_, String, Arc<str>, (), BorrowedKey<'_, str>>>();
+    is_send_and_sync::<Entries<'_, String, Arc<str>, (), Vec<String>>>();
+    is_send_and_sync::<DetachedEntries<'_, String, Arc<str>, (), Vec<String>>>();
+    // Arguments and errors are not kept.
+    is_send_and_sync::<Memo<Rc<str>, String, Arc<str>>>();
+    is_send_and_sync::<TryMemo<Rc<str>, String, Arc<str>, Rc<str>>>();
+    is_send_and_sync::<LocalMemo<u64, u64, fn(u64) -> Boxed<u64>>>();
+    is_send_and_sync::<LocalMemo<u64, u64, fn(String) -> Boxed<u64>, fn(&String) -> u64>>();
     is_send_and_sync::<Lookup<u64>>();
     is_send_and_sync::<Update<Arc<str>>>();
     is_send_and_sync::<RemovalCause>();
@@ -87,7 +99,9 @@ where
 {
     is_send_and_sync::<AsyncLru<K, V, S>>();
     is_send_and_sync::<Builder<K, V, S, X>>();
-    is_send_and_sync::<Memo<K, V, F, X, S>>();
+    is_send_and_sync::<LocalMemo<K, V, F, X, S>>();
+    is_send_and_sync::<Memo<F, K, V, S>>();
+    is_send_and_sync::<TryMemo<F, K, V, X, S>>();
 }
 
 #[test]
@@ -107,6 +121,8 @@ fn a_cache_is_neither_send_nor_sync_if_its_parts_are_not() {
     <AsyncLru<u64, Cell<u64>> as NotSync<_>>::holds();
     <Memo<u64, u64, Rc<()>> as NotSend<_>>::holds();
     <Memo<u64, u64, Cell<()>> as NotSync<_>>::holds();
+    <LocalMemo<u64, u64, Rc<()>> as NotSend<_>>::holds();
+    <LocalMemo<u64, u64, Cell<()>> as NotSync<_>>::holds();
 }
 
 #[test]
@@ -176,7 +192,7 @@ fn keys_need_not_be_clone() {
 
     let cache = AsyncLru::<Key, u64>::new(1);
     assert_eq!(now(cache.get_or_insert_with(Key(1), async || 1)), 1);
-    assert_eq!(now(cache.try_get_or_insert_with(Key(1), async || Err(()))), Ok(1));
+    assert_eq!(now(cache.entry(Key(1)).or_try_insert_own(async || Err(()))).unwrap().value, 1);
     assert_eq!(now(cache.insert(Key(2), 2)), None);
     assert_eq!((cache.get(&Key(2)), cache.peek(&Key(1))), (Some(2), None));
     assert_eq!(cache.remove_blocking(&Key(2)), Some(2));
@@ -186,9 +202,9 @@ fn keys_need_not_be_clone() {
 #[test]
 fn errors_of_ones_own_need_nothing() {
     let cache = AsyncLru::<u64, u64>::new(1);
-    let failed = cache.try_get_or_insert_with(1, async || Err(Plain));
+    let failed = cache.entry(1).or_try_insert_own(async || Err(Plain));
     assert!(now(failed).is_err());
-    let failed = cache.try_get_or_insert_with(1, async || Err(Rc::new(RefCell::new(Plain))));
+    let failed = cache.entry(1).or_try_insert_own(async || Err(Rc::new(RefCell::new(Plain))));
     assert!(now(failed).is_err());
 }
 
@@ -219,15 +235,15 @@ where
     B: Future<Output = Result<V, E>> + Send,
 {
     drop(is_send(cache.get_or_insert_with(key.clone(), f.clone())));
-    drop(is_send(cache.get_or_insert_traced(key.clone(), f.clone())));
-    drop(is_send(cache.get_or_insert_traced_ref(&key, f.clone())));
-    drop(is_send(cache.try_get_or_insert_traced(key.clone(), g.clone())));
-    drop(is_send(cache.try_get_or_insert_traced_ref(&key, g.clone())));
+    drop(is_send(cache.entry(key.clone()).or_insert_with(f.clone())));
+    drop(is_send(cache.entry_ref(&key).or_insert_with(f.clone())));
+    drop(is_send(cache.entry(key.clone()).or_try_insert_own(g.clone())));
+    drop(is_send(cache.entry_ref(&key).or_try_insert_own(g.clone())));
     drop(is_send(cache.get_or_insert_with_ref(&key, f)));
+    drop(is_send(cache.entry(key.clone()).or_try_insert_with(g.clone())));
+    drop(is_send(cache.entry_ref(&key).or_try_insert_with(g.clone())));
     drop(is_send(cache.try_get_or_insert_with(key.clone(), g.clone())));
-    drop(is_send(cache.try_get_or_insert_with_ref(&key, g.clone())));
-    drop(is_send(cache.try_get_or_insert_shared(key.clone(), g.clone())));
-    drop(is_send(cache.try_get_or_insert_shared_ref(&key, g)));
+    drop(is_send(cache.try_get_or_insert_with_ref(&key, g)));
     drop(is_send(cache.invalidate_if(|_, _| true)));
     drop(is_send(cache.restore([(key.clone(), value.clone(), None)])));
     drop(is_send(cache.insert(key.clone(), value)));
@@ -272,7 +288,7 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     let cache = AsyncLru::<u64, u64>::new(1);
     let local = Rc::new(1);
     not_send(cache.get_or_insert_with(1, async || *local));
-    not_send(cache.get_or_insert_traced(1, async || *local));
+    not_send(cache.entry(1).or_insert_with(async || *local));
     not_send(cache.invalidate_keys_if(|key| *key == *local));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
@@ -296,10 +312,10 @@ fn futures_of_detached_loads_are_send<K, V, S, E, F, G, A, B>(
     A: Future<Output = V> + Send + 'static,
     B: Future<Output = Result<V, E>> + Send + 'static,
 {
-    drop(is_send(cache.get_or_insert_detached(key.clone(), f.clone())));
-    drop(is_send(cache.get_or_insert_detached_ref(key, f)));
-    drop(is_send(cache.try_get_or_insert_detached(key.clone(), g.clone())));
-    drop(is_send(cache.try_get_or_insert_detached_ref(key, g)));
+    drop(is_send(cache.entry(key.clone()).detached().or_insert_with(f.clone())));
+    drop(is_send(cache.entry_ref(key).detached().or_insert_with(f)));
+    drop(is_send(cache.entry(key.clone()).detached().or_try_insert_with(g.clone())));
+    drop(is_send(cache.entry_ref(key).detached().or_try_insert_with(g)));
 }
 
 #[test]
@@ -314,15 +330,16 @@ fn calls_with_detached_loads_can_be_spawned() {
     let cache = AsyncLru::<&'static str, &'static str>::new(10);
     spawn(async move {
         let load = || later("text");
-        assert_eq!(cache.get_or_insert_detached("a", load).await, "text");
-        assert_eq!(cache.get_or_insert_detached_ref(&"b", load).await, "text");
-        let failed = cache.try_get_or_insert_detached("c", || later(Err("down".to_owned())));
-        assert_eq!(failed.await, Err("down".to_owned()));
+        assert_eq!(cache.entry("a").detached().or_insert_with(load).await.value, "text");
+        assert_eq!(cache.entry_ref(&"b").detached().or_insert_with(load).await.value, "text");
+        let failed =
+            cache.entry("c").detached().or_try_insert_with(|| later(Err("down".to_owned())));
+        assert_eq!(*failed.await.unwrap_err(), "down");
     });
     let cache = AsyncLru::<u64, Handler>::new(10);
     spawn(async move {
         let load = || later(Arc::new(double) as Handler);
-        assert_eq!(cache.get_or_insert_detached(1, load).await(4).await, 8);
+        assert_eq!((cache.entry(1).detached().or_insert_with(load).await.value)(4).await, 8);
     });
 }
 
@@ -333,7 +350,7 @@ fn a_cache_of_rcs_has_detached_loads_that_make_them() {
         yield_now().await;
         Rc::new(7)
     };
-    assert_eq!(*block_on(cache.get_or_insert_detached("a".into(), load)), 7);
+    assert_eq!(*block_on(cache.entry("a".into()).detached().or_insert_with(load)).value, 7);
     assert!(cache.contains_key("a"));
 }
 
@@ -347,7 +364,7 @@ fn futures_of_batches_are_send<K, V, S, E, F, G, A, B>(
     K: Hash + Eq + Clone + Send + Sync,
     V: Clone + Send + Sync,
     S: BuildHasher + Send + Sync,
-    E: Send,
+    E: Send + Sync + 'static,
     F: FnMut(Vec<K>) -> A + Send,
     G: FnMut(Vec<K>) -> B + Send,
     A: Future<Output = Vec<(K, V)>> + Send,
@@ -376,7 +393,7 @@ fn calls_for_many_keys_can_be_spawned() {
         assert_eq!(cache.get_or_insert_many(["a", "b"], load).await.len(), 2);
         let failed = async |_| later(Err::<Vec<_>, _>("down".to_owned())).await;
         let failed = cache.try_get_or_insert_many(["c"], failed).await;
-        assert_eq!(failed, Err("down".to_owned()));
+        assert_eq!(*failed.unwrap_err(), "down");
         assert_eq!(cache.get_many(["a", "c"]), [Some("text"), None]);
     });
 }
@@ -390,7 +407,7 @@ fn batches_of_rcs_work_on_a_local_executor() {
         missing.into_iter().map(|key| (key, Rc::clone(&shared))).collect::<Vec<_>>()
     };
     let found = block_on(cache.get_or_insert_many(["a".into(), "b".into()], load));
-    assert!(Rc::ptr_eq(&found["b"], &shared));
+    assert!(Rc::ptr_eq(found[1].1.as_ref().unwrap(), &shared));
 }
 
 /// `Send` if what they hold is, whatever that is.
@@ -456,10 +473,10 @@ fn calls_can_be_spawned() {
         let key = String::from;
         assert_eq!(handle.get_or_insert_with(key("a"), load).await, 1);
         assert_eq!(handle.get_or_insert_with_ref("b", load).await, 1);
-        assert_eq!(handle.try_get_or_insert_with(key("c"), tried).await, Ok(1));
-        assert_eq!(handle.try_get_or_insert_with_ref("d", tried).await, Ok(1));
-        assert_eq!(handle.try_get_or_insert_shared(key("e"), tried).await, Ok(1));
-        assert_eq!(handle.try_get_or_insert_shared_ref("f", tried).await, Ok(1));
+        assert_eq!(handle.entry(key("c")).or_try_insert_own(tried).await.unwrap().value, 1);
+        assert_eq!(handle.entry_ref("d").or_try_insert_own(tried).await.unwrap().value, 1);
+        assert_eq!(handle.try_get_or_insert_with(key("e"), tried).await, Ok(1));
+        assert_eq!(handle.try_get_or_insert_with_ref("f", tried).await, Ok(1));
         assert_eq!(handle.insert(key("g"), 1).await, None);
         assert_eq!(handle.remove("g").await, Some(1));
         assert!(!handle.invalidate("g").await);
@@ -469,7 +486,7 @@ fn calls_can_be_spawned() {
         let owned = key("a");
         let borrowed = owned.as_str();
         assert_eq!(handle.get_or_insert_with_ref(borrowed, load).await, 1);
-        assert_eq!(handle.try_get_or_insert_shared_ref(borrowed, tried).await, Ok(1));
+        assert_eq!(handle.try_get_or_insert_with_ref(borrowed, tried).await, Ok(1));
     });
     assert_eq!(cache.len(), 6);
     spawn(async move { cache.clear().await });
@@ -483,11 +500,11 @@ fn calls_with_static_texts_can_be_spawned() {
         let load = || later("text");
         assert_eq!(cache.get_or_insert_with("a", load).await, "text");
         assert_eq!(cache.get_or_insert_with_ref(&"b", load).await, "text");
-        let failed = cache.try_get_or_insert_with("c", async || Err(later("down").await));
+        let failed = cache.entry("c").or_try_insert_own(async || Err(later("down").await));
         assert_eq!(failed.await, Err("down"));
-        assert_eq!(cache.get_or_insert_traced("a", load).await.value, "text");
-        assert_eq!(cache.get_or_insert_traced_ref(&"b", load).await.value, "text");
-        let failed = cache.try_get_or_insert_traced("c", async || Err(later("down").await));
+        assert_eq!(cache.entry("a").or_insert_with(load).await.value, "text");
+        assert_eq!(cache.entry_ref(&"b").or_insert_with(load).await.value, "text");
+        let failed = cache.entry("c").or_try_insert_own(async || Err(later("down").await));
         assert_eq!(failed.await, Err("down"));
         assert_eq!(cache.insert("a", "more").await, Some("text"));
         assert_eq!(cache.remove(&"a").await, Some("more"));
@@ -510,7 +527,7 @@ fn calls_with_values_and_errors_behind_traits_can_be_spawned() {
         let load = || later(Arc::new(double) as Handler);
         assert_eq!(cache.get_or_insert_with(1, load).await(4).await, 8);
         let fail = || later(Err(Arc::new(fmt::Error) as Failure));
-        assert!(cache.try_get_or_insert_with(2, fail).await.is_err());
+        assert!(cache.entry(2).or_try_insert_own(fail).await.is_err());
         assert_eq!(cache.insert(1, Arc::new(double)).await.unwrap()(4).await, 8);
     });
 }
@@ -525,7 +542,7 @@ fn calls_of_a_wrapped_function_can_be_spawned() {
     let greeting = "hello ".to_owned();
     let greet = AsyncLru::builder()
         .key_extractor(|(name, _request): &(String, u64)| name.clone())
-        .wrap(async move |(name, _request): (String, u64)| {
+        .wrap_local(async move |(name, _request): (String, u64)| {
             later(greeting.as_str()).await.to_owned() + &name
         });
     let handle = greet.clone();
@@ -534,26 +551,23 @@ fn calls_of_a_wrapped_function_can_be_spawned() {
         assert!(handle.invalidate(&("ann".to_owned(), 2)).await);
         handle.clear().await;
     });
-    let parse = AsyncLru::builder().wrap(async |text: String| text.parse::<u64>());
-    spawn(async move { assert_eq!(parse.try_call("12".to_owned()).await, Ok(12)) });
+    let parse = AsyncLru::builder().try_wrap(async |text: String| text.parse::<u64>());
+    spawn(async move { assert_eq!(parse.call("12".to_owned()).await, Ok(12)) });
     let double = AsyncLru::builder().wrap(|n: u64| later(n * 2));
     spawn(async move { assert_eq!(double.call(4).await, 8) });
     drop(is_send(greet.call(("bob".to_owned(), 1))));
 }
 
-// The compiler loses sight of these lifetimes, so the tests do not compile yet
-// (rust-lang/rust#110338).
-
 #[test]
 fn calls_that_share_static_texts_and_errors_behind_traits_can_be_spawned() {
     let cache = AsyncLru::<u64, u64>::new(10);
     spawn(async move {
-        let failed = cache.try_get_or_insert_shared(1, || later(Err("down")));
-        assert_eq!(failed.await, Err("down"));
-        let failed = cache.try_get_or_insert_shared_ref(&1, || later(Err("down")));
-        assert_eq!(failed.await, Err("down"));
+        let failed = cache.try_get_or_insert_with(1, || later(Err("down")));
+        assert_eq!(*failed.await.unwrap_err(), "down");
+        let failed = cache.try_get_or_insert_with_ref(&1, || later(Err("down")));
+        assert_eq!(*failed.await.unwrap_err(), "down");
         let fail = || later(Err(Arc::new(fmt::Error) as Failure));
-        assert!(cache.try_get_or_insert_shared(1, fail).await.is_err());
+        assert!(cache.try_get_or_insert_with(1, fail).await.is_err());
     });
 }
 
@@ -574,7 +588,7 @@ fn a_cache_of_rcs_works_on_a_local_executor() {
         };
         assert_eq!(*cache.get_or_insert_with("a".into(), load).await, 7);
         let tried = async || Err::<Rc<u64>, _>(Rc::new("down"));
-        assert_eq!(cache.try_get_or_insert_with("b".into(), tried).await, Err(Rc::new("down")));
+        assert_eq!(cache.entry("b".into()).or_try_insert_own(tried).await, Err(Rc::new("down")));
         assert!(Rc::ptr_eq(&cache.get("a").unwrap(), &shared));
         assert_eq!(cache.insert("b".into(), Rc::new(8)).await, None);
         assert_eq!(cache.remove("b").await, Some(Rc::new(8)));

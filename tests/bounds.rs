@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, Builder, ManualClock, Update};
-use common::{Gate, hand, now, poll};
+use common::{Calls, Gate, hand, now, poll};
 use futures_lite::future::zip;
 
 type Cache = AsyncLru<u32, u64>;
@@ -65,10 +65,10 @@ executors! {
         let waiter = cache.get_or_insert_with(3, async || unreachable!("it waits for the other"));
         let opened = async { gate.open() };
         assert_eq!(zip(zip(leader, waiter), opened).await.0, (11, 11));
-        assert_eq!(cache.get_or_insert_detached(3, async || 12).await, 12);
+        assert_eq!(cache.get_detached(3, async || 12).await, 12);
         assert_eq!(cache.update_with(3, async |_| Update::Put(13)).await, Some(13));
         let loaded = cache.get_or_insert_many([3], async |_| [(3, 14)]).await;
-        assert_eq!(loaded[&3], 14);
+        assert_eq!(loaded, [(3, Some(14))]);
         assert_eq!(cache.insert(3, 15).await, None);
         assert_eq!(cache.keys(), [1, 2]);
         assert_eq!((cache.stats().evictions, weight(&cache)), (0, 10));

@@ -3,17 +3,18 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use async_lru::LookupOutcome::{Joined, Loaded};
 use async_lru::{AsyncLru, ManualClock};
-use common::{Gate, Hand, hand, join_all, now, poll};
+use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, pending, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -28,9 +29,12 @@ async fn load(missing: Vec<u32>) -> Vec<(u32, u32)> {
     missing.into_iter().map(pair).collect()
 }
 
+/// What a call gives.
+type Answers = Vec<(u32, Option<u32>)>;
+
 /// An answer that has all of `keys`.
-fn all(keys: impl IntoIterator<Item = u32>) -> HashMap<u32, u32> {
-    keys.into_iter().map(pair).collect()
+fn all(keys: impl IntoIterator<Item = u32>) -> Answers {
+    keys.into_iter().map(|key| (key, Some(key * 10))).collect()
 }
 
 /// Loads once and no more.
@@ -50,7 +54,7 @@ executors! {
                 load(missing)
             })
             .await;
-        assert_eq!(found, all(1..=4));
+        assert_eq!(found, all([1, 2, 3, 1, 4, 3]));
         assert_eq!(loads, [[1, 3, 4]]);
         assert_eq!(cache.get_many(&[4, 5, 1]), [Some(40), None, Some(10)]);
         let again = cache.get_or_insert_many(1..=4, async |_| -> Vec<_> { unreachable!() }).await;
@@ -77,8 +81,7 @@ executors! {
         });
         let found = join_all(batches).await;
         for (number, found) in found.into_iter().enumerate() {
-            let number = number as u32;
-            assert_eq!(found, all(number + 1..=number + 3));
+            assert_eq!(found, all(orders[number].map(|key| key + number as u32)));
         }
         let stats = cache.stats();
         assert_eq!((stats.misses, stats.coalesced), (8, 10));
@@ -148,7 +151,7 @@ fn a_call_for_a_key_of_a_batch_that_is_being_loaded_joins_it() {
     }));
     assert!(poll(&mut batch).is_pending());
     let mut single = hand(cache.get_or_insert_with(2, async || unreachable!()));
-    let mut detached = hand(cache.get_or_insert_detached(1, async || unreachable!()));
+    let mut detached = hand(cache.get_detached(1, async || unreachable!()));
     let mut other = hand(cache.get_or_insert_many([2, 3, 1], load));
     assert!(poll(&mut single).is_pending() && poll(&mut detached).is_pending());
     assert!(poll(&mut other).is_pending());
@@ -158,14 +161,14 @@ fn a_call_for_a_key_of_a_batch_that_is_being_loaded_joins_it() {
     assert!(poll(&mut batch).is_pending());
     assert_eq!(poll(&mut batch), Poll::Ready(all([1, 2])));
     assert_eq!((poll(&mut single), poll(&mut detached)), (Poll::Ready(20), Poll::Ready(10)));
-    assert_eq!(poll(&mut other), Poll::Ready(all([1, 2, 3])));
+    assert_eq!(poll(&mut other), Poll::Ready(all([2, 3, 1])));
     let stats = cache.stats();
     assert_eq!((stats.misses, stats.coalesced, stats.loads), (3, 4, 2));
     assert_eq!(cache.validate(), 0);
 }
 
 #[test]
-fn a_key_that_the_load_leaves_out_is_not_in_the_answer_and_its_waiters_load_for_themselves() {
+fn a_key_that_the_load_leaves_out_has_no_value_in_the_answer_and_its_waiters_load_for_themselves() {
     let cache = Cache::new(10);
     let mut batch = hand(cache.get_or_insert_many([1, 2, 3], async |missing: Vec<u32>| {
         load(missing.into_iter().filter(|key| *key != 2).collect()).await
@@ -173,7 +176,7 @@ fn a_key_that_the_load_leaves_out_is_not_in_the_answer_and_its_waiters_load_for_
     assert!(poll(&mut batch).is_pending());
     let mut single = hand(cache.get_or_insert_with(2, async || 21));
     assert!(poll(&mut single).is_pending());
-    assert_eq!(poll(&mut batch), Poll::Ready(all([1, 3])));
+    assert_eq!(poll(&mut batch), Poll::Ready(vec![(1, Some(10)), (2, None), (3, Some(30))]));
     assert_eq!(poll(&mut single), Poll::Ready(21));
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.load_failures, stats.current_size), (2, 0, 3));
@@ -223,8 +226,7 @@ fn a_key_whose_load_in_flight_comes_to_nothing_is_loaded_by_the_batch_that_waite
     drop(leaders);
     assert!(poll(&mut batch).is_pending());
     assert_eq!(*loads.borrow(), [vec![4], vec![3, 2]]);
-    let mut expected = all([2, 3, 4]);
-    expected.insert(1, 11);
+    let expected = vec![(3, Some(30)), (1, Some(11)), (2, Some(20)), (4, Some(40))];
     assert_eq!(poll(&mut batch), Poll::Ready(expected));
     drop(batch);
     let stats = cache.stats();
@@ -272,7 +274,7 @@ fn a_batch_that_is_dropped_at_any_poll_leaves_its_keys_to_those_who_wait() {
 }
 
 #[test]
-fn an_error_caches_nothing_and_leaves_the_keys_to_those_who_wait() {
+fn an_error_caches_nothing_and_goes_to_all_who_wait_and_can_have_it() {
     let cache = Cache::new(10);
     let gate = Gate::new();
     let mut batch = hand(cache.try_get_or_insert_many([1, 2], async |_| {
@@ -280,19 +282,48 @@ fn an_error_caches_nothing_and_leaves_the_keys_to_those_who_wait() {
         Err::<Vec<_>, _>("down")
     }));
     assert!(poll(&mut batch).is_pending());
-    let mut single = hand(cache.get_or_insert_with(1, async || 11));
-    let mut many = hand(
-        cache.try_get_or_insert_many([2, 1], async |missing| Ok::<_, &str>(load(missing).await)),
-    );
-    assert!(poll(&mut single).is_pending() && poll(&mut many).is_pending());
-    gate.open();
-    assert_eq!(poll(&mut batch), Poll::Ready(Err("down")));
-    assert_eq!(poll(&mut single), Poll::Ready(11));
+    let mut infallible = hand(cache.get_or_insert_with(1, async || 11));
+    let mut of_another_type = hand(cache.try_get_or_insert_with(2, async || Ok::<_, u8>(22)));
+    let mut own = hand(cache.get_or_insert_own(2, async || Err("its own")));
+    let mut shared = hand(cache.try_get_or_insert_with(2, async || Ok::<_, &str>(23)));
+    let tried = async |missing| Ok::<_, &str>(load(missing).await);
+    let mut many = hand(cache.try_get_or_insert_many([3, 2, 1], tried));
+    assert!(poll(&mut infallible).is_pending() && poll(&mut of_another_type).is_pending());
+    assert!(poll(&mut own).is_pending() && poll(&mut shared).is_pending());
     assert!(poll(&mut many).is_pending());
-    assert_eq!(poll(&mut many), Poll::Ready(Ok(HashMap::from([(1, 11), (2, 20)]))));
+    assert!(poll(&mut many).is_pending(), "has loaded, and waits");
+    gate.open();
+    let Poll::Ready(Err(error)) = poll(&mut batch) else { panic!("its load has failed") };
+    assert_eq!(*error, "down");
+    let Poll::Ready(Err(same)) = poll(&mut shared) else { panic!("it gets the failure") };
+    assert!(Arc::ptr_eq(&error, &same));
+    let Poll::Ready(Err(same)) = poll(&mut many) else { panic!("it gets the failure") };
+    assert!(Arc::ptr_eq(&error, &same));
+    assert_eq!(poll(&mut infallible), Poll::Ready(11));
+    assert_eq!(poll(&mut of_another_type), Poll::Ready(Ok(22)));
+    assert_eq!(poll(&mut own), Poll::Ready(Ok(22)));
     let stats = cache.stats();
-    assert_eq!((stats.loads, stats.load_failures), (3, 1));
-    assert_eq!(cache.validate(), 0);
+    assert_eq!((stats.loads, stats.load_failures), (4, 1));
+    assert_eq!((cache.peek(&3), cache.validate()), (Some(30), 0));
+}
+
+#[test]
+fn a_batch_whose_closure_gives_no_error_loads_what_others_have_failed_to() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let mut failing = hand(cache.try_get_or_insert_with(1, async || {
+        gate.wait().await;
+        Err("down")
+    }));
+    assert!(poll(&mut failing).is_pending());
+    let mut batch = hand(cache.get_or_insert_many([2, 1], load));
+    assert!(poll(&mut batch).is_pending());
+    assert!(poll(&mut batch).is_pending());
+    gate.open();
+    assert!(poll(&mut failing).is_ready());
+    assert!(poll(&mut batch).is_pending());
+    assert_eq!(poll(&mut batch), Poll::Ready(all([2, 1])));
+    assert_eq!((cache.stats().loads, cache.validate()), (3, 0));
 }
 
 #[test]
@@ -372,7 +403,7 @@ fn batches_work_in_caches_of_every_kind() {
 #[test]
 fn a_batch_takes_over_a_detached_load_that_everybody_else_has_left() {
     let cache = Cache::new(10);
-    let mut started = hand(cache.get_or_insert_detached(1, || async {
+    let mut started = hand(cache.get_detached(1, || async {
         yield_now().await;
         10
     }));
@@ -534,7 +565,7 @@ fn a_batch_that_is_polled_when_it_is_woken_moves_detached_loads_on() {
     let polls = Arc::new(AtomicUsize::new(0));
     for key in 0..LOADS {
         let polls = Arc::clone(&polls);
-        let mut started = hand(cache.get_or_insert_detached(key, move || {
+        let mut started = hand(cache.get_detached(key, move || {
             let mut load = Box::pin(async move {
                 for _ in 0..YIELDS {
                     yield_now().await;
@@ -593,5 +624,268 @@ fn many_keys_are_written_in_turns_with_other_tasks_and_dropped_half_way() {
     assert!(poll(&mut invalidate).is_pending());
     assert!((1..1_000).contains(&cache.len()));
     drop(invalidate);
+    assert_eq!(cache.validate(), 0);
+}
+
+// Loads that live in the cache.
+
+/// What a load makes.
+type Load = Pin<Box<dyn Future<Output = Vec<(u32, u32)>> + Send>>;
+
+/// A load that waits at `gate`.
+fn load_at(gate: &Gate) -> impl Fn(Vec<u32>) -> Load + use<> {
+    let gate = gate.clone();
+    move |missing| {
+        let gate = gate.clone();
+        Box::pin(async move {
+            gate.wait().await;
+            load(missing).await
+        })
+    }
+}
+
+executors! {
+    async fn detached_batches_that_overlap_share_their_loads() {
+        let cache = Cache::new(100);
+        let batches = (0..6_u32).map(|first| {
+            cache.entries([first, first + 2, first + 1]).detached().or_insert_with(load)
+        });
+        for (first, found) in (0..).zip(join_all(batches).await) {
+            let values = found.into_iter().map(|(key, found)| (key, found.map(|found| found.value)));
+            assert_eq!(Vec::from_iter(values), all([first, first + 2, first + 1]));
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.misses, stats.loads, stats.load_failures), (8, 6, 0));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn a_detached_batch_goes_on_in_the_calls_that_wait_for_one_of_its_keys() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let mut batch = hand(cache.entries([1, 2, 3]).detached().or_insert_with(load_at(&gate)));
+    assert!(poll(&mut batch).is_pending());
+    let mut single = hand(cache.get_or_insert_with(2, async || unreachable!("it joins")));
+    let mut other = hand(cache.entries([3, 4, 2]).or_insert_with(load));
+    assert!(poll(&mut single).is_pending() && poll(&mut other).is_pending());
+    assert!(poll(&mut other).is_pending(), "has loaded the fourth key, and waits");
+    drop(batch);
+    gate.open();
+    assert!(poll(&mut single).is_pending(), "the load goes on, by a yield");
+    assert_eq!(poll(&mut single), Poll::Ready(20));
+    let Poll::Ready(found) = poll(&mut other) else { panic!("all is there") };
+    let outcomes = found.into_iter().map(|(key, found)| (key, found.unwrap().outcome));
+    assert!(outcomes.eq([(3, Joined), (4, Loaded), (2, Joined)]));
+    // Of the first key nobody has waited for the end.
+    assert_eq!(cache.get_many(&[1, 2, 3]), [None, Some(20), Some(30)]);
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures, cache.validate()), (2, 0, 0));
+}
+
+#[test]
+fn a_detached_batch_that_all_have_left_is_dropped_and_has_failed_once() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let mut batch = hand(cache.entries([1, 2]).detached().or_insert_with(load_at(&gate)));
+    assert!(poll(&mut batch).is_pending());
+    let mut single = hand(cache.get_or_insert_with(1, async || 11));
+    assert!(poll(&mut single).is_pending());
+    drop(batch);
+    assert_eq!((cache.stats().load_failures, cache.stats().in_flight), (0, 1));
+    drop(single);
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+    assert_eq!(now(cache.get_or_insert_with(2, async || 21)), 21);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn the_error_of_a_detached_batch_goes_to_all_who_wait_for_one_of_its_keys() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let of_load = gate.clone();
+    let down = move |_| {
+        let gate = of_load.clone();
+        async move {
+            gate.wait().await;
+            Err::<Vec<_>, _>("down")
+        }
+    };
+    let mut batch = hand(cache.entries([1, 2]).detached().or_try_insert_with(down));
+    assert!(poll(&mut batch).is_pending());
+    let mut shared = hand(cache.try_get_or_insert_with(1, async || Ok::<_, &str>(11)));
+    let mut infallible = hand(cache.get_or_insert_with(2, async || 22));
+    assert!(poll(&mut shared).is_pending() && poll(&mut infallible).is_pending());
+    gate.open();
+    let Poll::Ready(Err(error)) = poll(&mut shared) else { panic!("it gets the failure") };
+    let Poll::Ready(Err(same)) = poll(&mut batch) else { panic!("its load has failed") };
+    assert!(Arc::ptr_eq(&error, &same));
+    assert_eq!(poll(&mut infallible), Poll::Ready(22));
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures), (2, 1));
+    assert_eq!((cache.keys(), cache.validate()), (vec![2], 0));
+}
+
+#[test]
+fn what_a_detached_batch_leaves_out_is_for_others_to_load_and_writes_win_key_by_key() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let load = load_at(&gate);
+    let without_two =
+        move |missing: Vec<u32>| load(missing.into_iter().filter(|key| *key != 2).collect());
+    let mut batch = hand(cache.entries([1, 2, 3]).detached().or_insert_with(without_two));
+    assert!(poll(&mut batch).is_pending());
+    let mut single = hand(cache.get_or_insert_with(2, async || 21));
+    assert!(poll(&mut single).is_pending());
+    now(cache.insert(3, 33));
+    gate.open();
+    assert!(poll(&mut batch).is_pending());
+    let Poll::Ready(found) = poll(&mut batch) else { panic!("it is loaded") };
+    let values = found.into_iter().map(|(key, found)| (key, found.map(|found| found.value)));
+    assert!(values.eq([(1, Some(10)), (2, None), (3, Some(30))]));
+    assert_eq!(poll(&mut single), Poll::Ready(21));
+    assert_eq!(cache.get_many(&[1, 2, 3]), [Some(10), Some(21), Some(33)]);
+    assert_eq!((cache.stats().load_failures, cache.validate()), (0, 0));
+}
+
+#[test]
+fn a_panic_of_the_load_of_a_detached_batch_leaves_its_keys_to_those_who_wait() {
+    let cache = Cache::new(10);
+    let gate = Gate::new();
+    let of_load = gate.clone();
+    let bang = move |_| {
+        let gate = of_load.clone();
+        async move {
+            gate.wait().await;
+            if true {
+                panic!("on purpose");
+            }
+            Vec::<(u32, u32)>::new()
+        }
+    };
+    let mut batch = hand(cache.entries([1, 2]).detached().or_insert_with(bang));
+    assert!(poll(&mut batch).is_pending());
+    let mut first = hand(cache.get_or_insert_with(1, async || 11));
+    let mut second = hand(cache.get_or_insert_with(2, async || 22));
+    assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+    gate.open();
+    // The one that polls the load gets the panic, and the one whose load it was hears of it.
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut first))).is_err());
+    assert_eq!(poll(&mut second), Poll::Ready(22));
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut batch))).is_err());
+    drop((first, batch));
+    assert_eq!(now(cache.get_or_insert_with(1, async || 12)), 12);
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures, cache.validate()), (3, 1, 0));
+}
+
+#[test]
+fn a_detached_batch_whose_value_cannot_be_weighed_has_failed_once() {
+    let builder = Cache::builder().max_weight(100, |key, _| {
+        assert_ne!(key % 2, 0, "on purpose");
+        1
+    });
+    let cache = builder.build();
+    let mut batch = hand(cache.entries([1, 2, 3, 4]).detached().or_insert_with(load));
+    assert!(poll(&mut batch).is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut batch))).is_err());
+    drop(batch);
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
+    assert_eq!((cache.keys(), cache.validate()), (vec![1], 0));
+}
+
+#[test]
+fn each_poll_of_the_load_of_a_detached_batch_wakes_nobody_for_its_keys() {
+    const KEYS: u32 = 1_000;
+    const YIELDS: usize = 100;
+    let cache = Cache::builder().maxsize(2_000).build();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let many_yields = move |missing: Vec<u32>| {
+        let counted = Arc::clone(&counted);
+        async move {
+            for _ in 0..YIELDS {
+                counted.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+            missing.into_iter().map(pair).collect::<Vec<_>>()
+        }
+    };
+    let mut batch = hand(cache.entries(0..KEYS).detached().or_insert_with(many_yields));
+    let task = Arc::new(Flag(AtomicBool::new(true)));
+    let mut turns = 0;
+    while task.was_woken() && task.poll(&mut batch).is_pending() {
+        turns += 1;
+    }
+    assert_eq!((polls.load(Ordering::Relaxed), cache.len()), (YIELDS, KEYS as usize));
+    assert!(turns <= YIELDS + 30, "{turns} polls for {YIELDS} yields");
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_load_that_asks_for_a_key_of_its_own_detached_batch_panics_with_a_message() {
+    let cache = Cache::new(10);
+    let inner = cache.clone();
+    let asks = move |_| {
+        let cache = inner.clone();
+        async move {
+            let value = cache.get_or_insert_with(2, async || unreachable!()).await;
+            vec![(1, value)]
+        }
+    };
+    let mut batch = hand(cache.entries([1, 2]).detached().or_insert_with(asks));
+    let panic = catch_unwind(AssertUnwindSafe(|| poll(&mut batch))).unwrap_err();
+    assert!(panic.downcast_ref::<&str>().unwrap().contains("recursive load"));
+    drop(batch);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn the_values_of_a_batch_may_have_a_lifetime_of_their_own() {
+    let clock = ManualClock::new();
+    let cache = Cache::builder().clock(clock.clone()).build();
+    let second = Duration::from_secs(1);
+    block_on(cache.entries([1, 2]).ttl(second).or_insert_with(load));
+    block_on(cache.entries([3]).ttl(2 * second).detached().or_insert_with(load));
+    clock.advance(second);
+    assert_eq!(cache.get_many(&[1, 2, 3]), [None, None, Some(30)]);
+    clock.advance(second);
+    assert_eq!(cache.get_many(&[3]), [None]);
+}
+
+#[test]
+fn a_batch_waits_for_a_slow_listener_before_too_much_piles_up() {
+    // Held within the listener, as a slow one would be.
+    let (held, gone) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+    let (of_listener, counted) = (Arc::clone(&held), Arc::clone(&gone));
+    let builder = Cache::builder().maxsize(100).shards(1).on_remove(move |_, _, _| {
+        drop(of_listener.lock());
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let cache = builder.build();
+    cache.insert_many_blocking((0..100).map(pair));
+    let guard = held.lock().unwrap();
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| cache.remove_blocking(&0));
+        while cache.len() == 100 {
+            thread::yield_now();
+        }
+        for is_detached in [false, true] {
+            let first = if is_detached { 100_000 } else { 1_000 };
+            let entries = cache.entries(first..first + 10_000);
+            let mut batch = match is_detached {
+                false => hand(async { drop(entries.or_insert_with(load).await) }),
+                true => hand(async { drop(entries.detached().or_insert_with(load).await) }),
+            };
+            let before = cache.stats().evictions;
+            for _ in 0..200 {
+                assert!(poll(&mut batch).is_pending());
+            }
+            let evicted = cache.stats().evictions - before;
+            assert!(evicted < 1_000, "{evicted} entries on their way to the listener");
+        }
+        drop(guard);
+        remover.join().unwrap();
+    });
     assert_eq!(cache.validate(), 0);
 }

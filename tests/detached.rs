@@ -10,8 +10,8 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
-use common::{Gate, Hand, hand, join_all, now, poll};
+use async_lru::{AsyncLru, Lookup, ManualClock};
+use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, or, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -39,7 +39,7 @@ executors! {
             for yields in 0..=4 {
                 let cache = Cache::new(10);
                 let calls = (0..callers)
-                    .map(|caller| cache.get_or_insert_detached(1, move || load(yields, caller)));
+                    .map(|caller| cache.get_detached(1, move || load(yields, caller)));
                 assert_eq!(join_all(calls).await, vec![0; callers as usize]);
                 let stats = cache.stats();
                 assert_eq!((stats.loads, stats.misses), (1, 1));
@@ -53,7 +53,7 @@ executors! {
         let cache = Cache::new(10);
         let gate = Gate::new();
         let started = or(
-            cache.get_or_insert_detached(1, || at(&gate, 10)),
+            cache.get_detached(1, || at(&gate, 10)),
             async {
                 yield_now().await;
                 0
@@ -163,8 +163,8 @@ fn calls<'a>(cache: &'a Cache, outside: &Outside) -> Vec<Task<'a>> {
     };
     let (first, second, third) = (load(0), load(1), load(2));
     vec![
-        Task::new(hand(cache.get_or_insert_detached(1, first))),
-        Task::new(hand(cache.get_or_insert_detached(1, second))),
+        Task::new(hand(cache.get_detached(1, first))),
+        Task::new(hand(cache.get_detached(1, second))),
         Task::new(hand(cache.get_or_insert_with(1, third))),
     ]
 }
@@ -250,8 +250,8 @@ fn the_last_call_to_go_takes_the_load_with_it() {
             let _witness = witness;
             std::future::pending().await
         };
-        let mut calls = vec![Some(hand(cache.get_or_insert_detached(1, lead)))];
-        calls.push(Some(hand(cache.get_or_insert_detached(1, || load(0, 1)))));
+        let mut calls = vec![Some(hand(cache.get_detached(1, lead)))];
+        calls.push(Some(hand(cache.get_detached(1, || load(0, 1)))));
         calls.push(Some(hand(cache.get_or_insert_with(1, async || 2))));
         for call in calls.iter_mut().flatten() {
             assert!(poll(call).is_pending());
@@ -263,7 +263,7 @@ fn the_last_call_to_go_takes_the_load_with_it() {
         assert_eq!((dropped.load(Ordering::Relaxed), cache.validate()), (1, 0), "{order:?}");
         let stats = cache.stats();
         assert_eq!((stats.loads, stats.load_failures, stats.coalesced), (1, 1, 2));
-        assert_eq!(now(cache.get_or_insert_detached(1, || load(0, 5))), 5);
+        assert_eq!(now(cache.get_detached(1, || load(0, 5))), 5);
     }
 }
 
@@ -281,7 +281,7 @@ fn a_load_is_polled_once_for_each_wake_up_however_many_wait() {
         })
     };
     let mut tasks: Vec<_> =
-        (0..20).map(|_| Task::new(hand(cache.get_or_insert_detached(1, counted)))).collect();
+        (0..20).map(|_| Task::new(hand(cache.get_detached(1, counted)))).collect();
     while tasks.iter().any(|task| task.call.is_some()) {
         let woken = tasks.iter_mut().map(Task::run).filter(|woken| *woken).count();
         assert!(woken > 0 || outside.wake());
@@ -302,7 +302,7 @@ fn a_load_that_waits_is_polled_by_none_of_its_callers_and_wakes_none() {
         })
     };
     let mut tasks: Vec<_> =
-        (0..3).map(|_| Task::new(hand(cache.get_or_insert_detached(1, counted)))).collect();
+        (0..3).map(|_| Task::new(hand(cache.get_detached(1, counted)))).collect();
     for task in &mut tasks {
         assert!(task.run());
         assert_eq!(polls.load(Ordering::Relaxed), 1);
@@ -318,7 +318,7 @@ fn a_call_that_joins_a_load_in_the_future_of_its_leader_waits_for_that() {
     let gate = Gate::new();
     let mut leader = hand(cache.get_or_insert_with(1, || at(&gate, 10)));
     assert!(poll(&mut leader).is_pending());
-    let mut detached = hand(cache.get_or_insert_detached(1, || load(0, 11)));
+    let mut detached = hand(cache.get_detached(1, || load(0, 11)));
     assert!(poll(&mut detached).is_pending());
     gate.open();
     assert!(poll(&mut detached).is_pending(), "the load is not its to poll");
@@ -328,7 +328,7 @@ fn a_call_that_joins_a_load_in_the_future_of_its_leader_waits_for_that() {
     let gate = Gate::new();
     let mut leader = hand(cache.get_or_insert_with(2, std::future::pending));
     assert!(poll(&mut leader).is_pending());
-    let mut detached = hand(cache.get_or_insert_detached(2, || at(&gate, 20)));
+    let mut detached = hand(cache.get_detached(2, || at(&gate, 20)));
     assert!(poll(&mut detached).is_pending());
     drop(leader);
     assert!(poll(&mut detached).is_pending());
@@ -358,8 +358,8 @@ fn a_panic_of_the_load_reaches_who_polled_it_and_whose_it_was_and_the_others_go_
             gate_of_load.wait().await;
             panic!("bang")
         };
-        let mut calls = vec![hand(cache.get_or_insert_detached(1, lead))];
-        calls.push(hand(cache.get_or_insert_detached(1, || load(0, 1))));
+        let mut calls = vec![hand(cache.get_detached(1, lead))];
+        calls.push(hand(cache.get_detached(1, || load(0, 1))));
         calls.push(hand(cache.get_or_insert_with(1, async || 2)));
         calls.push(hand(cache.get_or_insert_with(1, async || 3)));
         for call in &mut calls {
@@ -390,10 +390,10 @@ fn a_panic_of_the_load_reaches_who_polled_it_and_whose_it_was_and_the_others_go_
 fn a_panic_of_the_closure_reaches_its_call_and_the_key_is_free() {
     let cache = Cache::new(10);
     let fails = || -> std::future::Ready<u32> { panic!("bang") };
-    assert_eq!(message_of_panic(|| now(cache.get_or_insert_detached(1, fails))), "bang");
+    assert_eq!(message_of_panic(|| now(cache.get_detached(1, fails))), "bang");
     assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 1));
     assert_eq!(cache.validate(), 0);
-    assert_eq!(now(cache.get_or_insert_detached(1, || load(0, 5))), 5);
+    assert_eq!(now(cache.get_detached(1, || load(0, 5))), 5);
 }
 
 #[test]
@@ -410,7 +410,7 @@ fn a_call_that_joined_before_the_closure_panicked_goes_on() {
             }
             panic!("bang")
         };
-        assert_eq!(message_of_panic(|| now(cache.get_or_insert_detached(1, fails))), "bang");
+        assert_eq!(message_of_panic(|| now(cache.get_detached(1, fails))), "bang");
     });
     assert_eq!(cache.get(&1), Some(7));
     assert_eq!(cache.validate(), 0);
@@ -436,7 +436,7 @@ fn a_call_that_joined_while_the_closure_ran_is_woken_if_the_leader_never_polls_t
     let mut joined = Box::pin(cache.get_or_insert_with(1, async || unreachable!("it joins")));
     let flag = Arc::new(Flag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&flag));
-    let mut leader = hand(cache.get_or_insert_detached(1, || {
+    let mut leader = hand(cache.get_detached(1, || {
         assert!(joined.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         load(0, 10)
     }));
@@ -471,12 +471,12 @@ fn writes_win_over_a_load_in_flight_whoever_polls_it() {
         for leader_goes in [false, true] {
             let cache = Cache::new(10);
             let gate = Gate::new();
-            let mut leader = hand(cache.get_or_insert_detached(1, || at(&gate, 10)));
+            let mut leader = hand(cache.get_detached(1, || at(&gate, 10)));
             assert!(poll(&mut leader).is_pending());
             let mut joined = hand(cache.get_or_insert_with(1, async || unreachable!()));
             assert!(poll(&mut joined).is_pending());
             let written = write(&cache);
-            let later = now(cache.get_or_insert_detached(1, || load(0, 11)));
+            let later = now(cache.get_detached(1, || load(0, 11)));
             assert_eq!(later, written.unwrap_or(11));
             let leader = (!leader_goes).then_some(leader);
             gate.open();
@@ -496,9 +496,9 @@ fn an_entry_lives_from_its_publication_whoever_publishes_it() {
     let ttl = Duration::from_secs(10);
     let cache = Cache::builder().ttl(ttl).clock(clock.clone()).build();
     let gate = Gate::new();
-    let mut leader = hand(cache.get_or_insert_detached(1, || at(&gate, 10)));
+    let mut leader = hand(cache.get_detached(1, || at(&gate, 10)));
     assert!(poll(&mut leader).is_pending());
-    let mut waiter = hand(cache.get_or_insert_detached(1, || load(0, 11)));
+    let mut waiter = hand(cache.get_detached(1, || load(0, 11)));
     assert!(poll(&mut waiter).is_pending());
     drop(leader);
     clock.advance(ttl);
@@ -515,14 +515,14 @@ fn an_entry_lives_from_its_publication_whoever_publishes_it() {
 fn a_cache_that_keeps_nothing_or_shares_nothing_has_detached_loads_too() {
     let zero = Duration::ZERO;
     for cache in [Cache::new(0), Cache::builder().ttl(zero).build()] {
-        let calls = (0..3).map(|value| cache.get_or_insert_detached(1, move || load(2, value)));
+        let calls = (0..3).map(|value| cache.get_detached(1, move || load(2, value)));
         assert_eq!(block_on(join_all(calls)), [0, 0, 0]);
         assert_eq!((cache.stats().loads, cache.len(), cache.validate()), (1, 0, 0));
     }
     let cache = Cache::builder().without_single_flight().build();
-    let calls = (0..3).map(|value| cache.get_or_insert_detached(1, move || load(2, value)));
+    let calls = (0..3).map(|value| cache.get_detached(1, move || load(2, value)));
     assert_eq!(block_on(join_all(calls)), [0, 1, 2]);
-    let mut lost = hand(cache.get_or_insert_detached(2, || load(2, 0)));
+    let mut lost = hand(cache.get_detached(2, || load(2, 0)));
     assert!(poll(&mut lost).is_pending());
     drop(lost);
     assert_eq!((cache.stats().loads, cache.stats().load_failures, cache.validate()), (4, 1, 0));
@@ -540,12 +540,14 @@ fn an_entry_is_measured_once_whoever_publishes_it() {
         .build();
     let empty = cache.stats().total_size_in_memory_bytes;
     let gate = Gate::new();
-    let mut leader = hand(cache.get_or_insert_detached_ref("key", || at(&gate, 10)));
+    let value = |lookup: Lookup<u32>| lookup.value;
+    let mut leader = hand(cache.entry_ref("key").detached().or_insert_with(|| at(&gate, 10)));
     assert!(poll(&mut leader).is_pending());
-    let mut waiter = hand(cache.get_or_insert_detached_ref("key", || load(0, 11)));
+    let mut waiter = hand(cache.entry_ref("key").detached().or_insert_with(|| load(0, 11)));
     assert!(poll(&mut waiter).is_pending());
     gate.open();
-    assert_eq!((poll(&mut waiter), poll(&mut leader)), (Poll::Ready(10), Poll::Ready(10)));
+    let values = (poll(&mut waiter).map(value), poll(&mut leader).map(value));
+    assert_eq!(values, (Poll::Ready(10), Poll::Ready(10)));
     assert_eq!(measured.load(Ordering::Relaxed), 1);
     assert!(cache.stats().total_size_in_memory_bytes >= empty + 1_000);
     assert_eq!(cache.validate(), 0);
@@ -560,20 +562,20 @@ fn all_who_can_take_it_get_the_error_of_a_load_whose_leader_is_gone() {
         of_load.wait().await;
         Err("down")
     };
-    let mut leader = hand(cache.try_get_or_insert_detached(1, fails));
+    let mut leader = hand(cache.try_get_detached(1, fails));
     assert!(poll(&mut leader).is_pending());
     let fine = || async { Ok::<u32, &str>(1) };
-    let mut detached = hand(cache.try_get_or_insert_detached_ref(&1, fine));
-    let mut shared = hand(cache.try_get_or_insert_shared(1, fine));
-    let mut own = hand(cache.try_get_or_insert_with(1, fine));
-    let mut infallible = hand(cache.get_or_insert_detached(1, || load(0, 3)));
+    let mut detached = hand(cache.entry_ref(&1).detached().or_try_insert_with(fine));
+    let mut shared = hand(cache.try_get_or_insert_with(1, fine));
+    let mut own = hand(cache.get_or_insert_own(1, fine));
+    let mut infallible = hand(cache.get_detached(1, || load(0, 3)));
     assert!(poll(&mut detached).is_pending() && poll(&mut shared).is_pending());
     assert!(poll(&mut own).is_pending() && poll(&mut infallible).is_pending());
     drop(leader);
     gate.open();
     assert_eq!(poll(&mut own), Poll::Ready(Ok(1)), "errors of its own are not shared with it");
-    assert_eq!(poll(&mut detached), Poll::Ready(Err("down")));
-    assert_eq!(poll(&mut shared), Poll::Ready(Err("down")));
+    assert_eq!(poll(&mut detached), Poll::Ready(Err(Arc::new("down"))));
+    assert_eq!(poll(&mut shared), Poll::Ready(Err(Arc::new("down"))));
     assert_eq!(poll(&mut infallible), Poll::Ready(1));
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.load_failures), (2, 1));
@@ -584,8 +586,8 @@ fn all_who_can_take_it_get_the_error_of_a_load_whose_leader_is_gone() {
 fn a_load_that_asks_for_its_own_key_panics_with_a_message() {
     let cache = Cache::new(10);
     let of_load = cache.clone();
-    let lead = || async move { of_load.get_or_insert_detached(1, || load(0, 2)).await };
-    let message = message_of_panic(|| block_on(cache.get_or_insert_detached(1, lead)));
+    let lead = || async move { of_load.get_detached(1, || load(0, 2)).await };
+    let message = message_of_panic(|| block_on(cache.get_detached(1, lead)));
     assert!(message.contains("recursive load"), "{message}");
     assert_eq!(cache.validate(), 0);
 }
@@ -603,7 +605,7 @@ fn no_wake_up_is_lost_between_threads() {
             scope.spawn(move || {
                 for key in 0..ROUNDS {
                     let gives_up = (key as usize + number) % THREADS == 0;
-                    let call = cache.get_or_insert_detached(key, move || load(8, key + 1));
+                    let call = cache.get_detached(key, move || load(8, key + 1));
                     let patience = async {
                         if !gives_up {
                             std::future::pending::<()>().await;

@@ -33,6 +33,8 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
     let large: Large = [1; 128];
     let load = move || async move { later(large).await[5] };
     let tried = move || async move { Ok::<_, u64>(later(large).await[5]) };
+    let timed = move || async move { (later(large).await[5], Duration::MAX) };
+    let try_timed = move || async move { Ok::<_, u64>((later(large).await[5], Duration::MAX)) };
     let change = move |_| async move { Update::Put(later(large).await[5]) };
     let try_change = move |_| async move { Ok::<_, u64>(Update::Put(later(large).await[5])) };
     let many = move |_| async move { [(1, later(large).await[5])] };
@@ -43,23 +45,26 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
         cache.get_or_insert_with_ref(&1, load), both;
         cache.try_get_or_insert_with(1, tried), both;
         cache.try_get_or_insert_with_ref(&1, tried), both;
-        cache.try_get_or_insert_shared(1, tried), both;
-        cache.try_get_or_insert_shared_ref(&1, tried), both;
-        cache.get_or_insert_traced(1, load), both;
-        cache.get_or_insert_traced_ref(&1, load), both;
-        cache.try_get_or_insert_traced(1, tried), both;
-        cache.try_get_or_insert_traced_ref(&1, tried), both;
+        cache.entry(1).or_insert_with(load), both;
+        cache.entry_ref(&1).or_insert_with(load), both;
+        cache.entry(1).or_try_insert_own(tried), both;
+        cache.entry_ref(&1).or_try_insert_own(tried), both;
+        cache.entry_by(&1, |key| *key).or_try_insert_with(tried), both;
+        cache.entry(1).or_insert_timed(timed), both;
+        cache.entry(1).or_try_insert_timed(try_timed), both;
         cache.get_or_insert_many([1], many), both;
         cache.try_get_or_insert_many([1], try_many), both;
+        cache.entries([1]).or_insert_with(many), both;
+        cache.entries([1]).or_try_insert_with(try_many), both;
         cache.update_with(1, change), both;
         cache.try_update_with(1, try_change), both;
     }
     // In place of the closure, the arguments.
     let extract = |large: &Large| large[0];
     let sum = async |large: Large| later(large).await[5];
-    let memo = AsyncLru::<u64, u64>::builder().key_extractor(extract).wrap(sum);
+    let memo = AsyncLru::<u64, u64>::builder().key_extractor(extract).wrap_local(sum);
     let try_sum = async |large: Large| Ok::<_, u64>(later(large).await[5]);
-    let tried = AsyncLru::<u64, u64>::builder().key_extractor(extract).wrap(try_sum);
+    let tried = AsyncLru::<u64, u64>::builder().key_extractor(extract).wrap_local(try_sum);
     assert_small! {
         memo.call(large), both;
         tried.try_call(large), both;
@@ -77,11 +82,22 @@ fn the_future_of_a_call_with_a_detached_load_holds_the_closure_alone() {
     let large: Large = [1; 128];
     let load = move || async move { later(large).await[5] };
     let tried = move || async move { Ok::<_, u64>(later(large).await[5]) };
+    let many = move |_| async move { [(1, later(large).await[5])] };
+    let try_many = move |_| async move { Ok::<_, u64>([(1, later(large).await[5])]) };
     assert_small! {
-        cache.get_or_insert_detached(1, load), LARGE;
-        cache.get_or_insert_detached_ref(&1, load), LARGE;
-        cache.try_get_or_insert_detached(1, tried), LARGE;
-        cache.try_get_or_insert_detached_ref(&1, tried), LARGE;
+        cache.entry(1).detached().or_insert_with(load), LARGE;
+        cache.entry_ref(&1).detached().or_insert_with(load), LARGE;
+        cache.entry(1).detached().or_try_insert_with(tried), LARGE;
+        cache.entry(1).detached().or_try_insert_own(tried), LARGE;
+        cache.entries([1]).detached().or_insert_with(many), LARGE;
+        cache.entries([1]).detached().or_try_insert_with(try_many), LARGE;
+    }
+    // The function is kept by the memo, and its future by the cache.
+    let sum = async |large: Large| later(large).await[5];
+    let memo = AsyncLru::<u64, u64>::builder().key_extractor(|large: &Large| large[0]).wrap(sum);
+    assert_small! {
+        memo.call(large), LARGE;
+        memo.call_traced(large), LARGE;
     }
 }
 
@@ -112,7 +128,7 @@ fn the_future_of_a_call_holds_its_key_once() {
     let large: Large = [1; 128];
     assert_small! {
         cache.get_or_insert_with(large, async || 1), LARGE;
-        cache.get_or_insert_detached(large, || async { 1 }), LARGE;
+        cache.entry(large).detached().or_insert_with(|| async { 1 }), LARGE;
         cache.update_with(large, async |_| Update::Put(1)), LARGE;
         cache.insert(large, 1), LARGE;
         cache.insert_with_ttl(large, 1, Duration::from_secs(1)), LARGE;
@@ -127,8 +143,8 @@ fn the_future_of_a_call_holds_its_value_once_and_that_of_an_update_the_old_one_t
     let large: Large = [1; 128];
     assert_small! {
         cache.get_or_insert_with(1, async || large), LARGE;
-        cache.get_or_insert_traced(1, async || large), LARGE;
-        cache.get_or_insert_detached(1, || async { [1; 128] }), 0;
+        cache.entry(1).or_insert_with(async || large), LARGE;
+        cache.entry(1).detached().or_insert_with(|| async { [1; 128] }), 0;
         cache.get_or_insert_many([1], async |_| vec![(1, large)]), 0;
         cache.update_with(1, async |_| Update::Put(large)), 2 * LARGE;
         cache.insert(1, large), LARGE;

@@ -3,7 +3,7 @@
 mod common;
 
 use async_lru::{AsyncLru, Clock, Equivalent, ManualClock};
-use common::{Gate, Hand, hand, join_all, now, poll};
+use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, yield_now};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -35,7 +35,7 @@ executors! {
         for cache in keeping_nothing() {
             for turn in 0..5 {
                 assert_eq!(cache.get_or_insert_with(1, async || turn).await, turn);
-                assert_eq!(cache.try_get_or_insert_with(1, async || Err(turn)).await, Err(turn));
+                assert_eq!(cache.get_or_insert_own(1, async || Err(turn)).await, Err(turn));
                 assert_eq!((cache.get(&1), cache.peek(&1)), (None, None));
                 assert!(cache.is_empty() && !cache.contains_key(&1) && cache.keys().is_empty());
             }
@@ -290,7 +290,7 @@ executors! {
                     5 if turn % 3 == 0 => drop(now(cache.invalidate(&key))),
                     6 => {
                         let fail = async || Err::<u64, _>("down".to_owned());
-                        drop(now(cache.try_get_or_insert_shared(key.clone(), fail)));
+                        drop(now(cache.try_get_or_insert_with(key.clone(), fail)));
                     }
                     _ => drop(now(cache.get_or_insert_with(key.clone(), async || turn))),
                 }
@@ -309,7 +309,7 @@ executors! {
             for round in 0..20 {
                 let calls = (0..20).map(|call| {
                     let key = key.clone();
-                    cache.try_get_or_insert_with(key, async move || {
+                    cache.get_or_insert_own(key, async move || {
                         for _ in 0..call % 3 {
                             yield_now().await;
                         }
@@ -469,9 +469,9 @@ executors! {
         for turn in 0..10_000 {
             let fail = async || Err(turn);
             let failed = if turn % 2 == 0 {
-                cache.try_get_or_insert_with(Arc::clone(&key), fail).await
+                cache.get_or_insert_own(Arc::clone(&key), fail).await
             } else {
-                cache.try_get_or_insert_shared(Arc::clone(&key), fail).await
+                cache.try_get_or_insert_with(Arc::clone(&key), fail).await.map_err(|error| *error)
             };
             assert_eq!(failed, Err(turn));
         }
@@ -484,7 +484,7 @@ executors! {
         let cache = AsyncLru::<Arc<str>, u64>::new(10);
         let key: Arc<str> = "key".into();
         let calls = (0..200).map(|call| {
-            cache.try_get_or_insert_with(Arc::clone(&key), async move || {
+            cache.get_or_insert_own(Arc::clone(&key), async move || {
                 yield_now().await;
                 Err(call)
             })
@@ -844,7 +844,7 @@ proptest! {
                     }
                 }
                 Step::Fail(key) => {
-                    let mut call = hand(cache.try_get_or_insert_with(key, async || Err(turn)));
+                    let mut call = hand(cache.get_or_insert_own(key, async || Err(turn)));
                     match poll(&mut call) {
                         Poll::Ready(Ok(value)) => seen = Some((key, Some(value))),
                         Poll::Ready(Err(failed)) => assert_eq!(failed, turn),

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Update};
-use common::{Gate, hand, now, poll};
+use common::{Calls, Gate, hand, now, poll};
 use futures_lite::future::{block_on, yield_now, zip};
 
 type Cache = AsyncLru<u32, u32>;
@@ -80,8 +80,8 @@ executors! {
                 cache.get_or_insert_with(2, || past(&gate, 20)),
             );
             let detached = zip(
-                cache.get_or_insert_detached(3, || past(&gate, 30)),
-                cache.get_or_insert_detached(4, || past(&gate, 40)),
+                cache.get_detached(3, || past(&gate, 30)),
+                cache.get_detached(4, || past(&gate, 40)),
             );
             let rest = async {
                 while cache.stats().loads < 4 {
@@ -179,7 +179,7 @@ executors! {
             let gate = Gate::new();
             let loads = zip(
                 cache.get_or_insert_with(1, || past(&gate, 10)),
-                cache.get_or_insert_detached(2, || past(&gate, 20)),
+                cache.get_detached(2, || past(&gate, 20)),
             );
             let updates = zip(
                 cache.update_with(5, |_| past(&gate, Update::Put(2))),

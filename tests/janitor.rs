@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Update};
-use common::{hand, join_all, now, poll};
+use common::{Calls, hand, join_all, now, poll};
 use futures_lite::future::{pending, yield_now, zip};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -283,7 +283,7 @@ fn a_panic_of_the_waker_of_a_janitor_reaches_the_call_that_wakes_it_with_its_val
     let calls: [Call; 5] = [
         load,
         |cache| assert_ne!(cache.insert_blocking(1, 10), Some(11)),
-        |cache| assert_eq!(now(cache.get_or_insert_detached(1, || async { 10 })), 10),
+        |cache| assert_eq!(now(cache.get_detached(1, || async { 10 })), 10),
         |cache| assert_eq!(now(cache.update_with(1, async |_| Update::Put(10))), Some(10)),
         |cache| assert!(cache.restore_blocking([(1, 10)]) <= 1),
     ];

@@ -1,699 +1,342 @@
-//! Wrapped functions: what tells calls apart, where they can live, and where their futures can run.
+//! Wrapped functions that can be named, kept anywhere and called from spawned tasks, whatever they have
+//! captured: each shape is compiled, and run on tokio's work-stealing runtime, smol and async-std.
 
 mod common;
 
-use async_lru::{ArgsAsKey, AsyncLru, KeyExtractor, ManualClock, Memo};
-use common::{Gate, hand, join_all, now, poll};
-use futures_lite::future::{block_on, yield_now, zip};
-use std::cell::Cell;
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
 use std::future::Future;
-use std::hash::RandomState;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
-use std::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+use async_lru::LookupOutcome::{Hit, Joined, Loaded};
+use async_lru::{AsyncLru, KeyExtractor, Memo, TryMemo};
+use common::{Gate, hand, join_all, now, poll};
+use futures_lite::future::{block_on, yield_now};
 
-/// What a function pointer can return.
-type Boxed<V> = Pin<Box<dyn Future<Output = V> + Send>>;
-
-/// The same for one thread.
-type BoxedLocal<V> = Pin<Box<dyn Future<Output = V>>>;
-
-/// What the functions here ask. A clone is another handle.
-#[derive(Clone, Default)]
-struct Db {
-    asked: Arc<AtomicUsize>,
+/// Runs what `test` makes as a spawned task of each executor that has several threads.
+fn on_every_runtime<Fut>(test: impl Fn() -> Fut)
+where
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(runtime.spawn(test())).unwrap();
+    smol::block_on(smol::spawn(test()));
+    async_std::task::block_on(async_std::task::spawn(test()));
 }
 
-impl Db {
-    /// Counts a question, and returns how many came before it.
-    fn ask(&self) -> usize {
-        self.asked.fetch_add(1, Ordering::Relaxed)
-    }
+/// Asks of a future what every function that spawns asks.
+fn spawnable<F>(task: F) -> F
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    task
+}
 
-    async fn name(&self, id: u64) -> String {
+async fn later<T>(answer: T) -> T {
+    yield_now().await;
+    answer
+}
+
+/// Ends after more polls than there are callers, each of which may poll it.
+async fn slow<T>(answer: T) -> T {
+    for _ in 0..20 {
         yield_now().await;
-        self.ask();
-        format!("name {id}")
     }
-
-    async fn find(&self, id: u64) -> Result<String, NotFound> {
-        let name = self.name(id).await;
-        if id < 100 { Ok(name) } else { Err(NotFound(id)) }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
-    }
+    answer
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// Something to ask, behind a pointer.
+trait Source: Send + Sync {
+    fn find(&self, id: u64) -> Pin<Box<dyn Future<Output = Result<String, NotFound>> + Send + '_>>;
+}
+
+#[derive(Debug, PartialEq)]
 struct NotFound(u64);
 
-/// Not `Clone`, not `Eq`, not `Hash`: only what an extractor takes of it has to be.
-struct Query {
-    city: String,
-    timeout_seconds: f64,
-}
-
-fn query(city: &str, timeout_seconds: f64) -> Query {
-    Query { city: city.to_owned(), timeout_seconds }
-}
-
-struct ByCity;
-
-impl KeyExtractor<Query> for ByCity {
-    type Key = String;
-
-    fn extract(&self, query: &Query) -> String {
-        query.city.clone()
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no {}", self.0)
     }
 }
 
-fn city_of(query: &Query) -> String {
-    query.city.clone()
+impl Error for NotFound {}
+
+/// Counts what it is asked.
+#[derive(Default)]
+struct Names(AtomicUsize);
+
+impl Source for Names {
+    fn find(&self, id: u64) -> Pin<Box<dyn Future<Output = Result<String, NotFound>> + Send + '_>> {
+        Box::pin(async move {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            later(if id < 100 { Ok(format!("name {id}")) } else { Err(NotFound(id)) }).await
+        })
+    }
 }
 
-async fn forecast(query: Query) -> String {
-    yield_now().await;
-    format!("{} in {} s", query.city, query.timeout_seconds)
+// Where a memo can be.
+
+/// A field of a struct without type parameters, whose function has captured an `Arc<dyn Trait>`.
+#[derive(Clone)]
+struct Users {
+    names: TryMemo<u64, u64, String, NotFound>,
 }
 
-fn double(n: u64) -> Boxed<u64> {
-    Box::pin(async move {
-        yield_now().await;
-        n * 2
-    })
-}
-
-// Keys.
-
-executors! {
-    async fn without_an_extractor_all_arguments_are_the_key() {
-        let db = Db::default();
-        let asked = db.clone();
-        let add = AsyncLru::builder().maxsize(10).wrap(async move |(a, b): (u64, u64)| {
-            asked.ask();
-            a + b
+impl Users {
+    fn new(source: Arc<dyn Source>) -> Self {
+        let names = AsyncLru::builder().maxsize(100).try_wrap(move |id: u64| {
+            let source = Arc::clone(&source);
+            async move { source.find(id).await }
         });
-        assert_eq!((add.call((1, 2)).await, add.call((1, 2)).await), (3, 3));
-        assert_eq!(db.asked(), 1);
-        assert_eq!(add.call((2, 1)).await, 3);
-        assert_eq!(db.asked(), 2);
-        assert_eq!(add.cache().keys(), [(1, 2), (2, 1)]);
+        Self { names }
     }
 
-    async fn with_an_extractor_what_it_leaves_out_does_not_tell_calls_apart() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder()
-            .key_extractor(|(id, _request): &(u64, String)| *id)
-            .wrap(async move |(id, _request): (u64, String)| asked.name(id).await);
-        for request in ["a", "b", "c"] {
-            assert_eq!(names.call((7, request.to_owned())).await, "name 7");
-        }
-        assert_eq!((db.asked(), names.cache().keys()), (1, vec![7]));
-        assert_eq!(names.call((8, "a".to_owned())).await, "name 8");
-    }
-
-    async fn an_extractor_may_be_a_type_of_ones_own() {
-        let weather = AsyncLru::builder().key_extractor(ByCity).wrap(forecast);
-        assert_eq!(weather.call(query("Rome", 1.0)).await, "Rome in 1 s");
-        assert_eq!(weather.call(query("Rome", 2.0)).await, "Rome in 1 s");
-        assert_eq!(weather.call(query("Oslo", 2.0)).await, "Oslo in 2 s");
-        assert_eq!(weather.stats().loads, 2);
-    }
-
-    async fn an_extractor_may_be_a_function() {
-        let weather = AsyncLru::builder().key_extractor(city_of).wrap(forecast);
-        assert_eq!(weather.call(query("Rome", 1.0)).await, "Rome in 1 s");
-        assert_eq!(weather.call(query("Rome", 2.0)).await, "Rome in 1 s");
-        let pointer: fn(&Query) -> String = city_of;
-        let weather = AsyncLru::builder().key_extractor(pointer).wrap(forecast);
-        assert_eq!(weather.call(query("Rome", 3.0)).await, "Rome in 3 s");
-        assert!(weather.invalidate(&query("Rome", 4.0)).await);
-    }
-
-    async fn an_extractor_may_hold_what_it_needs() {
-        let region = HashMap::from([("Rome", "south"), ("Bari", "south"), ("Oslo", "north")]);
-        let weather = AsyncLru::builder()
-            .maxsize(10)
-            .key_extractor(move |query: &Query| region[query.city.as_str()])
-            .wrap(forecast);
-        assert_eq!(weather.call(query("Rome", 1.0)).await, "Rome in 1 s");
-        assert_eq!(weather.call(query("Bari", 1.0)).await, "Rome in 1 s");
-        assert_eq!(weather.call(query("Oslo", 1.0)).await, "Oslo in 1 s");
-        assert_eq!(weather.cache().keys(), ["south", "north"]);
-    }
-
-    async fn the_extractor_runs_once_per_call() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder()
-            .key_extractor(move |id: &u64| {
-                asked.ask();
-                *id
-            })
-            .wrap(async |id: u64| id);
-        names.call(1).await;
-        names.call(1).await;
-        names.invalidate(&1).await;
-        assert_eq!(db.asked(), 3);
-    }
-
-    async fn a_function_may_have_no_arguments() {
-        let db = Db::default();
-        let setting = AsyncLru::builder().wrap(async move |()| db.ask());
-        assert_eq!((setting.call(()).await, setting.call(()).await), (0, 0));
-        assert!(setting.invalidate(&()).await);
-        assert_eq!(setting.call(()).await, 1);
+    async fn name(&self, id: u64) -> Result<String, Arc<NotFound>> {
+        self.names.call(id).await
     }
 }
 
 #[test]
-fn args_as_key_gives_the_arguments_themselves() {
-    assert_eq!(ArgsAsKey.extract(&("a".to_owned(), 1)), ("a".to_owned(), 1));
-}
-
-// What a call does.
-
-executors! {
-    async fn callers_of_one_moment_share_one_run() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| asked.name(id).await);
-        let calls: Vec<_> = (0..60).map(|call| names.call(call % 3)).collect();
-        for (call, name) in join_all(calls).await.into_iter().enumerate() {
-            assert_eq!(name, format!("name {}", call % 3));
+fn a_field_of_a_struct_without_type_parameters() {
+    on_every_runtime(|| async {
+        let users = Users::new(Arc::new(Names::default()));
+        let call = |id| {
+            let users = users.clone();
+            spawnable(async move { users.name(id).await })
+        };
+        for answer in join_all((0..6).map(|_| call(1))).await {
+            assert_eq!(answer.as_deref(), Ok("name 1"));
         }
-        assert_eq!(db.asked(), 3);
-        let stats = names.stats();
-        assert_eq!((stats.misses, stats.coalesced, stats.loads), (3, 57, 3));
-    }
-
-    async fn try_call_caches_no_error() {
-        let db = Db::default();
-        let asked = db.clone();
-        let find = AsyncLru::builder().wrap(async move |id: u64| asked.find(id).await);
-        for asked in 1..=2 {
-            assert_eq!(find.try_call(404).await, Err(NotFound(404)));
-            assert_eq!(db.asked(), asked);
-        }
-        for _ in 0..2 {
-            assert_eq!(find.try_call(1).await, Ok("name 1".to_owned()));
-        }
-        assert_eq!((db.asked(), find.cache().keys()), (3, vec![1]));
-        assert_eq!(find.stats().load_failures, 2);
-    }
-
-    async fn waiters_of_a_failed_run_run_the_function_themselves() {
-        let db = Db::default();
-        let asked = db.clone();
-        let flaky = AsyncLru::builder().wrap(async move |id: u64| {
-            yield_now().await;
-            if asked.ask() == 0 { Err(NotFound(id)) } else { Ok(id) }
-        });
-        let answers = zip(flaky.try_call(1), zip(flaky.try_call(1), flaky.try_call(1))).await;
-        assert_eq!(answers, (Err(NotFound(1)), (Ok(1), Ok(1))));
-        assert_eq!(db.asked(), 2);
-    }
-
-    /// For a function whose errors are answers too.
-    async fn call_caches_whatever_the_function_answers() {
-        let db = Db::default();
-        let asked = db.clone();
-        let find = AsyncLru::builder().wrap(async move |id: u64| asked.find(id).await);
-        for _ in 0..2 {
-            assert_eq!(find.call(404).await, Err(NotFound(404)));
-        }
-        assert_eq!((db.asked(), find.stats().current_size), (1, 1));
-    }
-
-    async fn invalidate_forgets_one_answer() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| asked.name(id).await);
-        names.call(1).await;
-        names.call(2).await;
-        assert!(names.invalidate(&1).await);
-        assert!(!names.invalidate(&1).await);
-        names.call(2).await;
-        assert_eq!(db.asked(), 2);
-        names.call(1).await;
-        assert_eq!(db.asked(), 3);
-    }
-
-    async fn invalidate_keeps_the_answer_of_a_run_in_flight_out() {
-        let gate = Gate::new();
-        let wait = gate.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| {
-            wait.wait().await;
-            id
-        });
-        let mut call = hand(names.call(1));
-        assert!(poll(&mut call).is_pending());
-        assert!(now(names.invalidate(&1)));
-        gate.open();
-        assert_eq!(poll(&mut call), Poll::Ready(1));
-        assert!(names.cache().is_empty());
-    }
-
-    async fn a_dropped_call_leaves_its_run_to_a_waiter() {
-        let gate = Gate::new();
-        let wait = gate.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| {
-            wait.wait().await;
-            id
-        });
-        let mut first = hand(names.call(1));
-        let mut second = hand(names.call(1));
-        assert!(poll(&mut first).is_pending());
-        assert!(poll(&mut second).is_pending());
-        drop(first);
-        assert!(poll(&mut second).is_pending());
-        gate.open();
-        assert_eq!(poll(&mut second), Poll::Ready(1));
-        assert_eq!((names.stats().loads, names.stats().load_failures), (2, 1));
-    }
-
-    async fn clear_forgets_all_answers_and_the_statistics() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| asked.name(id).await);
-        names.call(1).await;
-        names.call(1).await;
-        names.clear().await;
-        let stats = names.stats();
-        assert_eq!((stats.current_size, stats.hits, stats.misses), (0, 0, 0));
-        names.call(1).await;
-        assert_eq!(db.asked(), 2);
-    }
-
-    async fn the_cache_underneath_is_the_one_that_calls_use() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| asked.name(id).await);
-        names.cache().insert(1, "set by hand".to_owned()).await;
-        assert_eq!(names.call(1).await, "set by hand");
-        names.call(2).await;
-        assert_eq!(names.cache().get(&2), Some("name 2".to_owned()));
-        assert_eq!((names.info(), names.stats()), (names.cache().info(), names.cache().stats()));
-    }
-
-    async fn a_clone_is_another_handle_to_the_same_function_and_cache() {
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder().wrap(async move |id: u64| asked.name(id).await);
-        let other = names.clone();
-        names.call(1).await;
-        other.call(1).await;
-        assert_eq!((db.asked(), other.stats().hits), (1, 1));
-        drop(names);
-        assert_eq!(other.call(2).await, "name 2");
-    }
-
-    async fn two_wrapped_functions_share_nothing() {
-        let db = Db::default();
-        let [left, right] = ["left", "right"].map(|side| {
-            let asked = db.clone();
-            let side = side.to_owned();
-            AsyncLru::builder().wrap(async move |id: u64| {
-                asked.ask();
-                format!("{side} {id}")
-            })
-        });
-        assert_eq!(left.call(1).await, "left 1");
-        assert!(right.cache().is_empty());
-        assert_eq!(right.call(1).await, "right 1");
-        assert_eq!(db.asked(), 2);
-        left.clear().await;
-        assert_eq!(right.stats().current_size, 1);
-    }
-
-    async fn every_setting_of_the_builder_holds_for_a_wrapped_function() {
-        let clock = ManualClock::new();
-        let db = Db::default();
-        let asked = db.clone();
-        let names = AsyncLru::builder()
-            .maxsize(2)
-            .ttl(SECOND)
-            .clock(clock.clone())
-            .shards(1)
-            .hasher(RandomState::new())
-            .measure_with(|_, _| 1_000_000)
-            .without_single_flight()
-            .key_extractor(|id: &u64| *id)
-            .wrap(async move |id: u64| {
-                asked.ask();
-                yield_now().await;
-                id
-            });
-        let info = names.info();
-        assert_eq!((info.maxsize, info.ttl, info.shards), (2, Some(SECOND), 1));
-        zip(names.call(1), names.call(1)).await;
-        assert_eq!(db.asked(), 2);
-        for id in [2, 3] {
-            names.call(id).await;
-        }
-        assert_eq!(names.cache().keys(), [2, 3]);
-        assert!(names.stats().total_size_in_memory_bytes > 2_000_000);
-        clock.advance(SECOND);
-        names.call(3).await;
-        assert_eq!(db.asked(), 5);
-    }
-
-    async fn settings_may_follow_the_extractor() {
-        let names = AsyncLru::builder()
-            .key_extractor(|id: &u64| *id)
-            .maxsize(3)
-            .hasher(RandomState::new())
-            .ttl(SECOND)
-            .deep_size()
-            .wrap(async |id: u64| id.to_string());
-        assert_eq!(names.call(1).await, "1");
-        assert_eq!((names.info().maxsize, names.info().ttl), (3, Some(SECOND)));
-    }
-
-    async fn debug_shows_no_arguments_and_no_answers() {
-        let echo = AsyncLru::builder().maxsize(77).wrap(async |text: String| text);
-        echo.call("secret".to_owned()).await;
-        let shown = format!("{echo:?}");
-        assert!(shown.contains("77") && !shown.contains("secret"), "{shown}");
-    }
+        assert_eq!(*users.name(404).await.unwrap_err(), NotFound(404));
+        assert_eq!(users.names.stats().loads, 2);
+    });
 }
 
-// Functions of all kinds.
+static SQUARES: LazyLock<Memo<u64, u64, u64>> =
+    LazyLock::new(|| AsyncLru::builder().wrap(|n: u64| later(n * n)));
 
-executors! {
-    async fn a_closure_may_borrow_what_it_has_captured() {
-        let prefix = "hello ".to_owned();
-        let greet = AsyncLru::builder().wrap(async move |name: String| {
-            yield_now().await;
-            let greeting: &str = &prefix;
-            greeting.to_owned() + &name
-        });
-        assert_eq!(greet.call("ann".to_owned()).await, "hello ann");
-        assert_eq!(greet.call("bob".to_owned()).await, "hello bob");
-    }
+/// Calls itself for other arguments.
+static FIBONACCI: LazyLock<Memo<u64, u64, u64>> =
+    LazyLock::new(|| AsyncLru::builder().wrap(fibonacci));
 
-    async fn a_closure_may_return_a_future() {
-        let db = Db::default();
-        let names = AsyncLru::builder().wrap(move |id: u64| {
-            let db = db.clone();
-            async move { db.name(id).await }
-        });
-        assert_eq!(names.call(1).await, "name 1");
-    }
-
-    async fn a_function_can_be_wrapped() {
-        let weather = AsyncLru::builder().key_extractor(ByCity).wrap(forecast);
-        assert_eq!(weather.call(query("Rome", 1.0)).await, "Rome in 1 s");
-    }
-}
-
-#[test]
-fn a_closure_may_borrow_what_lives_as_long_as_the_memo() {
-    let texts = ["zero".to_owned(), "one".to_owned()];
-    let text = AsyncLru::<usize, &str>::builder().wrap(async |n: usize| texts[n].as_str());
-    assert_eq!(block_on(text.call(1)), "one");
-    assert_eq!(text.cache().get(&1), Some("one"));
-}
-
-fn text_of(text: &&str) -> String {
-    (*text).to_owned()
-}
-
-async fn length_of(text: &str) -> usize {
-    text.len()
-}
-
-#[test]
-fn arguments_may_be_borrowed() {
-    let length = AsyncLru::builder().key_extractor(text_of).wrap(length_of);
-    assert_eq!(block_on(length.call("four")), 4);
-    {
-        let short_lived = "fo".to_owned() + "ur";
-        assert_eq!(block_on(length.call(&short_lived)), 4);
-        assert!(block_on(length.invalidate(&&*short_lived)));
-    }
-    assert_eq!(length.stats().loads, 1);
-}
-
-#[test]
-fn a_pointer_and_a_boxed_function_can_be_wrapped() {
-    let pointer = AsyncLru::builder().wrap(double as fn(u64) -> Boxed<u64>);
-    assert_eq!(block_on(pointer.call(4)), 8);
-    let boxed: Box<dyn Fn(u64) -> Boxed<u64> + Send + Sync> = Box::new(double);
-    let boxed = AsyncLru::builder().wrap(move |n: u64| boxed(n));
-    assert_eq!(block_on(boxed.call(4)), 8);
-}
-
-type Recursive = fn(u64) -> BoxedLocal<u64>;
-
-/// Lives in a static, so the function can call the memo again.
-static FIBONACCI: LazyLock<Memo<u64, u64, Recursive>> =
-    LazyLock::new(|| AsyncLru::builder().wrap(fibonacci as _));
-
-fn fibonacci(n: u64) -> BoxedLocal<u64> {
+fn fibonacci(n: u64) -> Pin<Box<dyn Future<Output = u64> + Send>> {
     Box::pin(async move {
         if n < 2 { n } else { FIBONACCI.call(n - 1).await + FIBONACCI.call(n - 2).await }
     })
 }
 
 #[test]
-fn a_memo_in_a_static_may_call_itself_for_other_arguments() {
-    assert_eq!(block_on(FIBONACCI.call(50)), 12_586_269_025);
-    assert_eq!(FIBONACCI.stats().loads, 51);
+fn a_static() {
+    on_every_runtime(|| async {
+        assert_eq!(SQUARES.call(12).await, 144);
+        assert_eq!(FIBONACCI.call(50).await, 12_586_269_025);
+    });
+    assert_eq!((SQUARES.stats().loads, FIBONACCI.stats().loads), (1, 51));
 }
 
-// Fields.
-
-type Forecast = fn(Query) -> Boxed<String>;
-
-/// Function pointers name the type in full.
-struct Service {
-    doubles: Memo<u64, u64, fn(u64) -> Boxed<u64>>,
-    forecasts: Memo<String, String, Forecast, ByCity>,
-    by_pointer: Memo<String, String, Forecast, fn(&Query) -> String>,
+/// A trait object that holds a memo.
+trait Greeter: Send + Sync {
+    fn greet(&self, name: &'static str) -> Pin<Box<dyn Future<Output = String> + Send + '_>>;
 }
 
-fn boxed_forecast(query: Query) -> Boxed<String> {
-    Box::pin(forecast(query))
+struct Cached {
+    greetings: Memo<&'static str, &'static str, String>,
 }
 
-impl Service {
-    fn new() -> Self {
-        Self {
-            doubles: AsyncLru::builder().wrap(double as _),
-            forecasts: AsyncLru::builder().key_extractor(ByCity).wrap(boxed_forecast as _),
-            by_pointer: AsyncLru::builder()
-                .key_extractor(city_of as fn(&Query) -> String)
-                .wrap(boxed_forecast as _),
-        }
-    }
-
-    async fn double(&self, n: u64) -> u64 {
-        self.doubles.call(n).await
+impl Greeter for Cached {
+    fn greet(&self, name: &'static str) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(self.greetings.call(name))
     }
 }
 
-/// Type parameters take any function.
-struct Generic<F, X = ArgsAsKey> {
-    memo: Memo<u64, String, F, X>,
+#[test]
+fn a_trait_object_whose_memo_takes_static_texts() {
+    on_every_runtime(|| async {
+        let greetings = AsyncLru::builder().wrap(|name: &'static str| async move {
+            let name: &'static str = later(name).await;
+            format!("hello {name}")
+        });
+        let greeter: Arc<dyn Greeter> = Arc::new(Cached { greetings });
+        let shared = Arc::clone(&greeter);
+        spawnable(async move { assert_eq!(shared.greet("ann").await, "hello ann") }).await;
+        assert_eq!(greeter.greet("bob").await, "hello bob");
+    });
 }
 
-impl<F: AsyncFn(u64) -> String> Generic<F> {
-    fn new(function: F) -> Self {
-        Self { memo: AsyncLru::builder().maxsize(10).wrap(function) }
+/// A service whose repository is a type parameter.
+struct Service<R> {
+    memo: TryMemo<u64, u64, String, NotFound>,
+    _repo: Arc<R>,
+}
+
+trait Repo: Send + Sync + 'static {
+    fn load(&self, id: u64) -> impl Future<Output = Result<String, NotFound>> + Send;
+}
+
+impl Repo for Names {
+    async fn load(&self, id: u64) -> Result<String, NotFound> {
+        self.find(id).await
+    }
+}
+
+impl<R: Repo> Service<R> {
+    fn new(repo: R) -> Self {
+        let repo = Arc::new(repo);
+        let source = Arc::clone(&repo);
+        let memo = AsyncLru::builder().try_wrap(move |id: u64| {
+            let source = Arc::clone(&source);
+            async move { source.load(id).await }
+        });
+        Self { memo, _repo: repo }
     }
 
-    async fn name(&self, id: u64) -> String {
+    async fn name(&self, id: u64) -> Result<String, Arc<NotFound>> {
         self.memo.call(id).await
     }
-
-    async fn rename(&self, id: u64) -> bool {
-        self.memo.invalidate(&id).await
-    }
-}
-
-/// A memo behind a boxed function.
-struct Hidden {
-    name: Box<dyn Fn(u64) -> Boxed<String> + Send + Sync>,
-}
-
-impl Hidden {
-    fn new(db: Db) -> Self {
-        let memo = AsyncLru::builder().wrap(async move |id: u64| db.name(id).await);
-        let name = move |id| -> Boxed<String> {
-            let memo = memo.clone();
-            Box::pin(async move { memo.call(id).await })
-        };
-        Self { name: Box::new(name) }
-    }
 }
 
 #[test]
-fn a_memo_of_function_pointers_can_be_a_field() {
-    let service = Service::new();
-    assert_eq!(block_on(zip(service.double(4), service.double(4))), (8, 8));
-    assert_eq!(service.doubles.stats().coalesced, 1);
-    let ask = |seconds| block_on(service.forecasts.call(query("Rome", seconds)));
-    assert_eq!([ask(1.0), ask(2.0)], ["Rome in 1 s", "Rome in 1 s"]);
-    let ask = |seconds| block_on(service.by_pointer.call(query("Rome", seconds)));
-    assert_eq!([ask(3.0), ask(4.0)], ["Rome in 3 s", "Rome in 3 s"]);
-    assert!(block_on(service.by_pointer.invalidate(&query("Rome", 5.0))));
+fn a_service_that_is_generic_over_its_repository() {
+    async fn ask<R: Repo>(service: Arc<Service<R>>) {
+        let other = Arc::clone(&service);
+        let name = spawnable(async move { other.name(7).await });
+        assert_eq!(name.await.as_deref(), Ok("name 7"));
+        assert!(service.name(700).await.is_err());
+    }
+    on_every_runtime(|| ask(Arc::new(Service::new(Names::default()))));
 }
+
+/// A client of `reqwest`'s kind is a handle that is cloned; its futures hold it and much else.
+#[test]
+fn a_captured_client() {
+    on_every_runtime(|| async {
+        let client = reqwest::Client::new();
+        let pages: TryMemo<String, String, String, reqwest::Error> =
+            AsyncLru::builder().try_wrap(move |url: String| {
+                let client = client.clone();
+                async move { client.get(url).send().await?.text().await }
+            });
+        // Nothing is asked on the way to an address that there cannot be.
+        let failed = spawnable(async move { pages.call("no address".to_owned()).await });
+        assert!(failed.await.unwrap_err().is_builder());
+    });
+}
+
+#[test]
+fn an_axum_handler() {
+    use axum::extract::{Path, State};
+    use axum::routing::get;
+
+    async fn user(State(users): State<Users>, Path(id): Path<u64>) -> Result<String, String> {
+        users.name(id).await.map_err(|error| error.to_string())
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let users = Users::new(Arc::new(Names::default()));
+        let app = axum::Router::new().route("/users/{id}", get(user)).with_state(users.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let ask = async |id: u64| {
+            let answer = reqwest::get(format!("http://{address}/users/{id}")).await.unwrap();
+            answer.text().await.unwrap()
+        };
+        for _ in 0..3 {
+            assert_eq!(ask(5).await, "name 5");
+        }
+        assert_eq!(ask(500).await, "there is no 500");
+        assert_eq!((users.names.stats().loads, users.names.stats().hits), (2, 2));
+        server.abort();
+    });
+}
+
+#[test]
+fn a_key_extractor_of_any_kind() {
+    struct ByCity(HashMap<&'static str, u8>);
+
+    impl KeyExtractor<(String, u64)> for ByCity {
+        type Key = u8;
+
+        fn extract(&self, (city, _): &(String, u64)) -> u8 {
+            self.0[city.as_str()]
+        }
+    }
+
+    on_every_runtime(|| async {
+        let by_city = ByCity(HashMap::from([("Rome", 1), ("Bari", 1), ("Oslo", 2)]));
+        let weather: Memo<(String, u64), u8, String> =
+            AsyncLru::builder().key_extractor(by_city).wrap(|(city, _): (String, u64)| later(city));
+        let ask = |city: &str| weather.call((city.to_owned(), 1));
+        assert_eq!((ask("Rome").await, ask("Bari").await), ("Rome".into(), "Rome".into()));
+        assert_eq!(ask("Oslo").await, "Oslo");
+        assert_eq!(weather.get(&("Bari".to_owned(), 9)), Some("Rome".to_owned()));
+        assert!(weather.invalidate(&("Bari".to_owned(), 2)).await);
+        assert_eq!(weather.get(&("Rome".to_owned(), 1)), None);
+    });
+}
+
+// What a call does.
 
 executors! {
-    async fn a_memo_of_type_parameters_can_be_a_field() {
-        let db = Db::default();
-        let asked = db.clone();
-        let service = Generic::new(async move |id| asked.name(id).await);
-        assert_eq!(service.name(1).await, "name 1");
-        assert_eq!(service.name(1).await, "name 1");
-        assert!(service.rename(1).await);
-        service.name(1).await;
-        assert_eq!(db.asked(), 2);
+    async fn callers_of_one_moment_share_one_run_and_are_told_so() {
+        let squares: Memo<u64, u64, u64> = AsyncLru::builder().wrap(|n: u64| slow(n * n));
+        let lookups = join_all((0..3).map(|_| squares.call_traced(7))).await;
+        let outcomes = lookups.iter().map(|lookup| (lookup.value, lookup.outcome));
+        assert_eq!(Vec::from_iter(outcomes), [(49, Loaded), (49, Joined), (49, Joined)]);
+        assert_eq!(squares.call_traced(7).await.outcome, Hit);
+        squares.clear().await;
+        assert_eq!(squares.stats().calls(), 0);
+        assert_eq!(squares.cache().validate(), 0);
     }
 
-    async fn a_memo_can_hide_behind_a_boxed_function() {
-        let db = Db::default();
-        let service = Hidden::new(db.clone());
-        for _ in 0..2 {
-            assert_eq!((service.name)(1).await, "name 1");
-        }
-        assert_eq!(db.asked(), 1);
+    async fn callers_of_a_run_that_fails_share_its_error_and_it_is_not_kept() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let find = AsyncLru::builder().try_wrap(move |id: u64| {
+            let run = counted.fetch_add(1, Ordering::Relaxed);
+            slow(if run == 0 { Err(NotFound(id)) } else { Ok(id) })
+        });
+        let answers = join_all((0..4).map(|_| find.call(9))).await;
+        let first = answers[0].as_ref().unwrap_err();
+        assert_eq!(**first, NotFound(9));
+        assert!(answers.iter().all(|answer| Arc::ptr_eq(answer.as_ref().unwrap_err(), first)));
+        assert_eq!((find.call(9).await, find.call_traced(9).await.unwrap().outcome), (Ok(9), Hit));
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+        assert_eq!((find.stats().loads, find.stats().load_failures), (2, 1));
+        assert_eq!((find.get(&9), find.info().maxsize), (Some(9), 1024));
     }
 }
 
-// Spawning.
-
 #[test]
-fn calls_can_be_spawned_on_a_tokio_runtime_of_several_threads() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let (db, gate) = (Db::default(), Gate::new());
-        let (asked, wait) = (db.clone(), gate.clone());
-        let names = AsyncLru::builder().key_extractor(|(id, _request): &(u64, String)| *id).wrap(
-            async move |(id, _request): (u64, String)| {
-                wait.wait().await;
-                asked.name(id).await
-            },
-        );
-        let spawn = |request: usize| {
-            let names = names.clone();
-            tokio::spawn(async move { names.call((1, request.to_string())).await })
-        };
-        let calls: Vec<_> = (0..20).map(spawn).collect();
-        while names.stats().coalesced < 19 {
-            tokio::task::yield_now().await;
+fn a_dropped_call_leaves_its_run_to_the_others() {
+    let gate = Gate::new();
+    let wait = gate.clone();
+    let names: Memo<u64, u64, u64> = AsyncLru::builder().wrap(move |id: u64| {
+        let gate = wait.clone();
+        async move {
+            gate.wait().await;
+            id
         }
-        gate.open();
-        for call in calls {
-            assert_eq!(call.await.unwrap(), "name 1");
-        }
-        assert_eq!(db.asked(), 1);
     });
+    let (mut first, mut second) = (hand(names.call(1)), hand(names.call(1)));
+    assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+    drop(first);
+    gate.open();
+    assert_eq!(poll(&mut second), Poll::Ready(1));
+    assert_eq!((names.stats().loads, names.stats().load_failures), (1, 0));
 }
 
 #[test]
-fn calls_can_be_spawned_on_smol() {
-    smol::block_on(async {
-        let db = Db::default();
-        let find = AsyncLru::builder().wrap(async move |id: u64| db.find(id).await);
-        let spawn = |id| {
-            let find = find.clone();
-            smol::spawn(async move { (id, find.try_call(id).await) })
-        };
-        for call in (95..105).map(spawn).collect::<Vec<_>>() {
-            let (id, answer) = call.await;
-            assert_eq!(answer, if id < 100 { Ok(format!("name {id}")) } else { Err(NotFound(id)) });
-        }
-        assert_eq!(find.stats().current_size, 5);
-    });
-}
-
-#[test]
-fn a_shared_service_can_be_called_from_spawned_tasks() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let db = Db::default();
-        let asked = db.clone();
-        let service = Arc::new(Generic::new(async move |id| asked.name(id).await));
-        let spawn = |id| {
-            let service = Arc::clone(&service);
-            tokio::spawn(async move { service.name(id).await })
-        };
-        for (id, call) in (0..10).map(spawn).collect::<Vec<_>>().into_iter().enumerate() {
-            assert_eq!(call.await.unwrap(), format!("name {id}"));
-        }
-        assert_eq!(db.asked(), 10);
-    });
-}
-
-// Functions and values of one thread.
-
-#[test]
-fn a_function_that_holds_an_rc_works_on_a_bare_executor() {
-    let runs = Rc::new(Cell::new(0));
-    let counted = {
-        let runs = Rc::clone(&runs);
-        AsyncLru::<Rc<str>, Rc<str>>::builder().wrap(async move |text: Rc<str>| {
-            yield_now().await;
-            runs.set(runs.get() + 1);
-            text
-        })
-    };
-    block_on(async {
-        let both = zip(counted.call("a".into()), counted.call("a".into())).await;
-        assert!(Rc::ptr_eq(&both.0, &both.1));
-    });
-    assert_eq!(runs.get(), 1);
-}
-
-#[test]
-fn a_function_that_holds_an_rc_can_be_spawned_on_a_local_set() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let runs = Rc::new(Cell::new(0));
-        let counted = {
-            let runs = Rc::clone(&runs);
-            AsyncLru::<u64, Rc<str>>::builder().wrap(async move |id: u64| -> Rc<str> {
-                yield_now().await;
-                runs.set(runs.get() + 1);
-                id.to_string().into()
-            })
-        };
-        let spawn = |_| {
-            let counted = counted.clone();
-            tokio::task::spawn_local(async move { counted.call(1).await })
-        };
-        for call in (0..5).map(spawn).collect::<Vec<_>>() {
-            assert_eq!(&*call.await.unwrap(), "1");
-        }
-        assert_eq!((runs.get(), counted.stats().coalesced), (1, 4));
-    });
-}
-
-#[test]
-fn a_function_that_holds_an_rc_can_be_spawned_on_a_local_executor_of_smol() {
-    let runs = Cell::new(0);
-    let counted = AsyncLru::<u64, Rc<str>>::builder().wrap(async |id: u64| -> Rc<str> {
-        yield_now().await;
-        runs.set(runs.get() + 1);
-        id.to_string().into()
-    });
-    let executor = smol::LocalExecutor::new();
-    let calls: Vec<_> = (0..5).map(|_| executor.spawn(counted.call(1))).collect();
-    block_on(executor.run(async {
-        for call in calls {
-            assert_eq!(&*call.await, "1");
-        }
-    }));
-    assert_eq!(runs.get(), 1);
+fn a_value_of_one_thread_is_made_by_a_function_that_is_not() {
+    let texts: Memo<u64, u64, Rc<str>> =
+        AsyncLru::builder().wrap(|n: u64| async move { later(n).await.to_string().into() });
+    let text = block_on(texts.call(7));
+    assert!(Rc::ptr_eq(&text, &now(texts.clone().call(7))));
+    assert!(format!("{texts:?}").starts_with("Memo"));
 }

@@ -5,7 +5,7 @@ mod common;
 mod counting;
 
 use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, ManualClock};
-use common::{hand, now, poll};
+use common::{Calls, hand, now, poll};
 use counting::{allocations, live};
 use futures_lite::future::block_on;
 use std::fmt::Debug;
@@ -388,8 +388,8 @@ fn a_hit_allocates_nothing() {
         assert!(cache.contains_key(&Pair("a", 1)));
         assert_eq!(now(cache.get_or_insert_with_ref(&key, async || unreachable!())), 10);
         let unused = async || -> Result<u64, String> { unreachable!() };
+        assert_eq!(now(cache.get_or_insert_own_ref(&key, unused)), Ok(10));
         assert_eq!(now(cache.try_get_or_insert_with_ref(&key, unused)), Ok(10));
-        assert_eq!(now(cache.try_get_or_insert_shared_ref(&key, unused)), Ok(10));
     };
     read();
     assert_eq!(allocations(read), 0);
@@ -448,7 +448,7 @@ fn a_miss_that_nobody_waits_for_allocates_nothing() {
 fn a_failed_load_that_nobody_waits_for_allocates_nothing() {
     let cache = AsyncLru::<u64, u64>::new(10);
     let fail = |key| {
-        now(cache.try_get_or_insert_with(key, async || Err(key))).unwrap_err();
+        now(cache.get_or_insert_own(key, async || Err(key))).unwrap_err();
     };
     (0..1_000).for_each(fail);
     assert_eq!(allocations(|| (1_000..2_000).for_each(fail)), 0);

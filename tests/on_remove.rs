@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_lru::RemovalCause::{self, Capacity, Cleared, Expired, Rejected, Removed, Replaced};
 use async_lru::{AsyncLru, Builder, ManualClock, Update};
-use common::{Gate, Hand, hand, now, poll};
+use common::{Calls, Gate, Hand, hand, now, poll};
 use futures_lite::future::{block_on, or, yield_now};
 use ledger::{Item, Ledger};
 
@@ -106,7 +106,7 @@ executors! {
         assert_eq!(log.take(), [(2, 20, Capacity)]);
         cache.get_or_insert_with(4, async || 40).await;
         assert_eq!(log.take(), [(1, 10, Capacity)]);
-        cache.get_or_insert_detached(5, async || 50).await;
+        cache.get_detached(5, async || 50).await;
         assert_eq!(log.take(), [(3, 30, Capacity)]);
         let load = async |keys: Vec<u32>| keys.into_iter().map(|key| (key, key * 10));
         cache.get_or_insert_many([6, 7], load).await;
@@ -241,15 +241,15 @@ executors! {
         let idle = log.builder().time_to_idle(Duration::ZERO).build();
         for cache in [nothing, never, idle] {
             assert_eq!(cache.get_or_insert_with(1, async || 10).await, 10);
-            assert_eq!(cache.get_or_insert_detached(1, async || 11).await, 11);
+            assert_eq!(cache.get_detached(1, async || 11).await, 11);
             assert_eq!(cache.insert(1, 12).await, None);
             assert_eq!(cache.insert_blocking(1, 13), None);
             assert_eq!(cache.update_with(1, async |_| Update::Put(14)).await, Some(14));
             let load = async |keys: Vec<u32>| keys.into_iter().map(|key| (key, 15));
-            assert_eq!(cache.get_or_insert_many([1], load).await[&1], 15);
+            assert_eq!(cache.get_or_insert_many([1], load).await, [(1, Some(15))]);
             assert_eq!(log.take(), (10..=15).map(|value| (1, value, Rejected)).collect::<Vec<_>>());
             // Nobody has been handed anything.
-            let failed = cache.try_get_or_insert_with(1, async || Err::<u32, _>("no")).await;
+            let failed = cache.get_or_insert_own(1, async || Err::<u32, _>("no")).await;
             assert_eq!(failed, Err("no"));
             cache.clear().await;
             assert_eq!(cache.restore([(1, 16)]).await, 0);
@@ -303,7 +303,7 @@ executors! {
                     gate.wait().await;
                     20
                 };
-                hand(async move { assert_eq!(cache.get_or_insert_detached(2, || load).await, 20) })
+                hand(async move { assert_eq!(cache.get_detached(2, || load).await, 20) })
             },
             |cache, gate| {
                 hand(async move {
@@ -311,7 +311,7 @@ executors! {
                         gate.wait().await;
                         [(2, 20)]
                     };
-                    assert_eq!(cache.get_or_insert_many([2], load).await[&2], 20);
+                    assert_eq!(cache.get_or_insert_many([2], load).await, [(2, Some(20))]);
                 })
             },
             |cache, gate| {
@@ -365,7 +365,7 @@ executors! {
             let cache = builder.build();
             cache.insert(1, 10).await;
             clock.advance(TTL);
-            let failed = cache.try_get_or_insert_with(1, async || {
+            let failed = cache.get_or_insert_own(1, async || {
                 assert_eq!(log.take(), [(1, 10, Expired)]);
                 assert!(cache.is_empty());
                 Err::<u32, _>("down")

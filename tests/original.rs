@@ -2,7 +2,7 @@
 
 mod common;
 
-use async_lru::{AsyncLru, Clock, ManualClock, Memo, SystemClock};
+use async_lru::{AsyncLru, Clock, LocalMemo, ManualClock, SystemClock};
 use common::{Gate, hand, join_all, now, poll};
 use futures_lite::future::{yield_now, zip};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -64,7 +64,7 @@ executors! {
         let runs = Runs::default();
         let counted = runs.clone();
         let never = Gate::new();
-        let first_hangs = AsyncLru::builder().wrap(async move |id: u64| {
+        let first_hangs = AsyncLru::builder().wrap_local(async move |id: u64| {
             if counted.count() == 1 {
                 never.wait().await;
             }
@@ -86,7 +86,7 @@ executors! {
     async fn a_maxsize_of_zero_is_a_cache_that_keeps_nothing() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let double = AsyncLru::builder().maxsize(0).wrap(async move |n: u64| {
+        let double = AsyncLru::builder().maxsize(0).wrap_local(async move |n: u64| {
             counted.count();
             yield_now().await;
             n * 2
@@ -102,7 +102,7 @@ executors! {
         let counted = runs.clone();
         let (gate, wait) = (Gate::new(), Gate::new());
         let gates = [gate.clone(), wait.clone()];
-        let version = AsyncLru::builder().wrap(async move |_id: u64| {
+        let version = AsyncLru::builder().wrap_local(async move |_id: u64| {
             let run = counted.count();
             gates[run - 1].wait().await;
             run
@@ -169,12 +169,12 @@ executors! {
 
 /// A service with a cached method.
 struct Client<F> {
-    pages: Memo<u64, String, F>,
+    pages: LocalMemo<u64, String, F>,
 }
 
 impl<F: AsyncFn(u64) -> String> Client<F> {
     fn new(fetch: F) -> Self {
-        Self { pages: AsyncLru::builder().wrap(fetch) }
+        Self { pages: AsyncLru::builder().wrap_local(fetch) }
     }
 
     async fn fetch(&self, id: u64) -> String {
@@ -202,7 +202,7 @@ executors! {
     async fn a_function_runs_once_for_equal_arguments() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let add = AsyncLru::builder().wrap(async move |(a, b): (u64, u64)| {
+        let add = AsyncLru::builder().wrap_local(async move |(a, b): (u64, u64)| {
             counted.count();
             a + b
         });
@@ -233,7 +233,7 @@ executors! {
         let price = AsyncLru::builder()
             .ttl(60 * SECOND)
             .clock(clock.clone())
-            .wrap(async move |_symbol: String| counted.count());
+            .wrap_local(async move |_symbol: String| counted.count());
         let ask = || price.call("AAPL".to_owned());
         assert_eq!(ask().await, 1);
         clock.advance(59 * SECOND);
@@ -249,7 +249,7 @@ executors! {
         let counted = runs.clone();
         let permissions = AsyncLru::builder()
             .key_extractor(|(user, _request, _time): &(String, String, f64)| user.clone())
-            .wrap(async move |(user, _request, _time): (String, String, f64)| {
+            .wrap_local(async move |(user, _request, _time): (String, String, f64)| {
                 counted.count();
                 user == "admin"
             });
@@ -264,7 +264,7 @@ executors! {
         type Everything = (Vec<u64>, BTreeMap<String, u64>, BTreeSet<char>, Search, Option<()>);
         let runs = Runs::default();
         let counted = runs.clone();
-        let everything = AsyncLru::builder().wrap(async move |_: Everything| counted.count());
+        let everything = AsyncLru::builder().wrap_local(async move |_: Everything| counted.count());
         let arguments = |letters: &str| {
             let map = [("b", 2), ("a", 1)].map(|(key, value)| (key.to_owned(), value));
             (vec![1, 2], map.into(), letters.chars().collect(), Search::default(), None)
@@ -293,7 +293,7 @@ executors! {
     async fn arguments_left_at_their_defaults_are_the_same_call() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let search = AsyncLru::builder().wrap(async move |_: Search| counted.count());
+        let search = AsyncLru::builder().wrap_local(async move |_: Search| counted.count());
         let short = Search { text: "rust".to_owned(), ..Search::default() };
         let spelled_out = Search { tags: vec![], limit: 10, text: "rust".to_owned() };
         assert_eq!(search.call(short).await, search.call(spelled_out).await);
@@ -303,7 +303,7 @@ executors! {
     async fn an_answer_of_nothing_is_kept() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let find = AsyncLru::builder().wrap(async move |_id: u64| {
+        let find = AsyncLru::builder().wrap_local(async move |_id: u64| {
             counted.count();
             None::<String>
         });
@@ -314,11 +314,11 @@ executors! {
     async fn an_error_reaches_the_caller_and_is_not_kept() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let flaky = AsyncLru::builder().wrap(async move |id: u64| match counted.count() {
+        let flaky = AsyncLru::builder().wrap_local(async move |id: u64| match counted.count() {
             1 => Err("down".to_owned()),
             _ => Ok(id),
         });
-        assert_eq!(flaky.try_call(1).await, Err("down".to_owned()));
+        assert_eq!(*flaky.try_call(1).await.unwrap_err(), "down");
         assert_eq!((flaky.try_call(1).await, flaky.try_call(1).await), (Ok(1), Ok(1)));
         assert_eq!(runs.so_far(), 2);
     }
@@ -369,7 +369,7 @@ executors! {
     async fn callers_of_one_moment_share_a_run() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let slow = AsyncLru::builder().wrap(async move |id: u64| {
+        let slow = AsyncLru::builder().wrap_local(async move |id: u64| {
             yield_now().await;
             counted.count();
             id
@@ -382,7 +382,7 @@ executors! {
     async fn callers_of_one_moment_can_run_it_each_for_himself() {
         let runs = Runs::default();
         let counted = runs.clone();
-        let slow = AsyncLru::builder().without_single_flight().wrap(async move |id: u64| {
+        let slow = AsyncLru::builder().without_single_flight().wrap_local(async move |id: u64| {
             yield_now().await;
             counted.count();
             id
@@ -394,7 +394,7 @@ executors! {
     async fn a_cancelled_waiter_leaves_the_run_alone() {
         let gate = Gate::new();
         let wait = gate.clone();
-        let slow = AsyncLru::builder().wrap(async move |id: u64| {
+        let slow = AsyncLru::builder().wrap_local(async move |id: u64| {
             wait.wait().await;
             id
         });

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
 use async_lru::{AsyncLru, Builder, Clock, ManualClock, Update};
-use common::{Hand, hand, poll};
+use common::{Calls, Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
 /// The payload of a panic on purpose.
@@ -160,7 +160,7 @@ fn led(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
 }
 
 fn detached(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
-    hand(cache.get_or_insert_detached(Loud::new(key), move || load(number)))
+    hand(cache.get_detached(Loud::new(key), move || load(number)))
 }
 
 /// Starts the load of a key, lets two others wait for it, and runs all three to their ends, each
@@ -367,7 +367,7 @@ const SCENARIOS: &[Scenario] = &[
             tried(|| block_on(cache.get_or_insert_with(Loud::new(key), || load(key))));
             let key = Loud::new(key);
             tried(|| block_on(cache.get_or_insert_with_ref(&key, || load(key.0))));
-            tried(|| block_on(cache.get_or_insert_traced_ref(&key, || load(key.0))));
+            tried(|| block_on(cache.entry_ref(&key).or_insert_with(|| load(key.0))));
             tried(|| drop(key));
         }
     }),
@@ -377,12 +377,12 @@ const SCENARIOS: &[Scenario] = &[
                 call();
                 Err::<Loud, _>(Loud::new(0))
             };
-            tried(|| block_on(cache.try_get_or_insert_with(Loud::new(key), failing)));
+            tried(|| block_on(cache.get_or_insert_own(Loud::new(key), failing)));
             let shared = || async {
                 call();
                 Err::<Loud, _>("down")
             };
-            tried(|| block_on(cache.try_get_or_insert_shared(Loud::new(key), shared)));
+            tried(|| block_on(cache.try_get_or_insert_with(Loud::new(key), shared)));
         }
     }),
     ("flights that find expired entries in their way", |cache, clock| {

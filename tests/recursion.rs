@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use async_lru::{AsyncLru, Update};
-use common::{hand, now, poll};
+use common::{Calls, hand, now, poll};
 use futures_lite::future::{block_on, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -34,9 +34,7 @@ impl Way {
         let cache = cache.clone();
         match self {
             Self::Led => Box::pin(async move { cache.get_or_insert_with(key, load).await }),
-            Self::Detached => {
-                Box::pin(async move { cache.get_or_insert_detached(key, load).await })
-            }
+            Self::Detached => Box::pin(async move { cache.get_detached(key, load).await }),
             Self::Update => Box::pin(async move {
                 let update = async |_| Update::Put(load().await);
                 cache.update_with(key, update).await.unwrap()
@@ -52,7 +50,7 @@ impl Way {
                 for other in [keys[0], keys[2]] {
                     cache.insert_blocking(other, 0);
                 }
-                cache.get_or_insert_many(keys, load).await[&key]
+                cache.get_or_insert_many(keys, load).await[1].1.expect("it is loaded")
             }),
         }
     }

@@ -20,12 +20,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::Context;
 
-use async_lru::{AsyncLru, ManualClock, Memo};
+use async_lru::{AsyncLru, LocalMemo, ManualClock};
 use callbacks::{
     Cache, Callback, Change, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
     drop_those_in_progress, forget_wakers, offer, poll_those_in_progress,
 };
-use common::{Hand, hand, now, poll};
+use common::{Calls, Hand, hand, now, poll};
 use forms::Form;
 use futures_lite::future::{block_on, pending, yield_now, zip};
 use methods::{METHODS, within_few_polls};
@@ -73,7 +73,7 @@ fn use_everything(memos: &Memos, shared: &Arc<Shared>) {
     for load in [Load::Succeeds, Load::Fails] {
         flights(cache, shared, load, &|load| {
             let (cache, key, loader) = (cache.clone(), shared.key(5), shared.detached_loader(load));
-            hand(async move { drop(cache.try_get_or_insert_detached(key, loader).await) })
+            hand(async move { drop(cache.try_get_detached(key, loader).await) })
         });
         flights(cache, shared, load, &|load| {
             let (cache, keys) = (cache.clone(), [5, 6].map(|number| shared.key(number)));
@@ -396,7 +396,7 @@ fn loads_within_one_another_that_never_come_back_end() {
 #[derive(Clone)]
 struct Countdown(u32, Rc<OnceCell<Recursive>>);
 
-type Recursive = Memo<u32, u32, fn(Countdown) -> Hand<'static, u32>, fn(&Countdown) -> u32>;
+type Recursive = LocalMemo<u32, u32, fn(Countdown) -> Hand<'static, u32>, fn(&Countdown) -> u32>;
 
 #[test]
 fn a_memo_that_calls_itself_for_what_it_computes_panics_and_for_less_does_not() {
@@ -415,7 +415,7 @@ fn a_memo_that_calls_itself_for_what_it_computes_panics_and_for_less_does_not() 
     let memo = Rc::new(OnceCell::new());
     let recursive = AsyncLru::builder()
         .key_extractor((|args| args.0) as fn(&Countdown) -> u32)
-        .wrap(step as fn(Countdown) -> _);
+        .wrap_local(step as fn(Countdown) -> _);
     assert!(memo.set(recursive).is_ok());
     let call = |number| memo.get().unwrap().call(Countdown(number, Rc::clone(&memo)));
     assert_eq!(within_few_polls(call(9)), 9);

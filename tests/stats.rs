@@ -5,7 +5,7 @@ mod common;
 mod forms;
 
 use async_lru::{AsyncLru, CacheStats, ManualClock, Update};
-use common::{Gate, Hand, hand, join_all, poll};
+use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use forms::Form;
 use futures_lite::future::{block_on, pending, yield_now, zip};
 use std::cell::Cell;
@@ -50,9 +50,9 @@ impl Workload {
         // The kind must not hang on what the failure hangs on.
         match scramble(random) % 7 {
             0 => cache.get(&key),
-            1 => cache.try_get_or_insert_with_ref(&key, load).await.ok(),
-            2 => cache.try_get_or_insert_shared(key, load).await.ok(),
-            3 => cache.try_get_or_insert_shared_ref(&key, load).await.ok(),
+            1 => cache.get_or_insert_own_ref(&key, load).await.ok(),
+            2 => cache.try_get_or_insert_with(key, load).await.ok(),
+            3 => cache.try_get_or_insert_with_ref(&key, load).await.ok(),
             4 => {
                 let load = async || {
                     self.started.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Workload {
                 };
                 Some(cache.get_or_insert_with(key, load).await)
             }
-            _ => cache.try_get_or_insert_with(key, load).await.ok(),
+            _ => cache.get_or_insert_own(key, load).await.ok(),
         }
     }
 
@@ -206,7 +206,7 @@ executors! {
             yield_now().await;
             Err(Down)
         };
-        let calls_made = (0..5).map(|_| cache.try_get_or_insert_with(1, fail));
+        let calls_made = (0..5).map(|_| cache.get_or_insert_own(1, fail));
         assert_eq!(join_all(calls_made).await, [const { Err(Down) }; 5]);
         let stats = cache.stats();
         assert_eq!(calls(&stats), (0, 1, 4));
@@ -228,9 +228,9 @@ executors! {
 
     async fn a_failed_load_counts_whatever_ends_it() {
         let cache = AsyncLru::<u64, u64>::new(10);
-        cache.try_get_or_insert_with(1, async || Err(Down)).await.unwrap_err();
+        cache.get_or_insert_own(1, async || Err(Down)).await.unwrap_err();
         assert_eq!(cache.stats().load_failures, 1);
-        cache.try_get_or_insert_shared(1, async || Err(Down)).await.unwrap_err();
+        cache.try_get_or_insert_with(1, async || Err(Down)).await.unwrap_err();
         assert_eq!(cache.stats().load_failures, 2);
         {
             let never = Gate::new();
@@ -436,10 +436,10 @@ fn in_all_forms(cache: &AsyncLru<u64, u64>, value: u64) -> Vec<Hand<'_, ()>> {
     let try_many = move |_| async move { Ok::<_, Down>([(1, value)]) };
     let forms = Form::ALL.into_iter().map(|form| unanswered(form.call(cache, 1, load)));
     let others = [
-        unanswered(cache.get_or_insert_traced(1, sure)),
-        unanswered(cache.try_get_or_insert_traced(1, load)),
-        unanswered(cache.get_or_insert_detached(1, sure)),
-        unanswered(cache.try_get_or_insert_detached(1, load)),
+        unanswered(cache.entry(1).or_insert_with(sure)),
+        unanswered(cache.entry(1).or_try_insert_own(load)),
+        unanswered(cache.get_detached(1, sure)),
+        unanswered(cache.try_get_detached(1, load)),
         unanswered(cache.get_or_insert_many([1], many)),
         unanswered(cache.try_get_or_insert_many([1], try_many)),
     ];
@@ -514,7 +514,7 @@ executors! {
         for key in [1, 2, 3, 3] {
             cache.get_or_insert_with(key, async || 0).await;
         }
-        cache.try_get_or_insert_with(9, async || Err(Down)).await.unwrap_err();
+        cache.get_or_insert_own(9, async || Err(Down)).await.unwrap_err();
         cache.clear().await;
         let stats = cache.stats();
         assert_eq!(calls(&stats), (0, 0, 0));
@@ -574,7 +574,7 @@ executors! {
         for key in [1, 2, 3, 4, 5, 5, 5, 5] {
             cache.get_or_insert_with(key, async || 0).await;
         }
-        cache.try_get_or_insert_with(9, async || Err(Down)).await.unwrap_err();
+        cache.get_or_insert_own(9, async || Err(Down)).await.unwrap_err();
         let stats = cache.stats();
         let pretty = &stats.total_size_in_memory_pretty;
         assert_eq!(
@@ -758,4 +758,108 @@ mod serde {
             assert_eq!(serde_json::from_str::<CacheInfo>(&json).unwrap(), endless);
         }
     }
+}
+
+// The time that loads take.
+
+/// A cache with a clock that is moved by hand.
+fn timed_cache() -> (AsyncLru<u32, u32>, ManualClock) {
+    let clock = ManualClock::new();
+    (AsyncLru::builder().clock(clock.clone()).record_load_time().build(), clock)
+}
+
+#[test]
+fn the_time_of_loads_is_counted_in_every_form_that_loads() {
+    let (cache, clock) = timed_cache();
+    let second = Duration::from_secs(1);
+    let after_a_second = |answer| {
+        clock.advance(second);
+        answer
+    };
+    let mut counted = Duration::ZERO;
+    let mut took = || {
+        let before = std::mem::replace(&mut counted, cache.stats().load_time);
+        counted - before
+    };
+    now(cache.get_or_insert_with(1, async || after_a_second(1)));
+    assert_eq!(took(), second);
+    now(cache.get_or_insert_with(1, async || unreachable!()));
+    assert_eq!(took(), Duration::ZERO, "a hit");
+    let failed = async || {
+        clock.advance(second);
+        Err::<u32, _>("down")
+    };
+    now(cache.try_get_or_insert_with(2, failed)).unwrap_err();
+    assert_eq!(took(), second);
+    now(cache.entry(3).or_insert_timed(async || (after_a_second(3), second)));
+    assert_eq!(took(), second);
+    let detached = clock.clone();
+    now(cache.entry(4).detached().or_insert_with(|| async move {
+        detached.advance(second);
+        4
+    }));
+    assert_eq!(took(), second);
+    let detached = clock.clone();
+    let failed = cache.entry(5).detached().or_try_insert_with(|| async move {
+        detached.advance(second);
+        Err::<u32, _>("down")
+    });
+    now(failed).unwrap_err();
+    assert_eq!(took(), second);
+    now(cache.get_or_insert_many([6, 7], async |_| [(6, after_a_second(6)), (7, 7)]));
+    assert_eq!(took(), second, "once, whatever the number of keys");
+    let detached = clock.clone();
+    now(cache.entries([8, 9]).detached().or_insert_with(move |_| {
+        let clock = detached.clone();
+        async move {
+            clock.advance(second);
+            [(8, 8), (9, 9)]
+        }
+    }));
+    assert_eq!(took(), second);
+    now(cache.update_with(10, async |_| Update::Put(after_a_second(10))));
+    assert_eq!(took(), Duration::ZERO, "an update is no load");
+    assert_eq!(cache.stats().loads, 7);
+    cache.reset_stats();
+    assert_eq!(cache.stats().load_time, Duration::ZERO);
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_load_that_is_dropped_takes_no_time_and_one_that_is_waited_for_takes_it_once() {
+    let (cache, clock) = timed_cache();
+    let gate = Gate::new();
+    let load = async || {
+        gate.wait().await;
+        1
+    };
+    let mut dropped = hand(cache.get_or_insert_with(1, load));
+    assert!(poll(&mut dropped).is_pending());
+    clock.advance(Duration::from_secs(5));
+    drop(dropped);
+    assert_eq!(cache.stats().load_time, Duration::ZERO);
+    let mut leader = hand(cache.get_or_insert_with(1, load));
+    let mut waiter = hand(cache.get_or_insert_with(1, load));
+    assert!(poll(&mut leader).is_pending() && poll(&mut waiter).is_pending());
+    clock.advance(Duration::from_secs(2));
+    gate.open();
+    assert!(poll(&mut leader).is_ready() && poll(&mut waiter).is_ready());
+    assert_eq!(cache.stats().load_time, Duration::from_secs(2));
+}
+
+#[test]
+fn without_being_told_so_a_cache_measures_no_load_and_asks_no_clock() {
+    struct Silent;
+
+    impl async_lru::Clock for Silent {
+        fn now(&self) -> Duration {
+            unreachable!("nothing expires")
+        }
+    }
+
+    let cache = AsyncLru::<u32, u32>::builder().clock(Silent).name("users").build();
+    assert_eq!(now(cache.get_or_insert_with(1, async || 1)), 1);
+    assert_eq!(cache.stats().load_time, Duration::ZERO);
+    assert_eq!(cache.info().name.as_deref(), Some("users"));
+    assert!(cache.info().to_string().starts_with("users: at most 1024 entries"));
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock, Update};
-use common::{Gate, hand, join_all, now, poll};
+use common::{Calls, Gate, hand, join_all, now, poll};
 use futures_lite::future::{block_on, pending, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -203,7 +203,7 @@ fn an_update_moves_a_detached_load_on_that_everybody_else_has_left() {
     let cache = Cache::new(10);
     let gate = Gate::new();
     let of_load = gate.clone();
-    let mut load = hand(cache.get_or_insert_detached(1, || async move {
+    let mut load = hand(cache.get_detached(1, || async move {
         of_load.wait().await;
         10
     }));
@@ -225,7 +225,7 @@ fn calls_that_miss_wait_for_the_update_and_those_that_hit_get_the_old_value() {
             let mut update = hand(cache.update_with(1, |_| at(&gate, change)));
             assert!(poll(&mut update).is_pending());
             let mut load = hand(cache.get_or_insert_with(1, async || 5));
-            let mut detached = hand(cache.get_or_insert_detached(1, || async { 6 }));
+            let mut detached = hand(cache.get_detached(1, || async { 6 }));
             let mut many = hand(cache.get_or_insert_many([1], async |_| [(1, 7)]));
             assert!(poll(&mut load).is_pending() && poll(&mut detached).is_pending());
             assert!(poll(&mut many).is_pending());
@@ -236,7 +236,7 @@ fn calls_that_miss_wait_for_the_update_and_those_that_hit_get_the_old_value() {
             assert_eq!(poll(&mut load), Poll::Ready(loaded));
             if maxsize > 0 || left.is_some() {
                 assert_eq!(poll(&mut detached), Poll::Ready(loaded));
-                assert_eq!(poll(&mut many), Poll::Ready([(1, loaded)].into()));
+                assert_eq!(poll(&mut many), Poll::Ready(vec![(1, Some(loaded))]));
             }
             drop((detached, many));
             assert_eq!(cache.stats().coalesced, 3);

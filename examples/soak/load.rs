@@ -114,20 +114,19 @@ impl Ground {
             0..500 => self.call(number, yields, Ending::Value).await,
             500..600 => {
                 let ending = if random.below(3) == 0 { Ending::Error } else { Ending::Value };
-                let call = cache.try_get_or_insert_with(census.key(number), || {
-                    self.load(number, yields, ending)
-                });
+                let call = cache.entry(census.key(number));
+                let call = call.or_try_insert_own(|| self.load(number, yields, ending));
                 Counts::add(&counts.calls);
-                assert!(
-                    call.await.is_ok_and(|value| value.key == number) || ending == Ending::Error
-                );
+                let is_as_loaded = call.await.is_ok_and(|found| found.value.key == number);
+                assert!(is_as_loaded || ending == Ending::Error);
             }
             600..650 => {
-                let call = cache.try_get_or_insert_shared(census.key(number), || {
+                let call = cache.try_get_or_insert_with(census.key(number), || {
                     self.load(number, yields, Ending::Error)
                 });
                 Counts::add(&counts.calls);
-                assert!(call.await.map_or_else(|key| key == number, |value| value.key == number));
+                // The error may be that of a batch.
+                assert!(call.await.map_or(true, |value| value.key == number));
             }
             650..700 => {
                 let call = AssertUnwindSafe(self.call(number, yields, Ending::Panic));
@@ -242,7 +241,8 @@ impl Ground {
             }
         };
         Counts::add(&counts.calls);
-        assert_eq!(cache.get_or_insert_detached(census.key(number), load).await.key, number);
+        let call = cache.entry(census.key(number)).detached().or_insert_with(load);
+        assert_eq!(call.await.value.key, number);
     }
 
     /// A call for some keys whose load may fail, or leave the first of them out.
@@ -268,9 +268,10 @@ impl Ground {
             });
             Ok(pairs.collect::<Vec<_>>())
         };
-        match cache.try_get_or_insert_many(numbers.map(|number| census.key(number)), load).await {
-            Ok(values) => assert!(values.iter().all(|(key, value)| key.number == value.key)),
-            Err(failed) => assert!(failed == number && fate == 0),
+        // An error may be that of a load that it has joined.
+        let answers = cache.try_get_or_insert_many(numbers.map(|key| census.key(key)), load).await;
+        for (key, value) in answers.into_iter().flatten() {
+            assert!(value.is_none_or(|value| value.key == key.number));
         }
     }
 
@@ -309,7 +310,7 @@ impl Ground {
             Counts::add(&self.counts.calls);
             let load = || self.load(number, number % 2, Ending::Error);
             let failed = self.cache.try_get_or_insert_with(self.census.key(number), load).await;
-            assert!(failed.is_err_and(|key| key == number));
+            assert!(failed.is_err_and(|key| *key == number));
             Counts::add(&self.counts.steps);
         }
     }

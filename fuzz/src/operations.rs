@@ -1,11 +1,10 @@
 //! Operations one after another, against a model that does everything the slow and simple way.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, LookupOutcome, ManualClock, Saved, Update};
+use async_lru::{AsyncLru, Lookup, LookupOutcome, ManualClock, Saved, Update};
 use futures_lite::future::{block_on, poll_once};
 
 use super::bytes::Bytes;
@@ -186,11 +185,16 @@ impl Model {
 
     /// A load, counted; returns what the call has to answer.
     fn load(&mut self, key: u8, value: u32) -> u32 {
+        self.load_for(key, value, None)
+    }
+
+    /// The same, of a value that may have a lifetime of its `own`.
+    fn load_for(&mut self, key: u8, value: u32, own: Option<u64>) -> u32 {
         if let Some(value) = self.get(key) {
             return value;
         }
         self.loads += 1;
-        self.put(key, value, None);
+        self.put(key, value, own);
         value
     }
 
@@ -203,20 +207,23 @@ impl Model {
         found
     }
 
-    /// A call for many keys, of which the load brings those that it does not leave `out`.
-    fn load_many(&mut self, keys: &[u8], out: Option<u8>, value: u32) -> HashMap<u8, u32> {
-        let mut answers = HashMap::new();
-        let mut missing = Vec::new();
-        for key in keys {
-            match self.get(*key) {
-                Some(value) => drop(answers.insert(*key, value)),
-                None => missing.push(*key),
+    /// A call for many keys, of which the load brings those that it does not leave `out`, with a lifetime
+    /// of their `own` or none. Returns the values and where they come from; `None` for what is left out.
+    fn load_many(
+        &mut self,
+        keys: &[u8],
+        out: Option<u8>,
+        value: u32,
+        own: Option<u64>,
+    ) -> Vec<Option<(u32, LookupOutcome)>> {
+        let hit = |key: &u8| self.get(*key).map(|value| (value, LookupOutcome::Hit));
+        let mut answers: Vec<_> = keys.iter().map(hit).collect();
+        self.loads += u64::from(answers.contains(&None));
+        for (key, answer) in keys.iter().zip(&mut answers) {
+            if answer.is_none() && Some(*key) != out {
+                self.put(*key, value, own);
+                *answer = Some((value, LookupOutcome::Loaded));
             }
-        }
-        self.loads += u64::from(!missing.is_empty());
-        for key in missing.into_iter().filter(|key| Some(*key) != out) {
-            self.put(key, value, None);
-            answers.insert(key, value);
         }
         answers
     }
@@ -360,16 +367,19 @@ impl Run {
             }
             12 => {
                 let load = async || Ok::<_, u32>(value());
-                let loaded = block_on(cache.try_get_or_insert_with(key(), load));
-                assert_eq!(loaded.map(|value| value.number), Ok(model.load(at, number)));
+                let loaded = block_on(cache.entry(key()).or_try_insert_own(load));
+                let loaded = loaded.map(|lookup| lookup.value.number);
+                assert_eq!(loaded, Ok(model.load(at, number)));
             }
             13 => {
-                let failed = block_on(cache.try_get_or_insert_with_ref(&key(), fails));
-                assert_eq!(numbers(failed.ok()), model.fail(at));
+                let failed = block_on(cache.entry_ref(&key()).or_try_insert_own(fails));
+                let found = failed.map(|lookup| lookup.value.number);
+                assert_eq!(found, model.fail(at).ok_or(number));
             }
             14 => {
-                let failed = block_on(cache.try_get_or_insert_shared(key(), fails));
-                assert_eq!(numbers(failed.ok()), model.fail(at));
+                let failed = block_on(cache.try_get_or_insert_with(key(), fails));
+                let found = failed.map(|value| value.number).map_err(|error| *error);
+                assert_eq!(found, model.fail(at).ok_or(number));
             }
             15 => {
                 block_on(cache.purge_expired());
@@ -411,20 +421,32 @@ impl Run {
         match (kind, number % 3) {
             (19, 0) => {
                 let value = census.value(number);
-                let loaded = cache.get_or_insert_detached(key(), || async { value });
-                assert_eq!(block_on(loaded).number, model.load(at, number));
+                let loaded = cache.entry(key()).detached().or_insert_with(|| async { value });
+                assert_eq!(block_on(loaded).value.number, model.load(at, number));
             }
             (19, 1) => {
                 let fails = || async move { Err(number) };
-                let failed = block_on(cache.try_get_or_insert_detached(key(), fails));
-                assert_eq!(numbers(failed.ok()), model.fail(at));
+                let call = cache.entry(key()).detached();
+                let failed = match number / 3 % 2 {
+                    0 => block_on(call.or_try_insert_with(fails)).map_err(|error| *error),
+                    _ => block_on(call.or_try_insert_own(fails)),
+                };
+                let found = failed.map(|lookup| lookup.value.number);
+                assert_eq!(found, model.fail(at).ok_or(number));
             }
             (19, _) => {
                 let hits = model.hits;
+                let own = [None, Some(2), Some(50)][number as usize / 3 % 3];
+                let call = cache.entry(key());
                 let load = async || census.value(number);
-                let lookup = block_on(cache.get_or_insert_traced(key(), load));
-                assert_eq!(lookup.value.number, model.load(at, number));
-                assert_eq!(lookup.outcome == LookupOutcome::Hit, model.hits > hits);
+                let lookup = block_on(match own {
+                    Some(own) => call.ttl(Duration::from_nanos(own)).or_insert_with(load),
+                    None => call.or_insert_with(load),
+                });
+                assert_eq!(lookup.value.number, model.load_for(at, number, own));
+                let is_hit = model.hits > hits;
+                let outcomes = [LookupOutcome::Loaded, LookupOutcome::Hit];
+                assert_eq!(lookup.outcome, outcomes[usize::from(is_hit)]);
             }
             (20, kind) => self.many(kind, at, number),
             (21, 0) => {
@@ -492,23 +514,50 @@ impl Run {
     fn many(&mut self, kind: u32, at: u8, number: u32) {
         let Self { cache, census, model, .. } = self;
         let keys = [0, 1, 5, 2].map(|more| (at + more) % KEYS as u8);
-        let asked = keys.iter().chain(&keys[..1]).map(|key| census.key(*key));
-        let out = (kind == 0).then_some(keys[1]);
-        let load = async |missing: Vec<Key>| {
-            let kept = missing.into_iter().filter(|key| Some(key.number) != out);
-            Ok::<_, Infallible>(kept.map(|key| (key, census.value(number))).collect::<Vec<_>>())
-        };
-        if kind < 2 {
-            let Ok(answers) = block_on(cache.try_get_or_insert_many(asked, load));
-            let answers: HashMap<u8, u32> =
-                answers.iter().map(|(key, value)| (key.number, value.number)).collect();
-            assert_eq!(answers, model.load_many(&keys, out, number));
-        } else {
-            let asked: Vec<Key> = asked.collect();
+        let asked = || keys.iter().chain(&keys[..1]).map(|key| census.key(*key));
+        if kind == 2 {
+            let asked: Vec<Key> = asked().collect();
             let found: Vec<Option<u32>> = cache.get_many(&asked).into_iter().map(numbers).collect();
             let expected = asked.iter().map(|key| model.get(key.number));
             assert_eq!(found, expected.collect::<Vec<_>>());
+            return;
         }
+        let out = (kind == 0).then_some(keys[1]);
+        let bring = |missing: Vec<Key>| {
+            let kept = missing.into_iter().filter(|key| Some(key.number) != out);
+            kept.map(|key| (key, census.value(number))).collect::<Vec<_>>()
+        };
+        let form = number / 3 % 3;
+        let own = match form {
+            0 => None,
+            _ => [None, Some(2), Some(50)][number as usize / 9 % 3],
+        };
+        let expected = model.load_many(&keys, out, number, own);
+        let expected: Vec<_> =
+            keys.into_iter().zip(expected).cycle().take(keys.len() + 1).collect();
+        if form == 0 {
+            let load = async |missing| Ok::<_, Infallible>(bring(missing));
+            let answers = block_on(cache.try_get_or_insert_many(asked(), load)).unwrap();
+            let answers = answers.into_iter().map(|(key, value)| (key.number, numbers(value)));
+            let number = |told: Option<(u32, _)>| told.map(|(number, _)| number);
+            let expected = expected.into_iter().map(|(key, told)| (key, number(told)));
+            assert_eq!(answers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+            return;
+        }
+        let mut call = cache.entries(asked());
+        if let Some(own) = own {
+            call = call.ttl(Duration::from_nanos(own));
+        }
+        let answers = block_on(async {
+            if form == 1 {
+                return call.or_insert_with(async |missing| bring(missing)).await;
+            }
+            let load = |missing| ready(bring(missing));
+            call.detached().or_insert_with(load).await
+        });
+        let told = |lookup: Lookup<Value>| (lookup.value.number, lookup.outcome);
+        let answers = answers.into_iter().map(|(key, lookup)| (key.number, lookup.map(told)));
+        assert_eq!(answers.collect::<Vec<_>>(), expected);
     }
 
     /// Empties the cache and fills it with what was there.

@@ -4,14 +4,15 @@
 //! left over was forgotten by the cache.
 
 use std::future::Future;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock, Update};
+use async_lru::{AsyncLru, Lookup, ManualClock, Update};
 use futures_lite::future::{block_on, yield_now};
 
 use super::bytes::Bytes;
@@ -88,6 +89,9 @@ struct Page {
     written: Option<u32>,
     /// The load, or the update, that callers can join.
     live: Option<u32>,
+    /// The load of a detached batch that callers may still join, be it that it has ended: what it brings
+    /// is published when a call for the key is polled.
+    left: Option<Left>,
     /// The update that is running.
     updating: Option<u32>,
     /// Whether a sweep has chosen what `live` is about to bring.
@@ -98,6 +102,16 @@ struct Page {
     may_have_own_lifetime: bool,
     /// The values of all writes and loads, in the order in which they began.
     begun: Vec<u32>,
+    /// The loads that failed with an error for all who wait for them.
+    failed: Vec<u32>,
+}
+
+/// A load of a detached batch that has ended, or that its caller has left to others.
+#[derive(Clone, Copy)]
+struct Left {
+    value: u32,
+    /// Whether the value would be kept.
+    is_kept: bool,
 }
 
 /// What all calls stand on.
@@ -131,18 +145,20 @@ enum Aside {
 }
 
 /// The way in which a call is made.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Infallible,
-    Try,
-    TryRef,
+    Own,
+    OwnRef,
     Shared,
     SharedRef,
     Detached,
-    TryDetached,
-    TryDetachedRef,
+    OwnDetached,
+    SharedDetached,
+    SharedDetachedRef,
     /// For this key and all after it.
     Many,
+    ManyDetached,
     Update,
 }
 
@@ -150,21 +166,35 @@ impl Form {
     /// Whether its load lives in the cache. Those do not panic here: the call whose load it was panics
     /// then as well, in a way that ends the fuzzer.
     fn is_detached(self) -> bool {
-        matches!(self, Self::Detached | Self::TryDetached | Self::TryDetachedRef)
+        use Form::{Detached, ManyDetached, OwnDetached, SharedDetached, SharedDetachedRef};
+        matches!(self, Detached | OwnDetached | SharedDetached | SharedDetachedRef | ManyDetached)
     }
 
-    /// Whether those who wait for a load of another's get its error.
+    /// Whether it gets the errors of those loads of others that it waits for, and others get its own.
     fn shares_errors(self) -> bool {
-        matches!(self, Self::Shared | Self::SharedRef | Self::TryDetached | Self::TryDetachedRef)
+        match self {
+            Self::Shared | Self::SharedRef | Self::SharedDetached | Self::SharedDetachedRef => true,
+            Self::Infallible | Self::Detached => false,
+            Self::Own | Self::OwnRef | Self::OwnDetached | Self::Update => false,
+            Self::Many | Self::ManyDetached => true,
+        }
+    }
+
+    fn is_many(self) -> bool {
+        matches!(self, Self::Many | Self::ManyDetached)
     }
 
     /// How many calls the cache counts for one that starts with `key`.
     fn calls(self, key: usize) -> u64 {
         match self {
             Self::Update => 0,
-            Self::Many => (KEYS - key) as u64,
-            _ => 1,
+            _ => self.keys(key).len() as u64,
         }
+    }
+
+    /// The keys of a call that starts with `key`.
+    fn keys(self, key: usize) -> Range<usize> {
+        if self.is_many() { key..KEYS } else { key..key + 1 }
     }
 }
 
@@ -187,6 +217,8 @@ struct Loading {
     keys: Vec<usize>,
     value: u32,
     has_value: bool,
+    /// Whether others than the one who ends it publish what it brings, key by key.
+    is_published_later: bool,
 }
 
 impl Loading {
@@ -196,7 +228,8 @@ impl Loading {
             book.loads += 1;
             keys.iter().for_each(|key| book.keys[*key].begin(value));
         }
-        Self { ground: Arc::clone(ground), keys, value, has_value: false }
+        let ground = Arc::clone(ground);
+        Self { ground, keys, value, has_value: false, is_published_later: false }
     }
 
     fn end(mut self) -> Value {
@@ -211,8 +244,10 @@ impl Drop for Loading {
         book.load_failures += u64::from(!self.has_value);
         for key in &self.keys {
             let page = &mut book.keys[*key];
-            let is_kept = self.ground.keeps_entries && !page.is_swept;
-            if page.end(self.value) && self.has_value && is_kept {
+            let is_kept = self.has_value && self.ground.keeps_entries && !page.is_swept;
+            if self.is_published_later {
+                page.leave(self.value, is_kept);
+            } else if page.end(self.value) && is_kept {
                 page.written = Some(self.value);
                 page.may_have_own_lifetime = false;
             }
@@ -224,7 +259,7 @@ impl Page {
     /// Begins a load or an update that callers can join.
     fn begin(&mut self, value: u32) {
         assert_eq!(self.live, None, "a second load of a live key");
-        self.live = Some(value);
+        (self.live, self.left) = (Some(value), None);
         (self.is_swept, self.sweeps) = (false, 0);
         self.begun.push(value);
     }
@@ -236,6 +271,26 @@ impl Page {
             self.live = None;
         }
         is_open
+    }
+
+    /// Leaves what is to come of a detached batch's load to those who may wait for the key.
+    fn leave(&mut self, value: u32, is_kept: bool) {
+        if self.end(value) {
+            self.left = Some(Left { value, is_kept });
+        }
+    }
+
+    /// Takes note of what was found, if that is what a detached batch has brought.
+    fn find(&mut self, found: Option<u32>) {
+        if let Some(left) = self.left.filter(|left| left.is_kept && found == Some(left.value)) {
+            (self.written, self.left) = (Some(left.value), None);
+            self.may_have_own_lifetime = false;
+        }
+    }
+
+    /// Notes that a write has won over all loads.
+    fn fence(&mut self) {
+        (self.live, self.left) = (None, None);
     }
 }
 
@@ -302,7 +357,8 @@ impl Ground {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap()
+        // Whole after a panic too, which is to be told of and not to end everything.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keeps_all(&self) -> bool {
@@ -314,11 +370,18 @@ impl Ground {
     }
 
     async fn load_all(self: Arc<Self>, plan: Plan, keys: Vec<usize>) -> Result<Value, u32> {
-        let loading = Loading::begin(&self, keys, plan.value);
+        let mut loading = Loading::begin(&self, keys, plan.value);
         self.step_aside(plan).await;
+        loading.is_published_later = plan.form == Form::ManyDetached;
         match plan.ending {
             Ending::Value => Ok(loading.end()),
-            Ending::Error => Err(plan.value),
+            Ending::Error => {
+                if plan.form.shares_errors() {
+                    let mut book = self.book();
+                    loading.keys.iter().for_each(|key| book.keys[*key].failed.push(plan.value));
+                }
+                Err(plan.value)
+            }
             // Unlike `panic!` it prints nothing, and does not end the fuzzer.
             Ending::Panic => resume_unwind(Box::new(OnPurpose)),
         }
@@ -345,7 +408,7 @@ impl Ground {
             Aside::InsertNextKey if next < KEYS => self.insert(next, value),
             // Only of later keys, so that no two loads wait for each other; and not of those that a load
             // of many has in hand itself.
-            Aside::LoadNextKey if next < KEYS && !matches!(plan.form, Form::Many) => {
+            Aside::LoadNextKey if next < KEYS && !plan.form.is_many() => {
                 self.book().calls += 1;
                 let load = async || {
                     let loading = Loading::begin(self, vec![next], value);
@@ -372,38 +435,42 @@ impl Ground {
                 let load = async || infallible(load().await);
                 Ok(Some(cache.get_or_insert_with(key, load).await))
             }),
-            Form::Try => {
-                Box::pin(async move { cache.try_get_or_insert_with(key, load).await.map(Some) })
-            }
-            Form::TryRef => {
-                Box::pin(
-                    async move { cache.try_get_or_insert_with_ref(&key, load).await.map(Some) },
-                )
-            }
-            Form::Shared => {
-                Box::pin(async move { cache.try_get_or_insert_shared(key, load).await.map(Some) })
-            }
-            Form::SharedRef => {
-                Box::pin(
-                    async move { cache.try_get_or_insert_shared_ref(&key, load).await.map(Some) },
-                )
-            }
+            Form::Own => Box::pin(async move {
+                let lookup = cache.entry(key).or_try_insert_own(load).await?;
+                Ok(Some(lookup.value))
+            }),
+            Form::OwnRef => Box::pin(async move {
+                let lookup = cache.entry_ref(&key).or_try_insert_own(load).await?;
+                Ok(Some(lookup.value))
+            }),
+            Form::Shared => Box::pin(async move {
+                let answer = cache.try_get_or_insert_with(key, load).await;
+                answer.map(Some).map_err(|error| *error)
+            }),
+            Form::SharedRef => Box::pin(async move {
+                let answer = cache.try_get_or_insert_with_ref(&key, load).await;
+                answer.map(Some).map_err(|error| *error)
+            }),
             Form::Detached => Box::pin(async move {
                 let load = || {
                     let load = load();
                     async move { infallible(load.await) }
                 };
-                Ok(Some(cache.get_or_insert_detached(key, load).await))
+                Ok(Some(cache.entry(key).detached().or_insert_with(load).await.value))
             }),
-            Form::TryDetached => {
-                Box::pin(async move { cache.try_get_or_insert_detached(key, load).await.map(Some) })
-            }
-            Form::TryDetachedRef => {
-                Box::pin(
-                    async move { cache.try_get_or_insert_detached_ref(&key, load).await.map(Some) },
-                )
-            }
-            Form::Many => Box::pin(self.many(plan)),
+            Form::OwnDetached => Box::pin(async move {
+                let lookup = cache.entry(key).detached().or_try_insert_own(load).await?;
+                Ok(Some(lookup.value))
+            }),
+            Form::SharedDetached => Box::pin(async move {
+                let answer = cache.entry(key).detached().or_try_insert_with(load).await;
+                answer.map(|lookup| Some(lookup.value)).map_err(|error| *error)
+            }),
+            Form::SharedDetachedRef => Box::pin(async move {
+                let answer = cache.entry_ref(&key).detached().or_try_insert_with(load).await;
+                answer.map(|lookup| Some(lookup.value)).map_err(|error| *error)
+            }),
+            Form::Many | Form::ManyDetached => Box::pin(self.many(plan)),
             Form::Update => {
                 let update = move |old| Arc::clone(self).update(plan, old);
                 Box::pin(cache.try_update_with(key, update))
@@ -412,18 +479,30 @@ impl Ground {
     }
 
     async fn many(self: &Arc<Self>, plan: Plan) -> Answer {
-        let load = async |missing: Vec<Key>| {
+        let load = |missing: Vec<Key>| {
             let keys = missing.iter().map(|key| usize::from(key.number)).collect();
-            let value = Arc::clone(self).load_all(plan, keys).await?;
-            let pairs = missing.into_iter().map(|key| (key, value.clone()));
-            Ok::<_, u32>(pairs.collect::<Vec<_>>())
+            let load = Arc::clone(self).load_all(plan, keys);
+            async move {
+                let value = load.await?;
+                let pairs = missing.into_iter().map(|key| (key, value.clone()));
+                Ok::<_, u32>(pairs.collect::<Vec<_>>())
+            }
         };
         let keys = (plan.key..KEYS).map(|key| self.key(key));
-        let answers = self.cache.try_get_or_insert_many(keys, load).await?.into_iter();
-        let answers: Vec<(Key, Value)> = answers.collect();
-        assert_eq!(answers.len(), KEYS - plan.key);
-        let own = answers.into_iter().find(|(key, _)| usize::from(key.number) == plan.key);
-        Ok(own.map(|(_, value)| value))
+        let answers: Result<Vec<(Key, Option<Value>)>, Arc<u32>> = match plan.form {
+            Form::ManyDetached => {
+                let answers = self.cache.entries(keys).detached().or_try_insert_with(load).await;
+                let value = |(key, lookup): (Key, Option<Lookup<Value>>)| {
+                    (key, lookup.map(|lookup| lookup.value))
+                };
+                answers.map(|answers| answers.into_iter().map(value).collect())
+            }
+            _ => self.cache.try_get_or_insert_many(keys, load).await,
+        };
+        let answers = answers.map_err(|error| *error)?;
+        let asked = answers.iter().map(|(key, _)| usize::from(key.number));
+        assert!(asked.eq(plan.key..KEYS), "the keys of another call");
+        Ok(answers.into_iter().next().and_then(|(_, value)| value))
     }
 
     fn insert(&self, key: usize, value: u32) {
@@ -435,9 +514,9 @@ impl Ground {
     fn remove(&self, key: usize) {
         let old = block_on(self.cache.remove(&self.key(key)));
         self.assert_written(key, numbers(old));
-        let mut book = self.book();
-        book.keys[key].live = None;
-        book.keys[key].written = None;
+        let page = &mut self.book().keys[key];
+        page.fence();
+        page.written = None;
     }
 
     fn insert_for_a_while(&self, key: usize, value: u32) {
@@ -456,7 +535,7 @@ impl Ground {
     fn write(&self, key: usize, value: u32) {
         let mut book = self.book();
         let page = &mut book.keys[key];
-        page.live = None;
+        page.fence();
         page.written = self.keeps_entries.then_some(value);
         page.may_have_own_lifetime = false;
         page.begun.push(value);
@@ -475,6 +554,9 @@ impl Ground {
                 page.written = None;
                 gone += 1;
             }
+            if let Some(left) = &mut page.left {
+                left.is_kept &= !is_chosen(own, left.value);
+            }
             let Some(live) = page.live else { continue };
             page.is_swept |= is_chosen(own, live);
             page.sweeps += 1;
@@ -491,7 +573,7 @@ impl Ground {
         let removed = block_on(self.cache.invalidate_keys_if(is_chosen));
         let mut gone = 0;
         for page in &mut self.book().keys[..=key] {
-            page.live = None;
+            page.fence();
             gone += usize::from(page.written.take().is_some());
         }
         self.assert_removed(removed, gone);
@@ -522,6 +604,7 @@ impl Ground {
             let page = &mut book.keys[key];
             if before.is_none() && written(key) == Some(value) {
                 assert_eq!(page.live, None, "restored before the end of a load");
+                page.fence();
                 page.written = Some(value);
                 page.may_have_own_lifetime = false;
                 page.begun.push(value);
@@ -537,7 +620,7 @@ impl Ground {
         let page = &mut book.keys[key];
         assert!(found || page.live.is_none(), "a load was overlooked");
         assert!(found || !self.keeps_all() || page.written.is_none(), "an entry was overlooked");
-        page.live = None;
+        page.fence();
         page.written = None;
     }
 
@@ -545,7 +628,7 @@ impl Ground {
         self.cache.clear_blocking();
         let mut book = self.book();
         for page in &mut book.keys {
-            page.live = None;
+            page.fence();
             page.written = None;
         }
         (book.calls, book.loads, book.load_failures) = (0, 0, 0);
@@ -571,7 +654,11 @@ impl Ground {
 
     /// Asserts that a key has the value that was written last, or none if that may have left.
     fn assert_written(&self, key: usize, found: Option<u32>) {
-        let written = self.book().keys[key].written;
+        let mut book = self.book();
+        let page = &mut book.keys[key];
+        page.find(found);
+        let written = page.written;
+        drop(book);
         assert!(
             found == written || found.is_none() && !self.keeps_all(),
             "{found:?}, not {written:?}"
@@ -579,6 +666,10 @@ impl Ground {
     }
 
     fn check(&self) {
+        for key in 0..KEYS {
+            let found = numbers(self.cache.peek(&self.key(key)));
+            self.assert_written(key, found);
+        }
         let flights = self.cache.validate();
         let book = self.book();
         let live = book.keys.iter().filter(|page| page.live.is_some()).count();
@@ -611,20 +702,45 @@ struct Call<'a> {
     future: Pin<Box<dyn Future<Output = Answer> + 'a>>,
     /// Whether the latest waker was woken since the last poll; at first, yes.
     woken: Arc<Flag>,
-    /// What there was when the call was first polled: the value and the load that it could find, and
-    /// how many had begun.
-    start: Option<([Option<u32>; 2], usize)>,
+    /// What there was of each of its keys when the call was first polled.
+    starts: Option<Vec<Start>>,
+}
+
+/// What there was of a key when a call for it was first polled.
+struct Start {
+    written: Option<u32>,
+    live: Option<u32>,
+    left: Option<u32>,
+    /// How many writes and loads had begun.
+    begun: usize,
+}
+
+impl Start {
+    fn of(page: &Page) -> Self {
+        let left = page.left.map(|left| left.value);
+        Self { written: page.written, live: page.live, left, begun: page.begun.len() }
+    }
+
+    /// The load that the call has certainly joined.
+    fn joined(&self) -> Option<u32> {
+        self.live.filter(|_| self.written.is_none())
+    }
+
+    /// Whether the call may get what has this number, which it has found or has seen begin.
+    fn may_lead_to(&self, number: u32, page: &Page) -> bool {
+        let found = [self.written, self.live, self.left].contains(&Some(number));
+        found || page.begun[self.begun..].contains(&number)
+    }
 }
 
 impl Call<'_> {
     /// Polls once; tells whether the call is over.
     fn poll(&mut self, ground: &Ground) -> bool {
-        let key = self.plan.key;
-        if self.start.is_none() {
+        let Plan { key, form, .. } = self.plan;
+        if self.starts.is_none() {
             let mut book = ground.book();
-            book.calls += self.plan.form.calls(key);
-            let page = &book.keys[key];
-            self.start = Some(([page.written, page.live], page.begun.len()));
+            book.calls += form.calls(key);
+            self.starts = Some(book.keys[form.keys(key)].iter().map(Start::of).collect());
         }
         self.woken.0.store(false, Ordering::Relaxed);
         let waker = Waker::from(Arc::clone(&self.woken));
@@ -638,19 +754,48 @@ impl Call<'_> {
         true
     }
 
-    /// Asserts that the answer is no staler than the call.
+    /// Asserts that the answer is no staler than the call, and an error one that the call is to get.
     fn assert_answer(&self, ground: &Ground, answer: Answer) {
-        let (found, from) = self.start.expect("only a call that was polled has an answer");
+        let Plan { key, form, value: own, .. } = self.plan;
+        let answer = answer.map(numbers);
         let book = ground.book();
-        let begun = &book.keys[self.plan.key].begun[from..];
-        let is_fresh = |value: u32| found.contains(&Some(value)) || begun.contains(&value);
+        let starts = self.starts.as_ref().expect("only a call that was polled has an answer");
+        let mut keys = book.keys[form.keys(key)].iter().zip(starts);
         match answer {
-            Ok(Some(value)) => assert!(is_fresh(value.number), "a stale value"),
-            Ok(None) => assert!(matches!(self.plan.form, Form::Update), "no value"),
-            Err(error) if error == self.plan.value => {}
+            Ok(Some(value)) => {
+                let (page, start) = keys.next().expect("a call has a key");
+                assert!(start.may_lead_to(value, page), "a stale value");
+            }
+            Ok(None) => assert!(matches!(form, Form::Update), "no value"),
+            Err(error) if error == own => {}
             Err(error) => {
-                assert!(self.plan.form.shares_errors(), "another's error");
-                assert!(is_fresh(error), "a stale error");
+                assert!(form.shares_errors(), "another's error");
+                let is_its = |page: &Page, start: &Start| {
+                    page.failed.contains(&error) && start.may_lead_to(error, page)
+                };
+                assert!(
+                    keys.any(|(page, start)| is_its(page, start)),
+                    "a stale error, or one's own"
+                );
+            }
+        }
+        if !form.shares_errors() {
+            return;
+        }
+        for (page, start) in book.keys[form.keys(key)].iter().zip(starts) {
+            if start.joined().is_some_and(|joined| page.failed.contains(&joined)) {
+                assert!(answer.is_err(), "the error of a load that was joined is lost");
+                assert!(form.is_many() || answer.err() == start.joined(), "another error");
+            }
+        }
+    }
+
+    /// Leaves what is to come of it to others, now that it has been dropped.
+    fn leave(plan: Plan, ground: &Ground) {
+        if plan.form == Form::ManyDetached {
+            for page in &mut ground.book().keys {
+                let is_kept = ground.keeps_entries && !page.is_swept;
+                page.leave(plan.value, is_kept);
             }
         }
     }
@@ -672,7 +817,7 @@ impl Schedule<'_> {
                 let plan = plan(bytes, number);
                 let woken = Flag::new();
                 let future = ground.call(plan);
-                self.calls[place] = Some(Call { plan, future, woken, start: None });
+                self.calls[place] = Some(Call { plan, future, woken, starts: None });
             }
             0..=6 => self.poll(place),
             7 => {
@@ -681,7 +826,7 @@ impl Schedule<'_> {
                 }
                 self.poll(place);
             }
-            8 | 9 => self.calls[place] = None,
+            8 | 9 => self.drop(place),
             10 => ground.insert(key, number),
             11 => ground.remove(key),
             12 => ground.invalidate(key),
@@ -695,6 +840,13 @@ impl Schedule<'_> {
             17 if place < 4 => ground.set_ttl(key),
             17 => ground.look_around(),
             _ => drop(block_on(ground.cache.purge_expired())),
+        }
+    }
+
+    fn drop(&mut self, place: usize) {
+        if let Some(Call { plan, future, .. }) = self.calls[place].take() {
+            drop(future);
+            Call::leave(plan, self.ground);
         }
     }
 
@@ -721,16 +873,27 @@ impl Schedule<'_> {
 }
 
 fn plan(bytes: &mut Bytes<'_>, value: u32) -> Plan {
-    const FORMS: [Form; 10] = [
+    // The second ten as the first, but for forms that came in later.
+    const FORMS: [Form; 20] = [
         Form::Infallible,
-        Form::Try,
-        Form::TryRef,
+        Form::Own,
+        Form::OwnRef,
         Form::Shared,
         Form::SharedRef,
         Form::Detached,
-        Form::TryDetached,
-        Form::TryDetachedRef,
+        Form::SharedDetached,
+        Form::SharedDetachedRef,
         Form::Many,
+        Form::Update,
+        Form::Infallible,
+        Form::Own,
+        Form::OwnRef,
+        Form::Shared,
+        Form::SharedRef,
+        Form::Detached,
+        Form::OwnDetached,
+        Form::SharedDetachedRef,
+        Form::ManyDetached,
         Form::Update,
     ];
     const ASIDES: [Aside; 6] = [

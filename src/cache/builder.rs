@@ -3,13 +3,15 @@
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use ahash::RandomState;
 
 use crate::cache::AsyncLru;
-use crate::cache::memo::{ArgsAsKey, KeyExtractor, Memo};
+use crate::cache::local_memo::LocalMemo;
+use crate::cache::memo::{ArgsAsKey, KeyExtractor, Memo, TryMemo};
 use crate::clock::Clock;
 use crate::deep_size::DeepSize;
 use crate::entries::MAX_ENTRIES;
@@ -125,6 +127,8 @@ struct Settings<K, V> {
     measures: Measures<K, V>,
     coalescing: Coalescing,
     listener: Option<Listener<K, V>>,
+    records_load_time: bool,
+    name: Option<&'static str>,
 }
 
 impl<K, V> Builder<K, V> {
@@ -138,6 +142,8 @@ impl<K, V> Builder<K, V> {
             measures: Measures { measure: None, weigher: None },
             coalescing: Coalescing::On,
             listener: None,
+            records_load_time: false,
+            name: None,
         };
         let hasher = KeyHasher::Default(RandomState::new);
         Self { settings, hasher, extractor: ArgsAsKey, types: PhantomData }
@@ -574,7 +580,44 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.settings.lifetimes.set_clock(Box::new(clock));
+        self.settings.lifetimes.set_clock(Arc::new(clock));
+        self
+    }
+
+    /// Has the time measured that loads take, by the cache's [`clock`](Self::clock); see
+    /// [`CacheStats::load_time`](crate::CacheStats::load_time). Without it that is zero, and loads ask no
+    /// clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, u32>::builder().clock(clock.clone()).record_load_time().build();
+    /// let load = async || {
+    ///     clock.advance(Duration::from_millis(20));
+    ///     10
+    /// };
+    /// futures_lite::future::block_on(cache.get_or_insert_with(1, load));
+    /// assert_eq!(cache.stats().load_time, Duration::from_millis(20));
+    /// ```
+    pub fn record_load_time(mut self) -> Self {
+        self.settings.records_load_time = true;
+        self
+    }
+
+    /// Names the cache, to tell it from others where its figures are shown.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::builder().name("users").build();
+    /// assert_eq!(cache.info().name.as_deref(), Some("users"));
+    /// ```
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.settings.name = Some(name);
         self
     }
 
@@ -604,8 +647,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Builds a cache and wraps `function` in it; see [`Memo`].
     ///
-    /// The function takes its arguments as one value, a tuple if there are several. If it returns a
-    /// `Result`, use [`Memo::try_call`], which caches only `Ok`; [`Memo::call`] would cache errors too.
+    /// The function takes its arguments as one value, a tuple if there are several, and keeps what it needs
+    /// in its future: `move |id| { let db = db.clone(); async move { db.load(id).await } }`. An async closure
+    /// does as well unless it borrows what it has captured. For a function that returns a `Result` there is
+    /// [`try_wrap`](Self::try_wrap), which caches only `Ok`; this one would cache errors too.
     ///
     /// # Examples
     ///
@@ -616,14 +661,64 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(futures_lite::future::block_on(square.call(7)), 49);
     /// ```
     #[must_use]
-    pub fn wrap<Args, F, R>(self, function: F) -> Memo<K, V, F, X, S>
+    pub fn wrap<Args, F, Fut>(self, function: F) -> Memo<Args, K, V, S>
+    where
+        K: Hash + Eq,
+        V: 'static,
+        X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
+        F: Fn(Args) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = V> + Send + 'static,
+    {
+        let (cache, extractor) = self.into_parts();
+        Memo::new(cache, function, extractor)
+    }
+
+    /// Builds a cache and wraps `function`, which can fail, in it; see [`TryMemo`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    ///
+    /// let parse = AsyncLru::builder().try_wrap(async |text: String| text.parse::<u32>());
+    /// assert_eq!(futures_lite::future::block_on(parse.call("7".to_owned())), Ok(7));
+    /// ```
+    #[must_use]
+    pub fn try_wrap<Args, F, Fut, E>(self, function: F) -> TryMemo<Args, K, V, E, S>
+    where
+        K: Hash + Eq,
+        V: 'static,
+        E: Send + Sync + 'static,
+        X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
+        F: Fn(Args) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (cache, extractor) = self.into_parts();
+        TryMemo::new(cache, function, extractor)
+    }
+
+    /// Builds a cache and wraps `function` in it, which may borrow what it has captured and need not be
+    /// `Send`; see [`LocalMemo`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::AsyncLru;
+    /// use std::rc::Rc;
+    ///
+    /// let factor = Rc::new(3);
+    /// let multiply = AsyncLru::<u64, u64>::builder().wrap_local(async |n: u64| n * *factor);
+    /// assert_eq!(futures_lite::future::block_on(multiply.call(7)), 21);
+    /// ```
+    #[must_use]
+    pub fn wrap_local<Args, F, R>(self, function: F) -> LocalMemo<K, V, F, X, S>
     where
         K: Hash + Eq,
         X: KeyExtractor<Args, Key = K>,
         F: AsyncFn(Args) -> R,
     {
         let (cache, extractor) = self.into_parts();
-        Memo::new(cache, function, extractor)
+        LocalMemo::new(cache, function, extractor)
     }
 
     /// The same configuration with what `change` makes of the two settings that have types of their own.
@@ -645,9 +740,17 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 impl<K, V> Settings<K, V> {
     fn into_store(self) -> Store<K, V> {
         let limits = self.limits();
-        let Self { maxsize, lifetimes, shards, measures, coalescing, listener, .. } = self;
-        let shards = shards.unwrap_or_else(|| default_shards(maxsize.unwrap_or(DEFAULT_MAXSIZE)));
-        Store::new(Config { shards, limits, lifetimes, measures, coalescing, listener })
+        let default = || default_shards(self.maxsize.unwrap_or(DEFAULT_MAXSIZE));
+        Store::new(Config {
+            shards: self.shards.unwrap_or_else(default),
+            limits,
+            lifetimes: self.lifetimes,
+            measures: self.measures,
+            coalescing: self.coalescing,
+            listener: self.listener,
+            records_load_time: self.records_load_time,
+            name: self.name,
+        })
     }
 
     /// The bounds, those included that others imply.

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use equivalent::Equivalent;
 
 use super::{AsyncLru, Inner};
-use crate::load::answer::{Borrowed, Infallible, KeySource, Loader, OwnError, Owned, SharedError};
+use crate::load::answer::{Errors, Infallible, Plain, Terms, shared_error};
 use crate::load::fetch;
+use crate::load::key::{BorrowedKey, KeySource, OwnedKey};
 
 /// Reading or loading, which waits for a load and for nothing else.
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
@@ -56,7 +58,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch(Owned(key), load, Infallible)
+        self.fetch(OwnedKey(key), load, (Infallible, Plain))
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with), with a key that is cloned only on a miss.
@@ -87,16 +89,20 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        self.fetch(Borrowed(key), load, Infallible)
+        self.fetch(BorrowedKey(key), load, (Infallible, Plain))
     }
 
-    /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is
-    /// cached.
+    /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is cached,
+    /// and the calls that waited for a load which fails get its error too.
+    ///
+    /// So an outage of the source costs one load after another, and not one for each caller in turn. A
+    /// call that comes after the failure loads anew. For an error that cannot be shared, or callers that
+    /// are to try for themselves, there is [`Entry::or_try_insert_own`](crate::Entry::or_try_insert_own).
     ///
     /// # Errors
     ///
-    /// Returns the error of this call's own `load`. Calls that waited for it run their own closures,
-    /// one after another, until one succeeds.
+    /// Returns the error of the load that this call ran or waited for. A call that waited for a load whose
+    /// error is of another type than `E`, or is not shared, runs its own closure.
     ///
     /// # Cancel safety
     ///
@@ -109,11 +115,22 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Examples
     ///
     /// ```
+    /// use futures_lite::future::{block_on, yield_now, zip};
+    ///
     /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
-    /// futures_lite::future::block_on(async {
-    ///     let failed = cache.try_get_or_insert_with(1, async || Err("no luck")).await;
-    ///     assert_eq!(failed, Err("no luck"));
-    ///     let loaded = cache.try_get_or_insert_with(1, async || Ok::<_, ()>(10)).await;
+    /// let down = async || {
+    ///     yield_now().await;
+    ///     Err("down")
+    /// };
+    /// block_on(async {
+    ///     let calls = zip(
+    ///         cache.try_get_or_insert_with(1, down),
+    ///         cache.try_get_or_insert_with(1, async || unreachable!("it waits for the other")),
+    ///     );
+    ///     let (first, second) = calls.await;
+    ///     assert_eq!((*first.unwrap_err(), *second.unwrap_err()), ("down", "down"));
+    ///
+    ///     let loaded = cache.try_get_or_insert_with(1, async || Ok::<_, &str>(10)).await;
     ///     assert_eq!(loaded, Ok(10));
     /// });
     /// ```
@@ -121,12 +138,13 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         &self,
         key: K,
         load: F,
-    ) -> impl Future<Output = Result<V, E>>
+    ) -> impl Future<Output = Result<V, Arc<E>>>
     where
+        E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch(Owned(key), load, OwnError::new())
+        self.fetch(OwnedKey(key), load, (shared_error(), Plain))
     }
 
     /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), with a key that is cloned only on
@@ -157,111 +175,31 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         &self,
         key: &Q,
         load: F,
-    ) -> impl Future<Output = Result<V, E>>
+    ) -> impl Future<Output = Result<V, Arc<E>>>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        self.fetch(Borrowed(key), load, OwnError::new())
-    }
-
-    /// Like [`try_get_or_insert_with`](Self::try_get_or_insert_with), but every call that waits for the
-    /// load gets its error.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the load that this call ran or waited for. A call that waited for a load
-    /// whose error is not an `E`, or was not to be shared, runs its own closure.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
-    ///
-    /// # Panics
-    ///
-    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use futures_lite::future::{block_on, yield_now, zip};
-    ///
-    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
-    /// let down = async || {
-    ///     yield_now().await;
-    ///     Err("down")
-    /// };
-    /// let calls = zip(
-    ///     cache.try_get_or_insert_shared(1, down),
-    ///     cache.try_get_or_insert_shared(1, async || unreachable!("it waits for the other")),
-    /// );
-    /// assert_eq!(block_on(calls), (Err("down"), Err("down")));
-    /// ```
-    pub fn try_get_or_insert_shared<E, F, Fut>(
-        &self,
-        key: K,
-        load: F,
-    ) -> impl Future<Output = Result<V, E>>
-    where
-        E: Clone + Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
-    {
-        self.fetch(Owned(key), load, SharedError::new())
-    }
-
-    /// Like [`try_get_or_insert_shared`](Self::try_get_or_insert_shared), with a key that is cloned
-    /// only on a miss.
-    ///
-    /// # Errors
-    ///
-    /// As for [`try_get_or_insert_shared`](Self::try_get_or_insert_shared).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
-    ///
-    /// # Panics
-    ///
-    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
-    /// let failed = cache.try_get_or_insert_shared_ref("a", async || Err::<u32, _>("down"));
-    /// assert_eq!(futures_lite::future::block_on(failed), Err("down"));
-    /// assert!(cache.is_empty());
-    /// ```
-    pub fn try_get_or_insert_shared_ref<Q, E, F, Fut>(
-        &self,
-        key: &Q,
-        load: F,
-    ) -> impl Future<Output = Result<V, E>>
-    where
-        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-        E: Clone + Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<V, E>>,
-    {
-        self.fetch(Borrowed(key), load, SharedError::new())
+        self.fetch(BorrowedKey(key), load, (shared_error(), Plain))
     }
 }
 
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
-    pub(super) fn fetch<P, F, Fut>(
+    pub(super) fn fetch<P, T, F, Fut>(
         &self,
         key: impl KeySource<K>,
         load: F,
-        loader: P,
-    ) -> impl Future<Output = P::Answer<P::Told<V>>>
+        form: (P, T),
+    ) -> impl Future<Output = P::Answer<T::Told>>
     where
-        P: Loader,
+        P: Errors,
+        T: Terms<V>,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = P::Answer<V>>,
+        Fut: Future<Output = P::Given<T::Given>>,
     {
         let Inner { hasher, store } = &*self.inner;
-        fetch(store, hasher, key, load, loader)
+        fetch(store, hasher, key, load, form)
     }
 }

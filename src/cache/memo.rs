@@ -3,12 +3,19 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use ahash::RandomState;
 
-use crate::cache::AsyncLru;
+use crate::cache::lookup::{Lookup, Traced};
 use crate::cache::stats::{CacheInfo, CacheStats};
+use crate::cache::{AsyncLru, Inner};
+use crate::flight::Load;
+use crate::load::answer::{DetachedErrors, Infallible, Plain, Terms, shared_error};
+use crate::load::detached::{Account, fetch_detached, run};
+use crate::load::key::OwnedKey;
 
 /// Tells the key of a call from its arguments.
 ///
@@ -46,6 +53,11 @@ use crate::cache::stats::{CacheInfo, CacheStats};
 ///     assert_eq!(weather.call(query(10)).await, 9);
 /// });
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not tell a key from arguments of type `{Args}`",
+    note = "a key extractor is a closure `|args: &Args| -> Key`, or a type that implements `KeyExtractor`",
+    note = "without `Builder::key_extractor` the arguments are the key, and have to be `Clone`"
+)]
 pub trait KeyExtractor<Args: ?Sized> {
     /// The part of the arguments that tells calls apart.
     type Key;
@@ -86,72 +98,135 @@ impl<Args: Clone> KeyExtractor<Args> for ArgsAsKey {
     }
 }
 
+/// A wrapped function, and how the key is told from its arguments. Behind pointers, so that the type of
+/// what has it can be named, and the compiler asks of it no more than is said here.
+struct Function<Args, K, V>(Arc<Parts<Args, K, V>>);
+
+struct Parts<Args, K, V> {
+    key: Box<dyn Fn(&Args) -> K + Send + Sync>,
+    load: Box<LoadFn<Args, V>>,
+}
+
+type LoadFn<Args, V> = dyn Fn(Args, Account) -> Load<V> + Send + Sync;
+
+impl<Args, K, V> Function<Args, K, V> {
+    fn new<X>(extractor: X, load: impl Fn(Args, Account) -> Load<V> + Send + Sync + 'static) -> Self
+    where
+        X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
+    {
+        let key = Box::new(move |args: &Args| extractor.extract(args));
+        Self(Arc::new(Parts { key, load: Box::new(load) }))
+    }
+
+    fn key(&self, args: &Args) -> K {
+        (self.0.key)(args)
+    }
+
+    /// Answers a call by what is in `cache`, or by the function.
+    fn call<P, T, S>(
+        &self,
+        cache: &AsyncLru<K, V, S>,
+        args: Args,
+        form: (P, T),
+    ) -> impl Future<Output = P::Answer<T::Told>>
+    where
+        K: Hash + Eq,
+        V: Clone,
+        S: BuildHasher,
+        P: DetachedErrors,
+        T: Terms<V>,
+    {
+        let Inner { hasher, store } = &*cache.inner;
+        let key = OwnedKey(self.key(&args));
+        fetch_detached(store, hasher, key, |account| (self.0.load)(args, account), form)
+    }
+}
+
+/// A panic of the function or the extractor leaves no trace in them that another call would see.
+impl<Args, K, V> UnwindSafe for Function<Args, K, V> {}
+impl<Args, K, V> RefUnwindSafe for Function<Args, K, V> {}
+
+impl<Args, K, V> Clone for Function<Args, K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
 /// An async function with a cache of its answers, made by [`Builder::wrap`](crate::Builder::wrap).
 ///
-/// A clone is another handle to the same function and cache. The function is an
-/// `AsyncFn(Args) -> V`, so an async closure may borrow what it captured. In a struct's field the type
-/// is `Memo<K, V, F, X>`, with type parameters, function pointers or types of one's own for the
-/// function `F` and the extractor `X`.
+/// A clone is another handle to the same function and cache. The type names the arguments, the key and the
+/// value, and nothing of the function: so it can be a field of a struct, be in a `static LazyLock`, and be
+/// called from a spawned task, whatever the function has captured.
 ///
-/// # Spawning
-///
-/// Futures of calls borrow the handle; to spawn one, clone the handle into the task. The compiler
-/// cannot tell yet that such a future is `Send` if the function's captures, its arguments or the
-/// future it names hold a reference or a `dyn`, even a `&'static str` (the limitation behind its
-/// message "implementation of `Send` is not general enough"). An owned `String` or an `Arc<str>` in
-/// its place helps, and so does calling [`AsyncLru::get_or_insert_with`] from a function of one's own,
-/// which has no such limit.
+/// The function's futures live in the cache, as those of [`Entry::detached`](crate::Entry::detached) do: a
+/// call that is dropped or not polled any more holds up nobody. They are put in a box, on a miss only. For a
+/// function that can fail there is [`TryMemo`], and for one whose futures borrow or are not `Send`
+/// [`LocalMemo`](crate::LocalMemo).
 ///
 /// # Examples
 ///
 /// ```
-/// use async_lru::AsyncLru;
+/// use async_lru::{AsyncLru, Memo};
+/// use std::sync::Arc;
 ///
-/// let permissions = AsyncLru::builder()
-///     .maxsize(100)
-///     .key_extractor(|(user, resource, _request): &(String, String, u64)| {
-///         (user.clone(), resource.clone())
-///     })
-///     .wrap(async |(user, _resource, _request): (String, String, u64)| user == "admin");
+/// trait Roles: Send + Sync {
+///     fn of(&self, user: &str) -> Vec<&'static str>;
+/// }
+///
+/// /// Has a memo whose function has captured a `dyn Trait`.
+/// struct Permissions {
+///     of_user: Memo<(String, u64), String, Vec<&'static str>>,
+/// }
+///
+/// impl Permissions {
+///     fn new(roles: Arc<dyn Roles>) -> Self {
+///         let of_user = AsyncLru::builder()
+///             .maxsize(100)
+///             .key_extractor(|(user, _request): &(String, u64)| user.clone())
+///             .wrap(move |(user, _request)| {
+///                 let roles = Arc::clone(&roles);
+///                 async move { roles.of(&user) }
+///             });
+///         Self { of_user }
+///     }
+/// }
+///
+/// struct Everybody;
+///
+/// impl Roles for Everybody {
+///     fn of(&self, _: &str) -> Vec<&'static str> {
+///         vec!["reader"]
+///     }
+/// }
 ///
 /// futures_lite::future::block_on(async {
-///     let call = |request| ("admin".to_owned(), "report".to_owned(), request);
-///     assert!(permissions.call(call(1)).await);
-///     assert!(permissions.call(call(2)).await);
-///     assert_eq!(permissions.stats().loads, 1);
+///     let permissions = Permissions::new(Arc::new(Everybody));
+///     let call = |request| ("ann".to_owned(), request);
+///     assert_eq!(permissions.of_user.call(call(1)).await, ["reader"]);
+///     assert_eq!(permissions.of_user.call(call(2)).await, ["reader"]);
+///     assert_eq!(permissions.of_user.stats().loads, 1);
 ///
-///     assert!(permissions.invalidate(&call(3)).await);
-///     assert!(permissions.cache().is_empty());
+///     assert!(permissions.of_user.invalidate(&call(3)).await);
+///     assert!(permissions.of_user.cache().is_empty());
 /// });
 /// ```
-pub struct Memo<K, V, F, X = ArgsAsKey, S = RandomState> {
+pub struct Memo<Args, K, V, S = RandomState> {
     cache: AsyncLru<K, V, S>,
-    wrapped: Arc<Wrapped<F, X>>,
+    function: Function<Args, K, V>,
 }
 
-/// Shared by all handles, besides the cache.
-struct Wrapped<F, X> {
-    function: F,
-    extractor: X,
-}
-
-/// The arguments of a call, which its closure takes out of the call's own future: as a part of the
-/// closure that future would hold them a second time.
-struct Untaken<Args>(Option<Args>);
-
-impl<Args> Untaken<Args> {
-    fn look(&self) -> &Args {
-        self.0.as_ref().expect("the key is told before the function is called")
-    }
-
-    fn take(&mut self) -> Args {
-        self.0.take().expect("the function is called once")
-    }
-}
-
-impl<K, V, F, X, S> Memo<K, V, F, X, S> {
-    pub(crate) fn new(cache: AsyncLru<K, V, S>, function: F, extractor: X) -> Self {
-        Self { cache, wrapped: Arc::new(Wrapped { function, extractor }) }
+impl<Args, K, V, S> Memo<Args, K, V, S> {
+    pub(crate) fn new<F, Fut, X>(cache: AsyncLru<K, V, S>, function: F, extractor: X) -> Self
+    where
+        V: 'static,
+        F: Fn(Args) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = V> + Send + 'static,
+        X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
+    {
+        let load = move |args, account| -> Load<V> {
+            Box::pin(run(function(args), (Infallible, Plain), account))
+        };
+        Self { cache, function: Function::new(extractor, load) }
     }
 
     /// Returns the cache underneath.
@@ -172,8 +247,8 @@ impl<K, V, F, X, S> Memo<K, V, F, X, S> {
     /// # Examples
     ///
     /// ```
-    /// let double = async_lru::AsyncLru::<u32, u32>::builder().maxsize(7).wrap(async |n: u32| n * 2);
-    /// assert_eq!(double.info().maxsize, 7);
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder().wrap(async |n: u32| n * 2);
+    /// assert_eq!(double.info().maxsize, 1024);
     /// ```
     pub fn info(&self) -> CacheInfo {
         self.cache.info()
@@ -213,19 +288,23 @@ impl<K, V, F, X, S> Memo<K, V, F, X, S> {
     }
 }
 
-impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
+impl<Args, K: Hash + Eq, V, S: BuildHasher> Memo<Args, K, V, S> {
     /// Returns the answer for `args`: the cached one, or the function's, which runs once however many
     /// callers ask at once.
     ///
-    /// Whatever the function returns is cached, an `Err` too; see [`try_call`](Self::try_call).
+    /// Whatever the function returns is cached, an `Err` too; see [`TryMemo`]. The key is told from the
+    /// arguments at once, before the future is polled.
     ///
     /// # Cancel safety
     ///
-    /// As for [`AsyncLru::get_or_insert_with`].
+    /// Dropping the future at any await leaves the cache valid. The function goes on in the calls that wait
+    /// for it; if there are none, it is dropped.
     ///
     /// # Panics
     ///
-    /// As for [`AsyncLru::get_or_insert_with`].
+    /// If the function panics: in the call that polled it, and in the one that called it. The others go on
+    /// as if it had been dropped. If the function asks its own memo for the very arguments that it is
+    /// called with, as for [`AsyncLru::get_or_insert_with`].
     ///
     /// # Examples
     ///
@@ -233,56 +312,54 @@ impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
     /// let double = async_lru::AsyncLru::<u32, u32>::builder().wrap(async |n: u32| n * 2);
     /// assert_eq!(futures_lite::future::block_on(double.call(4)), 8);
     /// ```
-    pub fn call<Args>(&self, args: Args) -> impl Future<Output = V>
+    pub fn call(&self, args: Args) -> impl Future<Output = V>
     where
-        X: KeyExtractor<Args, Key = K>,
-        F: AsyncFn(Args) -> V,
+        V: Clone,
     {
-        let mut args = Untaken(Some(args));
-        async move {
-            let key = self.wrapped.extractor.extract(args.look());
-            let call = || (self.wrapped.function)(args.take());
-            self.cache.get_or_insert_with(key, call).await
-        }
+        self.function.call(&self.cache, args, (Infallible, Plain))
     }
 
-    /// Like [`call`](Self::call) for a function that can fail: only its `Ok` answers are cached.
-    ///
-    /// # Errors
-    ///
-    /// Returns the function's own error. Callers that waited for the failed run then run the function
-    /// themselves, one after another.
+    /// Like [`call`](Self::call), and tells where the answer came from.
     ///
     /// # Cancel safety
     ///
-    /// As for [`AsyncLru::get_or_insert_with`].
+    /// As for [`call`](Self::call).
     ///
     /// # Panics
     ///
-    /// As for [`AsyncLru::get_or_insert_with`].
+    /// As for [`call`](Self::call).
     ///
     /// # Examples
     ///
     /// ```
-    /// let parse = async_lru::AsyncLru::builder()
-    ///     .wrap(async |text: String| text.parse::<u32>());
-    /// futures_lite::future::block_on(async {
-    ///     assert_eq!(parse.try_call("12".to_owned()).await, Ok(12));
-    ///     assert!(parse.try_call("twelve".to_owned()).await.is_err());
-    ///     assert_eq!(parse.stats().current_size, 1);
-    /// });
+    /// use async_lru::LookupOutcome;
+    ///
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder().wrap(async |n: u32| n * 2);
+    /// let lookup = futures_lite::future::block_on(double.call_traced(4));
+    /// assert_eq!((lookup.value, lookup.outcome), (8, LookupOutcome::Loaded));
     /// ```
-    pub fn try_call<Args, E>(&self, args: Args) -> impl Future<Output = Result<V, E>>
+    pub fn call_traced(&self, args: Args) -> impl Future<Output = Lookup<V>>
     where
-        X: KeyExtractor<Args, Key = K>,
-        F: AsyncFn(Args) -> Result<V, E>,
+        V: Clone,
     {
-        let mut args = Untaken(Some(args));
-        async move {
-            let key = self.wrapped.extractor.extract(args.look());
-            let call = || (self.wrapped.function)(args.take());
-            self.cache.try_get_or_insert_with(key, call).await
-        }
+        self.function.call(&self.cache, args, (Infallible, Traced { ttl: None }))
+    }
+
+    /// Returns the cached answer for `args`, if there is one; a use of it, as by [`AsyncLru::get`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder().wrap(async |n: u32| n * 2);
+    /// futures_lite::future::block_on(double.call(4));
+    /// assert_eq!(double.get(&4), Some(8));
+    /// assert_eq!(double.get(&5), None);
+    /// ```
+    pub fn get(&self, args: &Args) -> Option<V>
+    where
+        V: Clone,
+    {
+        self.cache.get(&self.function.key(args))
     }
 
     /// Forgets the answer for `args`; says whether there was one, cached or being computed.
@@ -303,23 +380,248 @@ impl<K: Hash + Eq, V: Clone, F, X, S: BuildHasher> Memo<K, V, F, X, S> {
     ///     assert!(!double.invalidate(&4).await);
     /// });
     /// ```
-    pub async fn invalidate<Args>(&self, args: &Args) -> bool
-    where
-        X: KeyExtractor<Args, Key = K>,
-    {
-        let key = self.wrapped.extractor.extract(args);
-        self.cache.invalidate(&key).await
+    pub async fn invalidate(&self, args: &Args) -> bool {
+        self.cache.invalidate(&self.function.key(args)).await
     }
 }
 
-impl<K, V, F, X, S> Clone for Memo<K, V, F, X, S> {
+impl<Args, K, V, S> Clone for Memo<Args, K, V, S> {
     fn clone(&self) -> Self {
-        Self { cache: self.cache.clone(), wrapped: Arc::clone(&self.wrapped) }
+        Self { cache: self.cache.clone(), function: self.function.clone() }
     }
 }
 
-impl<K, V, F, X, S> fmt::Debug for Memo<K, V, F, X, S> {
+impl<Args, K, V, S> fmt::Debug for Memo<Args, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memo").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// An async function that can fail, with a cache of its `Ok` answers; made by
+/// [`Builder::try_wrap`](crate::Builder::try_wrap).
+///
+/// As [`Memo`] in all else. Callers that waited for a run which fails get its error too, as those of
+/// [`AsyncLru::try_get_or_insert_with`].
+///
+/// # Examples
+///
+/// ```
+/// use async_lru::{AsyncLru, TryMemo};
+/// use std::num::ParseIntError;
+///
+/// let parse: TryMemo<String, String, u32, ParseIntError> = AsyncLru::builder()
+///     .maxsize(100)
+///     .try_wrap(async |text: String| text.parse::<u32>());
+///
+/// futures_lite::future::block_on(async {
+///     assert_eq!(parse.call("12".to_owned()).await, Ok(12));
+///     assert!(parse.call("twelve".to_owned()).await.is_err());
+///     assert_eq!(parse.stats().current_size, 1);
+/// });
+/// ```
+pub struct TryMemo<Args, K, V, E, S = RandomState> {
+    cache: AsyncLru<K, V, S>,
+    function: Function<Args, K, V>,
+    error: PhantomData<fn() -> E>,
+}
+
+impl<Args, K, V, E, S> TryMemo<Args, K, V, E, S> {
+    pub(crate) fn new<F, Fut, X>(cache: AsyncLru<K, V, S>, function: F, extractor: X) -> Self
+    where
+        V: 'static,
+        E: Send + Sync + 'static,
+        F: Fn(Args) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
+    {
+        let load = move |args, account| -> Load<V> {
+            Box::pin(run(function(args), (shared_error(), Plain), account))
+        };
+        Self { cache, function: Function::new(extractor, load), error: PhantomData }
+    }
+
+    /// Returns the cache underneath.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(double.call(4)).unwrap();
+    /// assert_eq!(double.cache().get(&4), Some(8));
+    /// ```
+    pub fn cache(&self) -> &AsyncLru<K, V, S> {
+        &self.cache
+    }
+
+    /// Returns the configuration of the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// assert_eq!(double.info().maxsize, 1024);
+    /// ```
+    pub fn info(&self) -> CacheInfo {
+        self.cache.info()
+    }
+
+    /// Returns the statistics of the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(double.call(4)).unwrap();
+    /// assert_eq!(double.stats().misses, 1);
+    /// ```
+    pub fn stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Forgets all answers and resets the statistics; see [`AsyncLru::clear`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid, with none, some or all of the answers forgotten.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(async {
+    ///     double.call(4).await.unwrap();
+    ///     double.clear().await;
+    ///     assert_eq!(double.stats().current_size, 0);
+    /// });
+    /// ```
+    pub async fn clear(&self) {
+        self.cache.clear().await;
+    }
+}
+
+impl<Args, K: Hash + Eq, V, E, S: BuildHasher> TryMemo<Args, K, V, E, S> {
+    /// Returns the answer for `args`: the cached one, or the function's, which runs once however many
+    /// callers ask at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the function's error, of the run that this call has started or waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future at any await leaves the cache valid. The function goes on in the calls that wait
+    /// for it; if there are none, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the function panics: in the call that polled it, and in the one that called it. The others go on
+    /// as if it had been dropped. If the function asks its own memo for the very arguments that it is
+    /// called with, as for [`AsyncLru::get_or_insert_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(double.call(4).await, Ok(8));
+    ///     assert_eq!(*double.call(u32::MAX).await.unwrap_err(), "too large");
+    /// });
+    /// ```
+    pub fn call(&self, args: Args) -> impl Future<Output = Result<V, Arc<E>>>
+    where
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        self.function.call(&self.cache, args, (shared_error(), Plain))
+    }
+
+    /// Like [`call`](Self::call), and tells where the answer came from.
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Panics
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::LookupOutcome;
+    ///
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// let lookup = futures_lite::future::block_on(double.call_traced(4)).unwrap();
+    /// assert_eq!((lookup.value, lookup.outcome), (8, LookupOutcome::Loaded));
+    /// ```
+    pub fn call_traced(&self, args: Args) -> impl Future<Output = Result<Lookup<V>, Arc<E>>>
+    where
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        self.function.call(&self.cache, args, (shared_error(), Traced { ttl: None }))
+    }
+
+    /// Returns the cached answer for `args`, if there is one; a use of it, as by [`AsyncLru::get`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(double.call(4)).unwrap();
+    /// assert_eq!(double.get(&4), Some(8));
+    /// assert_eq!(double.get(&5), None);
+    /// ```
+    pub fn get(&self, args: &Args) -> Option<V>
+    where
+        V: Clone,
+    {
+        self.cache.get(&self.function.key(args))
+    }
+
+    /// Forgets the answer for `args`; says whether there was one, cached or being computed.
+    ///
+    /// See [`AsyncLru::invalidate`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid; the answer is forgotten or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let double = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |n: u32| n.checked_mul(2).ok_or("too large"));
+    /// futures_lite::future::block_on(async {
+    ///     double.call(4).await.unwrap();
+    ///     assert!(double.invalidate(&4).await);
+    ///     assert!(!double.invalidate(&4).await);
+    /// });
+    /// ```
+    pub async fn invalidate(&self, args: &Args) -> bool {
+        self.cache.invalidate(&self.function.key(args)).await
+    }
+}
+
+impl<Args, K, V, E, S> Clone for TryMemo<Args, K, V, E, S> {
+    fn clone(&self) -> Self {
+        Self { cache: self.cache.clone(), function: self.function.clone(), error: PhantomData }
+    }
+}
+
+impl<Args, K, V, E, S> fmt::Debug for TryMemo<Args, K, V, E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryMemo").field("cache", &self.cache).finish_non_exhaustive()
     }
 }

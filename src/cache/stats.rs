@@ -22,6 +22,8 @@ use crate::sync::counters::Event;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CacheInfo {
+    /// The name that the cache was given.
+    pub name: Option<String>,
     /// The most entries that the cache holds.
     pub maxsize: usize,
     /// The most that all entries together weigh, in a cache that weighs them.
@@ -41,6 +43,9 @@ pub struct CacheInfo {
 impl fmt::Display for CacheInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.shards == 1 { "" } else { "s" };
+        if let Some(name) = &self.name {
+            write!(f, "{name}: ")?;
+        }
         write!(f, "at most {} entries", self.maxsize)?;
         if let Some(weight) = self.max_weight {
             write!(f, ", weight {weight}")?;
@@ -113,6 +118,9 @@ pub struct CacheStats {
     pub loads: u64,
     /// Loads that ended without a value: by an error, a panic, or because their call was dropped.
     pub load_failures: u64,
+    /// The time that loads took which gave a value or an error, all together; zero unless
+    /// [`record_load_time`](crate::Builder::record_load_time) is set.
+    pub load_time: Duration,
     /// Entries that made room, for others or for a bound that was lowered, while they were alive.
     pub evictions: u64,
     /// The weight of those, in a cache that weighs its entries; else zero.
@@ -199,6 +207,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn info(&self) -> CacheInfo {
         let store = self.store();
         CacheInfo {
+            name: store.name().map(str::to_owned),
             maxsize: store.capacity().maxsize(),
             max_weight: store.capacity().weight().map(|weight| weight.max),
             max_bytes: store.capacity().bytes().map(|bytes| bytes.max),
@@ -242,6 +251,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             coalesced: totals.of(Event::Coalesced),
             loads: totals.of(Event::Load),
             load_failures: totals.of(Event::LoadFailure),
+            load_time: Duration::from_nanos(totals.of(Event::LoadTime)),
             evictions: totals.of(Event::Eviction),
             evicted_weight: totals.of(Event::EvictedWeight),
             expirations: totals.of(Event::Expiration),

@@ -91,10 +91,14 @@ impl PollScope {
         Self::push(Loads::One(flight), waker, cx)
     }
 
-    /// Marks the load of `flights`, which are in order, that the task of `cx` polls with its own waker.
-    pub(crate) fn enter_batch(flights: &Arc<[FlightName]>, cx: &Context<'_>) -> BatchPollScope {
+    /// Marks the load of `flights`, which are in order, that the task of `cx` polls with `waker`.
+    pub(crate) fn enter_batch(
+        flights: &Arc<[FlightName]>,
+        waker: &Waker,
+        cx: &Context<'_>,
+    ) -> BatchPollScope {
         with_batches(|batches| batches.push(Arc::clone(flights)));
-        BatchPollScope { _scope: Self::push(Loads::Batch, cx.waker(), cx) }
+        BatchPollScope { _scope: Self::push(Loads::Batch, waker, cx) }
     }
 
     /// Marks a part of a call that the task of `cx` polls with `waker`.

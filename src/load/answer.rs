@@ -1,108 +1,52 @@
-//! In what forms callers bring keys, and loaders answer.
+//! In what forms loaders answer, and callers are answered.
+//!
+//! A form is a type parameter of the way that a call takes, and not a future around it: one that turned
+//! an answer of one form into another would hold the future within it twice.
 
-use std::hash::Hash;
 use std::marker::PhantomData;
-use std::mem::needs_drop;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use equivalent::Equivalent;
+use crate::flight::{Failure, Loaded};
+use crate::sync::Mutex;
 
-use crate::flight::{Failure, Outcome};
-
-/// A key as the caller has it: owned, or borrowed and made owned when it has to be.
-pub(crate) trait KeySource<K> {
-    type Query: Hash + Equivalent<K> + ?Sized;
-    fn query(&self) -> &Self::Query;
-    /// The key, if the caller has it as that already or it costs nothing to make.
-    fn try_into_key(self) -> Result<K, Self>
-    where
-        Self: Sized;
-    /// The key. Calls user code: never under a lock.
-    fn into_key(self) -> K;
-}
-
-pub(crate) struct Owned<K>(pub(crate) K);
-
-impl<K: Hash + Eq> KeySource<K> for Owned<K> {
-    type Query = K;
-
-    fn query(&self) -> &K {
-        &self.0
-    }
-
-    fn try_into_key(self) -> Result<K, Self> {
-        Ok(self.0)
-    }
-
-    fn into_key(self) -> K {
-        self.0
-    }
-}
-
-pub(crate) struct Borrowed<'a, Q: ?Sized>(pub(crate) &'a Q);
-
-impl<K, Q> KeySource<K> for Borrowed<'_, Q>
-where
-    Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
-{
-    type Query = Q;
-
-    fn query(&self) -> &Q {
-        self.0
-    }
-
-    /// A small key that owns nothing, such as a number, is sooner copied than looked for a second time.
-    #[inline]
-    fn try_into_key(self) -> Result<K, Self> {
-        const SMALL: usize = 32;
-        let is_plain = !needs_drop::<K>() && size_of::<K>() <= SMALL;
-        if is_plain { Ok(self.into_key()) } else { Err(self) }
-    }
-
-    fn into_key(self) -> K {
-        self.0.to_owned()
-    }
-}
-
-/// In what form a call answers, and its closure does: with a value, or with an error if there can be
-/// one; what else it tells, and who gets the error.
-///
-/// A future that turned one form into another would hold the future within it twice.
-pub(crate) trait Loader {
+/// Whether a closure can fail, and who gets its error.
+pub(crate) trait Errors {
+    /// The error as callers get it.
     type Error;
-    /// An answer whose value is a `T`.
+    /// What the closure gives, if that is a `T` or an error.
+    type Given<T>;
+    /// What the caller gets.
     type Answer<T>;
-    /// A value, and what the caller is told of it.
-    type Told<V>;
 
-    fn result<T>(answer: Self::Answer<T>) -> Result<T, Self::Error>;
+    fn result<T>(given: Self::Given<T>) -> Result<T, Self::Error>;
     fn answer<T>(result: Result<T, Self::Error>) -> Self::Answer<T>;
-    fn tell<V>(value: V, source: Source) -> Self::Told<V>;
-    /// Makes of an error what waiters get.
-    fn failure<V>(&self, error: &Self::Error) -> Outcome<V>;
-    /// The error of a waiter, unless it has to run its own closure.
+    /// Makes of an error what those who wait for the load get, if they get it.
+    fn share(&self, error: &Self::Error) -> Option<Failure>;
+    /// The error of a caller that has waited for a load which failed like this, unless it has to run its
+    /// own closure.
     fn shared(&self, failure: &Failure) -> Option<Self::Error>;
 }
 
-/// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Cache,
-    /// The call's own closure.
-    Closure,
-    /// Another call's load that this one waited for, be it that it found its value in the cache.
-    Flight,
+/// Errors of closures whose future lives in the cache.
+pub(crate) trait DetachedErrors: Errors {
+    /// Keeps an error for whoever is to get it.
+    fn keep(&self, error: Self::Error) -> Failure;
+    /// The error of the caller whose closure has failed, once.
+    fn take(&self, failure: &Failure) -> Option<Self::Error>;
 }
 
 /// Closures that always give a value.
+#[derive(Clone, Copy)]
 pub(crate) struct Infallible;
 
-impl Loader for Infallible {
+impl Errors for Infallible {
     type Error = std::convert::Infallible;
+    type Given<T> = T;
     type Answer<T> = T;
-    type Told<V> = V;
 
-    fn result<T>(answer: T) -> Result<T, Self::Error> {
-        Ok(answer)
+    fn result<T>(given: T) -> Result<T, Self::Error> {
+        Ok(given)
     }
 
     fn answer<T>(result: Result<T, Self::Error>) -> T {
@@ -110,15 +54,21 @@ impl Loader for Infallible {
         answer
     }
 
-    fn tell<V>(value: V, _: Source) -> V {
-        value
-    }
-
-    fn failure<V>(&self, error: &Self::Error) -> Outcome<V> {
+    fn share(&self, error: &Self::Error) -> Option<Failure> {
         match *error {}
     }
 
     fn shared(&self, _: &Failure) -> Option<Self::Error> {
+        None
+    }
+}
+
+impl DetachedErrors for Infallible {
+    fn keep(&self, error: Self::Error) -> Failure {
+        match error {}
+    }
+
+    fn take(&self, _: &Failure) -> Option<Self::Error> {
         None
     }
 }
@@ -132,25 +82,21 @@ impl<E> OwnError<E> {
     }
 }
 
-impl<E> Loader for OwnError<E> {
+impl<E> Errors for OwnError<E> {
     type Error = E;
+    type Given<T> = Result<T, E>;
     type Answer<T> = Result<T, E>;
-    type Told<V> = V;
 
-    fn result<T>(answer: Result<T, E>) -> Result<T, E> {
-        answer
+    fn result<T>(given: Result<T, E>) -> Result<T, E> {
+        given
     }
 
     fn answer<T>(result: Result<T, E>) -> Result<T, E> {
         result
     }
 
-    fn tell<V>(value: V, _: Source) -> V {
-        value
-    }
-
-    fn failure<V>(&self, _: &E) -> Outcome<V> {
-        Outcome::Abandoned
+    fn share(&self, _: &E) -> Option<Failure> {
+        None
     }
 
     fn shared(&self, _: &Failure) -> Option<E> {
@@ -158,48 +104,119 @@ impl<E> Loader for OwnError<E> {
     }
 }
 
+impl<E: Send + 'static> DetachedErrors for OwnError<E> {
+    fn keep(&self, error: E) -> Failure {
+        Arc::new(Mutex::new(Some(error)))
+    }
+
+    fn take(&self, failure: &Failure) -> Option<E> {
+        let error = failure.downcast_ref::<Mutex<Option<E>>>()?;
+        error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Closures whose error is for all callers of the flight.
 ///
-/// Holds what it needs `E: 'static` for as functions, so that its impl of [`Loader`] has no such bound:
-/// the compiler, which forgets the lifetimes within a future when it asks whether that is `Send`, could
-/// not prove it of a `&'static str` or a `dyn Error`.
-pub(crate) struct SharedError<E> {
-    pack: fn(&E) -> Failure,
-    /// `None` if another call of the same flight has used another type of error.
-    unpack: fn(&Failure) -> Option<E>,
+/// Takes what it needs `E: 'static` for as closures, which have no size, so that its impl of [`Errors`]
+/// has no such bound: the compiler, which forgets the lifetimes within a future when it asks whether that
+/// is `Send`, could not prove it of a `&'static str` or a `dyn Error`.
+pub(crate) struct SharedError<E, Share, Shared> {
+    share: Share,
+    /// Gives `None` if another call of the same flight has used another type of error.
+    shared: Shared,
+    error: PhantomData<fn() -> E>,
 }
 
-impl<E: Clone + Send + Sync + 'static> SharedError<E> {
-    pub(crate) fn new() -> Self {
-        Self {
-            pack: |error| Box::new(error.clone()),
-            unpack: |failure| failure.downcast_ref::<E>().cloned(),
-        }
+/// Makes the form of closures whose error is for all callers.
+#[expect(clippy::type_complexity, reason = "closures have no names")]
+pub(crate) fn shared_error<E: Send + Sync + 'static>()
+-> SharedError<E, impl Fn(&Arc<E>) -> Failure, impl Fn(&Failure) -> Option<Arc<E>>> {
+    SharedError {
+        share: |error: &Arc<E>| -> Failure { Arc::<E>::clone(error) },
+        shared: |failure: &Failure| Arc::clone(failure).downcast().ok(),
+        error: PhantomData,
     }
 }
 
-impl<E> Loader for SharedError<E> {
-    type Error = E;
-    type Answer<T> = Result<T, E>;
-    type Told<V> = V;
+impl<E, Share, Shared> Errors for SharedError<E, Share, Shared>
+where
+    Share: Fn(&Arc<E>) -> Failure,
+    Shared: Fn(&Failure) -> Option<Arc<E>>,
+{
+    type Error = Arc<E>;
+    type Given<T> = Result<T, E>;
+    type Answer<T> = Result<T, Arc<E>>;
 
-    fn result<T>(answer: Result<T, E>) -> Result<T, E> {
-        answer
+    fn result<T>(given: Result<T, E>) -> Result<T, Arc<E>> {
+        given.map_err(Arc::new)
     }
 
-    fn answer<T>(result: Result<T, E>) -> Result<T, E> {
+    fn answer<T>(result: Result<T, Arc<E>>) -> Result<T, Arc<E>> {
         result
     }
 
-    fn tell<V>(value: V, _: Source) -> V {
+    fn share(&self, error: &Arc<E>) -> Option<Failure> {
+        Some((self.share)(error))
+    }
+
+    fn shared(&self, failure: &Failure) -> Option<Arc<E>> {
+        (self.shared)(failure)
+    }
+}
+
+impl<E, Share, Shared> DetachedErrors for SharedError<E, Share, Shared>
+where
+    Self: Errors<Error = Arc<E>>,
+{
+    fn keep(&self, error: Arc<E>) -> Failure {
+        self.share(&error).expect("it is for all callers")
+    }
+
+    fn take(&self, failure: &Failure) -> Option<Arc<E>> {
+        self.shared(failure)
+    }
+}
+
+/// What a closure brings besides the value, and what its caller is told besides.
+pub(crate) trait Terms<V> {
+    /// What the closure brings.
+    type Given;
+    /// What the caller is told.
+    type Told;
+
+    /// The lifetime of what does not come with one.
+    fn ttl(&self) -> Option<Duration>;
+    fn take(&self, given: Self::Given) -> Loaded<V>;
+    fn tell(value: V, source: Source) -> Self::Told;
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Cache,
+    /// The call's own closure.
+    Closure,
+    /// Another call's load that this one waited for, be it that it found its value in the cache.
+    Flight,
+}
+
+/// A value, and nothing besides.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain;
+
+impl<V> Terms<V> for Plain {
+    type Given = V;
+    type Told = V;
+
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    fn take(&self, value: V) -> Loaded<V> {
+        Loaded { value, ttl: None }
+    }
+
+    fn tell(value: V, _: Source) -> V {
         value
-    }
-
-    fn failure<V>(&self, error: &E) -> Outcome<V> {
-        Outcome::Failure((self.pack)(error))
-    }
-
-    fn shared(&self, failure: &Failure) -> Option<E> {
-        (self.unpack)(failure)
     }
 }

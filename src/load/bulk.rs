@@ -4,213 +4,304 @@
 //! only after it has ended its own. So it never waits while others wait for it, and two calls that
 //! overlap, in whatever order, do not wait for each other in a circle.
 
-use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures_lite::future::yield_now;
 use hashbrown::HashTable;
 
-use super::answer::{Borrowed, Infallible, Loader};
-use super::joins::Joins;
-use super::leader::{Leader, Stage};
+use super::answer::{Errors, Source, Terms};
+use super::join::Publishing;
+use super::joins::{AT_ONCE, Joins};
+use super::key::BorrowedKey;
+use super::leader::Leader;
 use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
-use crate::flight::{FlightName, PollScope};
+use crate::flight::attempt::{Attempt, Running};
+use crate::flight::load_timer::Timing;
+use crate::flight::{FlightName, Outcome, PollScope};
 use crate::store::{Store, hash_of};
-use crate::sync::counters::Event;
 
-/// How many keys a call deals with before other tasks have the thread.
-const AT_ONCE: usize = 256;
+/// The answers to a call for many keys, in the order in which it asked; `None` for one that the load left
+/// out.
+pub(crate) type Answers<K, T> = Vec<(K, Option<T>)>;
 
-/// Answers a call for many keys; those that the load left out are not in the answer.
+/// Answers a call for many keys.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
-pub(crate) fn fetch_many<P, K, V, S, F, Fut, A>(
+pub(crate) fn fetch_many<P, T, K, V, S, F, Fut, A>(
     store: &Store<K, V>,
     hasher: &S,
     keys: impl IntoIterator<Item = K>,
     mut load: F,
-    loader: P,
-) -> impl Future<Output = P::Answer<HashMap<K, V>>>
+    (errors, terms): (P, T),
+) -> impl Future<Output = P::Answer<Answers<K, T::Told>>>
 where
-    P: Loader,
+    P: Errors,
+    T: Terms<V, Given = V>,
     K: Hash + Eq + Clone,
     V: Clone,
     S: BuildHasher,
     F: FnMut(Vec<K>) -> Fut,
-    Fut: Future<Output = P::Answer<A>>,
+    Fut: Future<Output = P::Given<A>>,
     A: IntoIterator<Item = (K, V)>,
 {
     async move {
-        let mut asked = Asked::new();
+        let mut asked = Asked::of(hasher, keys).await;
+        let mut steps = asked.start_all(store, Kind::Led).await;
+        let mut found = Source::Cache;
+        while !steps.is_empty() {
+            let mut batch = Batch { store, leaders: Vec::new() };
+            let waiters = asked.take_steps(steps, found, &mut batch.leaders);
+            found = Source::Flight;
+            let loaded = batch.load(&mut asked, hasher, &mut load, (&errors, &terms)).await;
+            batch.end(|| failure(&errors, &loaded)).await;
+            let left = match loaded {
+                Ok(()) => settle(waiters, &mut asked, &errors).await,
+                Err(error) => {
+                    let_go(waiters).await;
+                    Err(error)
+                }
+            };
+            match left {
+                Ok(left) => steps = left,
+                Err(error) => {
+                    drop(load);
+                    let_go(asked.keys).await;
+                    store.all_backlogs().settle().await;
+                    return P::answer(Err(error));
+                }
+            }
+        }
+        drop(load);
+        store.all_backlogs().settle().await;
+        // In a box, so that the future needs no room for it.
+        P::answer(Ok(Box::pin(asked.into_answers::<T>()).await))
+    }
+}
+
+/// The keys of a call, in the order in which they came, and their values.
+pub(super) struct Asked<K, V> {
+    pub(super) keys: Vec<Key<K, V>>,
+    /// Each key once, where it came first.
+    places: HashTable<usize>,
+}
+
+pub(super) struct Key<K, V> {
+    hash: u64,
+    key: K,
+    answer: Answer<V>,
+}
+
+enum Answer<V> {
+    None,
+    Value(V, Source),
+    /// That of the same key, which came earlier.
+    As(usize),
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Asked<K, V> {
+    /// The keys that `keys` gives.
+    pub(super) async fn of(hasher: &impl BuildHasher, keys: impl IntoIterator<Item = K>) -> Self {
+        let mut asked = Self { keys: Vec::new(), places: HashTable::new() };
         for key in keys {
             asked.add(hasher, key);
             if asked.keys.len() % AT_ONCE == 0 {
                 yield_now().await;
             }
         }
-        let mut steps = Vec::new();
-        for place in 0..asked.keys.len() {
-            steps.push((place, asked.start(place, store)));
-            if steps.len() % AT_ONCE == 0 {
-                yield_now().await;
-            }
-        }
-        while !steps.is_empty() {
-            let mut batch = Batch { store, leaders: Vec::new() };
-            let mut waiters = Vec::new();
-            for (place, step) in steps {
-                match step {
-                    Start::Found(value) => asked.answer(place, value),
-                    Start::Lead(leader) => batch.leaders.push((place, Some(leader))),
-                    Start::Wait(waiter) => waiters.push((place, waiter)),
-                }
-            }
-            if let Err(error) = batch.load(&mut asked, hasher, &mut load, &loader).await {
-                drop((batch, waiters, asked, load));
-                store.all_backlogs().settle().await;
-                return P::answer(Err(error));
-            }
-            // What the load left out is for others to load.
-            drop(batch);
-            steps = settle(waiters, &mut asked).await;
-        }
-        drop(load);
-        store.all_backlogs().settle().await;
-        // In a box, so that the future needs no room for it.
-        P::answer(Ok(Box::pin(asked.into_answers()).await))
-    }
-}
-
-/// The keys of a call, each once and in the order in which they came, and their values.
-struct Asked<K, V> {
-    keys: Vec<Key<K, V>>,
-    places: HashTable<usize>,
-}
-
-struct Key<K, V> {
-    hash: u64,
-    key: K,
-    value: Option<V>,
-}
-
-impl<K: Hash + Eq, V> Asked<K, V> {
-    fn new() -> Self {
-        Self { keys: Vec::new(), places: HashTable::new() }
+        asked
     }
 
-    /// Adds a key, unless it is there already.
     fn add(&mut self, hasher: &impl BuildHasher, key: K) {
         let hash = hash_of(hasher, &key);
-        if self.find(hash, &key).is_none() {
-            let place = self.keys.len();
-            self.keys.push(Key { hash, key, value: None });
-            self.places.insert_unique(hash, place, |&place| self.keys[place].hash);
-        }
+        let answer = match self.find(hash, &key) {
+            Some(first) => Answer::As(first),
+            None => {
+                let place = self.keys.len();
+                self.places.insert_unique(hash, place, |&place| self.keys[place].hash);
+                Answer::None
+            }
+        };
+        self.keys.push(Key { hash, key, answer });
     }
 
     fn find(&self, hash: u64, key: &K) -> Option<usize> {
         self.places.find(hash, |&place| self.keys[place].key == *key).copied()
     }
 
-    fn answer(&mut self, place: usize, value: V) {
-        self.keys[place].value = Some(value);
+    pub(super) fn key(&self, place: usize) -> &K {
+        &self.keys[place].key
     }
 
-    /// Takes the key at `place` as far as it gets without waiting.
-    fn start<'a>(&self, place: usize, store: &'a Store<K, V>) -> Start<'a, K, V>
-    where
-        K: Clone,
-        V: Clone,
-    {
-        let Key { hash, key, .. } = &self.keys[place];
-        start(store, *hash, Borrowed(key), Kind::Led)
+    pub(super) fn answer(&mut self, place: usize, value: V, source: Source) {
+        self.keys[place].answer = Answer::Value(value, source);
     }
 
-    async fn into_answers(self) -> HashMap<K, V> {
-        let mut answers = HashMap::with_capacity(self.keys.len());
-        let mut keys = self.keys.into_iter();
-        let answer = |Key { key, value, .. }: Key<K, V>| Some((key, value?));
-        while keys.len() > AT_ONCE {
-            answers.extend(keys.by_ref().take(AT_ONCE).filter_map(answer));
-            yield_now().await;
+    /// Takes each key as far as it gets without waiting.
+    pub(super) async fn start_all<'a>(
+        &self,
+        store: &'a Store<K, V>,
+        kind: Kind,
+    ) -> Vec<(usize, Start<'a, K, V>)> {
+        let mut steps = Vec::new();
+        for (place, Key { hash, key, answer }) in self.keys.iter().enumerate() {
+            if let Answer::None = answer {
+                steps.push((place, start(store, *hash, BorrowedKey(key), kind)));
+            }
+            if place % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
         }
-        answers.extend(keys.filter_map(answer));
+        steps
+    }
+
+    /// Takes note of what was `found` there, adds the flights that the call leads to `leaders`, and returns
+    /// those that it waits for.
+    pub(super) fn take_steps<'a>(
+        &mut self,
+        steps: Vec<(usize, Start<'a, K, V>)>,
+        found: Source,
+        leaders: &mut Leaders<'a, K, V>,
+    ) -> Vec<(usize, Waiter<'a, K, V>)> {
+        let mut waiters = Vec::new();
+        for (place, step) in steps {
+            match step {
+                Start::Found(value) => self.answer(place, value, found),
+                Start::Lead(leader) => leaders.push((place, Some(leader))),
+                Start::Wait(waiter) => waiters.push((place, waiter)),
+            }
+        }
+        waiters
+    }
+
+    /// The keys of these flights.
+    pub(super) async fn keys_of(&self, leaders: &Leaders<'_, K, V>) -> Vec<K> {
+        let mut keys = Vec::with_capacity(leaders.len());
+        while let Some((place, _)) = leaders.get(keys.len()) {
+            keys.push(self.key(*place).clone());
+            if keys.len() % AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+        keys
+    }
+
+    pub(super) async fn into_answers<T: Terms<V>>(self) -> Answers<K, T::Told> {
+        let mut answers = Vec::with_capacity(self.keys.len());
+        let mut keys = self.keys;
+        for place in 0..keys.len() {
+            if let Answer::As(first) = keys[place].answer {
+                if let Answer::Value(value, source) = &keys[first].answer {
+                    keys[place].answer = Answer::Value(value.clone(), *source);
+                }
+            }
+            if place % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
+        }
+        for (place, Key { key, answer, .. }) in keys.into_iter().enumerate() {
+            let answer = match answer {
+                Answer::Value(value, source) => Some(T::tell(value, source)),
+                Answer::None | Answer::As(_) => None,
+            };
+            answers.push((key, answer));
+            if place % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
+        }
         answers
     }
 }
 
-/// The flights that a call leads, by the place of their keys; `None` once they have ended. Ends those
-/// that are left when it is dropped.
+/// The flights that a call leads, by the place of their keys; `None` once they have ended.
+pub(super) type Leaders<'a, K, V> = Vec<(usize, Option<Leader<'a, K, V>>)>;
+
+/// A load of the keys of all flights that a call leads. Ends those that are left when it is dropped.
 struct Batch<'a, K, V> {
     store: &'a Store<K, V>,
-    leaders: Vec<(usize, Option<Leader<'a, K, V>>)>,
+    leaders: Leaders<'a, K, V>,
 }
 
-impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
+impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
     /// Loads the keys of the flights, if there are any, and publishes what comes of it.
-    async fn load<P, F, Fut, A>(
+    async fn load<P, T, F, Fut, A>(
         &mut self,
         asked: &mut Asked<K, V>,
         hasher: &impl BuildHasher,
         load: &mut F,
-        _protocol: &P,
+        (_, terms): (&P, &T),
     ) -> Result<(), P::Error>
     where
-        P: Loader,
-        K: Clone,
+        P: Errors,
+        T: Terms<V, Given = V>,
         F: FnMut(Vec<K>) -> Fut,
-        Fut: Future<Output = P::Answer<A>>,
+        Fut: Future<Output = P::Given<A>>,
         A: IntoIterator<Item = (K, V)>,
     {
         if self.leaders.is_empty() {
             return Ok(());
         }
-        let mut missing = Vec::with_capacity(self.leaders.len());
-        while let Some((place, _)) = self.leaders.get(missing.len()) {
-            missing.push(asked.keys[*place].key.clone());
-            if missing.len() % AT_ONCE == 0 {
-                yield_now().await;
-            }
-        }
-        let flights = self.flights();
-        let mut attempt = Attempt::begin(self.store);
-        let answer = {
+        let missing = asked.keys_of(&self.leaders).await;
+        let flights = names(&self.leaders);
+        let timing = self.store.load_timer().map(Timing::begin);
+        let mut running = Running::new(Attempt::begin(self.store.counters()));
+        let given = {
             let mut load = pin!(load(missing));
             poll_fn(|cx| {
-                let _scope = PollScope::enter_batch(&flights, cx);
+                let _scope = PollScope::enter_batch(&flights, cx.waker(), cx);
                 load.as_mut().poll(cx)
             })
             .await
         };
+        if let Some(timing) = timing {
+            timing.end();
+        }
         // Before anything is published, so that a panic of the iterator is one of the load.
-        let pairs: Vec<(K, V)> = P::result(answer)?.into_iter().collect();
+        let pairs: Vec<(K, V)> = P::result(given)?.into_iter().collect();
         let mut pairs = pairs.into_iter();
         // Each stays where it is until it is published, which takes no room in the future.
         while let Some((key, value)) = pairs.as_slice().first() {
             let place = asked.find(hash_of(hasher, key), key);
-            let Some((place, mut leader)) = place.and_then(|place| self.take(place)) else {
+            let Some((place, leader)) = place.and_then(|place| self.take(place)) else {
                 drop(pairs.next());
                 continue;
             };
             if pairs.len() == 1 {
-                attempt.rest_with(&mut leader);
+                running.succeed();
             }
-            // Left to whoever delivers: this call waits for the listener when it has published all.
-            drop(leader.deliver(value, None));
-            drop(leader);
+            let mut publishing = Publishing { leader, attempt: running.attempt().clone() };
+            let deliveries = publishing.deliver(value, terms.ttl());
+            drop(publishing);
             if let Some((key, value)) = pairs.next() {
                 drop(key);
-                asked.answer(place, value);
+                asked.answer(place, value, Source::Closure);
+            }
+            if !deliveries.is_empty() {
+                // As a writer of one key would, lest what goes to a slow listener piles up.
+                deliveries.settle().await;
             }
             if pairs.len() % AT_ONCE == AT_ONCE - 1 {
                 yield_now().await;
             }
         }
-        attempt.has_succeeded = true;
+        running.succeed();
         Ok(())
+    }
+
+    /// Ends the flights that are left without a value.
+    async fn end(mut self, outcome: impl Fn() -> Outcome<V>) {
+        self.leaders.retain(|(_, leader)| leader.is_some());
+        while let Some((_, leader)) = self.leaders.pop() {
+            if let Some(mut leader) = leader {
+                leader.end(&outcome);
+            }
+            if self.leaders.len() % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
+        }
     }
 
     /// Takes the leader of the key at `place`, if it is still to end its flight.
@@ -218,66 +309,63 @@ impl<'a, K: Hash + Eq, V: Clone> Batch<'a, K, V> {
         let number = self.leaders.binary_search_by_key(&place, |(place, _)| *place).ok()?;
         Some((place, self.leaders[number].1.take()?))
     }
+}
 
-    /// The names of the flights, in the order in which [`PollScope::enter_batch`] needs them.
-    fn flights(&self) -> Arc<[FlightName]> {
-        let leaders = self.leaders.iter().filter_map(|(_, leader)| leader.as_ref());
-        let mut flights: Vec<_> = leaders.map(|leader| leader.flight.name()).collect();
-        flights.sort_unstable();
-        flights.into()
+/// How the flights of a load end that it has brought no value for: those of a failed load with its error,
+/// if it is shared, and what a load has left out is for others to load.
+fn failure<P: Errors, V>(errors: &P, loaded: &Result<(), P::Error>) -> Outcome<V> {
+    let error = loaded.as_ref().err();
+    error.and_then(|error| errors.share(error)).map_or(Outcome::Abandoned, Outcome::Failure)
+}
+
+/// Drops so many things in turns with other tasks.
+pub(super) async fn let_go<T>(mut things: Vec<T>) {
+    while things.len() > AT_ONCE {
+        things.truncate(things.len() - AT_ONCE);
+        yield_now().await;
     }
 }
 
-/// A load of many keys, which counts as one. It has failed unless all that it brought was published.
-struct Attempt<'a, K, V> {
-    store: &'a Store<K, V>,
-    has_succeeded: bool,
+/// The names of the flights, in the order in which [`PollScope::enter_batch`] needs them.
+pub(super) fn names<K, V>(leaders: &Leaders<'_, K, V>) -> Arc<[FlightName]> {
+    let leaders = leaders.iter().filter_map(|(_, leader)| leader.as_ref());
+    let mut flights: Vec<_> = leaders.map(|leader| leader.flight.name()).collect();
+    flights.sort_unstable();
+    flights.into()
 }
 
-impl<'a, K, V> Attempt<'a, K, V> {
-    fn begin(store: &'a Store<K, V>) -> Self {
-        store.count(Event::Load);
-        Self { store, has_succeeded: false }
-    }
-
-    /// Leaves it to the leader of the last key, who alone knows how far the publication came if something
-    /// panics.
-    fn rest_with(&mut self, last: &mut Leader<'_, K, V>) {
-        last.stage = Stage::Loading;
-        self.has_succeeded = true;
-    }
-}
-
-impl<K, V> Drop for Attempt<'_, K, V> {
-    fn drop(&mut self) {
-        if !self.has_succeeded {
-            self.store.count(Event::LoadFailure);
-        }
-    }
-}
-
-/// Waits for the flights of others, all at once; the keys of those without a value go on.
-async fn settle<'a, K, V>(
+/// Waits for the flights of others, all at once; the keys of those without a value go on. The first failure
+/// that concerns the call ends it.
+pub(super) async fn settle<'a, P, K, V>(
     waiters: Vec<(usize, Waiter<'a, K, V>)>,
     asked: &mut Asked<K, V>,
-) -> Vec<(usize, Start<'a, K, V>)>
+    errors: &P,
+) -> Result<Vec<(usize, Start<'a, K, V>)>, P::Error>
 where
-    K: Hash + Eq,
+    P: Errors,
+    K: Hash + Eq + Clone,
     V: Clone,
 {
     if waiters.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let settle = |(place, waiter): (usize, Waiter<'a, K, V>)| (place, waiter.settle(&Infallible));
+    let settle = |(place, waiter): (usize, Waiter<'a, K, V>)| (place, waiter.settle(errors));
     let mut settling = Joins::new(waiters.into_iter().map(settle));
     let mut left = Vec::new();
+    let mut failed = None;
     poll_fn(|cx| {
-        settling.poll(cx, |place, settled| match settled {
-            Settled::Answer(Ok(value)) => asked.answer(place, value),
+        let polled = settling.poll(cx, |place, settled| match settled {
+            Settled::Answer(Ok(value)) => asked.answer(place, value, Source::Flight),
+            Settled::Answer(Err(error)) => failed = Some(error),
             Settled::GoOn(call) => left.push((place, call)),
-        })
+        });
+        if failed.is_some() { Poll::Ready(()) } else { polled }
     })
     .await;
+    drop(settling);
+    if let Some(error) = failed {
+        return Err(error);
+    }
     left.sort_by_key(|(place, _)| *place);
-    left.into_iter().map(|(place, call)| (place, call.lead_or_join())).collect()
+    Ok(left.into_iter().map(|(place, call)| (place, call.lead_or_join())).collect())
 }

@@ -3,70 +3,118 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
-use super::answer::{KeySource, Loader, Source};
+use super::answer::{DetachedErrors, Source, Terms};
 use super::join::Joined;
+use super::key::KeySource;
 use super::leader::{Leader, Stage};
-use super::waiter::{Start, Waited, answer, start};
+use super::waiter::{Start, Waited, start};
 use crate::entries::Kind;
-use crate::flight::Outcome;
+use crate::flight::attempt::{Attempt, Running};
+use crate::flight::load_timer::Timing;
+use crate::flight::{Load, LoadEnd, Outcome};
 use crate::store::{Store, hash_of};
 
-/// Answers a call: from the cache, from a flight that is under way, or by running `load` in a flight
+/// Answers a call: from the cache, from a flight that is under way, or by what `load` makes in a flight
 /// that goes on without the call.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
-pub(crate) fn fetch_detached<P, K, V, S, F, Fut>(
+pub(crate) fn fetch_detached<P, T, K, V, S>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
-    load: F,
-    loader: P,
-) -> impl Future<Output = P::Answer<P::Told<V>>>
+    load: impl FnOnce(Account) -> Load<V>,
+    (errors, _terms): (P, T),
+) -> impl Future<Output = P::Answer<T::Told>>
 where
-    P: Loader,
+    P: DetachedErrors,
+    T: Terms<V>,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = Outcome<V>> + Send + 'static,
 {
     async move {
         let leader = 'leads: {
             let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Detached) {
                 Start::Found(value) => {
                     drop(load);
-                    return P::answer(Ok(P::tell(value, Source::Cache)));
+                    return P::answer(Ok(T::tell(value, Source::Cache)));
                 }
                 Start::Lead(leader) => break 'leads leader,
-                Start::Wait(waiter) => Box::pin(waiter.wait(&loader)),
+                Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };
             match waits.await {
                 Waited::Lead(leader) => leader,
                 Waited::Answer(answer) => {
                     drop(load);
-                    return P::answer(answer.map(|value| P::tell(value, Source::Flight)));
+                    return P::answer(answer.map(|value| T::tell(value, Source::Flight)));
                 }
             }
         };
-        let joined = leader.detach(load);
+        let joined = leader.detach(|| load(Account::open(store)));
         let (outcome, deliveries) = Box::pin(joined.outcome()).await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
-        let answer = answer(&loader, outcome);
+        let answer = match outcome {
+            Outcome::Value(value) => Some(Ok(value.clone())),
+            Outcome::Failure(failure) => errors.take(failure).map(Err),
+            Outcome::Abandoned => None,
+        };
         drop(joined);
         // Its closure is spent, so it cannot go on as others do.
         let answer = answer.expect("the load of this call panicked while another call polled it");
-        P::answer(answer.map(|value| P::tell(value, Source::Closure)))
+        P::answer(answer.map(|value| T::tell(value, Source::Closure)))
+    }
+}
+
+/// The account of a load that lives in its flight: kept by the load itself, since nobody else sees it
+/// through.
+pub(crate) struct Account {
+    running: Running,
+    timing: Option<Timing>,
+}
+
+impl Account {
+    /// Counts a load.
+    fn open<K, V>(store: &Store<K, V>) -> Self {
+        let attempt = Attempt::begin(store.counters());
+        Self { running: Running::new(attempt), timing: store.load_timer().map(Timing::begin) }
+    }
+
+    /// Takes note that the load has given an answer, and tells what that is to be counted for.
+    fn close(self) -> Running {
+        if let Some(timing) = self.timing {
+            timing.end();
+        }
+        self.running
+    }
+}
+
+/// Runs a load of a flight's own.
+pub(crate) async fn run<P, T, V>(
+    load: impl Future<Output = P::Given<T::Given>>,
+    (errors, terms): (P, T),
+    account: Account,
+) -> LoadEnd<V>
+where
+    P: DetachedErrors,
+    T: Terms<V>,
+{
+    let given = load.await;
+    let mut running = account.close();
+    match P::result(given) {
+        Ok(given) => {
+            let loaded = terms.take(given);
+            running.succeed();
+            LoadEnd::Value(loaded, running.attempt().clone())
+        }
+        Err(error) => LoadEnd::Failure(errors.keep(error)),
     }
 }
 
 impl<'a, K, V> Leader<'a, K, V> {
     /// Calls the user's closure, and hands its future and the duty to end the flight over to all who
     /// wait for it.
-    fn detach<Fut>(mut self, load: impl FnOnce() -> Fut) -> Joined<'a, K, V>
-    where
-        Fut: Future<Output = Outcome<V>> + Send + 'static,
-    {
-        let load = Box::pin(self.start(load));
+    pub(super) fn detach(mut self, load: impl FnOnce() -> Load<V>) -> Joined<'a, K, V> {
+        let load = load();
         let completion = self.flight.completion();
         completion.bring(load);
         self.stage = Stage::Ended;

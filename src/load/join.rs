@@ -1,17 +1,16 @@
 //! A share in a flight: waiting for its end, and where its load lives in it, bringing that about.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::leader::{Leader, Stage};
 use crate::entries::Kind;
-use crate::flight::{Completion, Load, Outcome, PollGuard, PollScope};
+use crate::flight::attempt::Attempt;
+use crate::flight::{Completion, Load, LoadEnd, Outcome, PollGuard, PollScope};
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
-use crate::sync::counters::Event;
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
 /// goes, the load goes with it.
@@ -39,19 +38,10 @@ impl<'a, K, V> Joined<'a, K, V> {
         V: Clone,
     {
         let mut deliveries = Deliveries::default();
-        let mut wait = pin!(self.completion.wait(self.flight.name()));
-        let outcome = poll_fn(|cx| {
-            // Registers before the look at the load, so that no wake-up comes between.
-            let polled = wait.as_mut().poll(cx);
-            if polled.is_pending() {
-                if let Some((guard, load)) = self.completion.take_guard() {
-                    self.poll_load(guard, load, cx, &mut deliveries);
-                    return wait.as_mut().poll(cx);
-                }
-            }
-            polled
-        })
-        .await;
+        let poll_load = |guard: PollGuard<'_, _>, load, cx: &Context<'_>| {
+            self.poll_load(guard, load, cx, &mut deliveries);
+        };
+        let outcome = self.completion.outcome(Some(self.flight.name()), poll_load).await;
         (outcome, deliveries)
     }
 
@@ -59,7 +49,7 @@ impl<'a, K, V> Joined<'a, K, V> {
     /// a `Drop` that panics here would otherwise leak.
     fn poll_load(
         &self,
-        guard: PollGuard<'_, Outcome<V>>,
+        guard: PollGuard<'_, LoadEnd<V>>,
         mut load: Load<V>,
         cx: &Context<'_>,
         deliveries: &mut Deliveries<K, V>,
@@ -67,38 +57,57 @@ impl<'a, K, V> Joined<'a, K, V> {
         K: Eq,
         V: Clone,
     {
+        // Lets the others go on if the load panics, which itself counts that as a failure.
         let mut leader = Leader::new(self.store, self.flight, Kind::Detached);
-        leader.stage = Stage::Loading;
         let polled = {
             let waker = guard.waker();
             let _scope = PollScope::enter_with(self.flight.name(), &waker, cx);
             load.as_mut().poll(&mut Context::from_waker(&waker))
         };
-        let Poll::Ready(outcome) = polled else {
+        let Poll::Ready(end) = polled else {
             leader.stage = Stage::Ended;
             guard.give_back(load);
             return;
         };
         drop(load);
-        match &outcome {
-            Outcome::Value(value) if self.store.takes_values() => {
-                let appraised = leader.appraise(value);
-                let kept = value.clone();
-                deliveries.append(leader.publish(kept, appraised, || outcome));
+        match end {
+            LoadEnd::Value(loaded, attempt) => {
+                let mut publishing = Publishing { leader, attempt };
+                deliveries.append(publishing.deliver(&loaded.value, loaded.ttl));
             }
-            Outcome::Value(_) => leader.end(|| outcome),
-            Outcome::Failure(_) | Outcome::Abandoned => {
-                leader.fail(|| outcome);
+            LoadEnd::Failure(failure) => {
+                leader.end(|| Outcome::Failure(failure));
                 deliveries.append(leader.backlog());
             }
+            LoadEnd::Nothing => leader.end(|| Outcome::Abandoned),
+        }
+    }
+}
+
+/// The publication of something that an attempt has brought, which has failed if it comes to nothing.
+pub(super) struct Publishing<'a, K, V> {
+    pub(super) leader: Leader<'a, K, V>,
+    pub(super) attempt: Attempt,
+}
+
+impl<K: Eq, V: Clone> Publishing<'_, K, V> {
+    pub(super) fn deliver(&mut self, value: &V, ttl: Option<Duration>) -> Deliveries<K, V> {
+        self.leader.deliver(value, ttl)
+    }
+}
+
+impl<K, V> Drop for Publishing<'_, K, V> {
+    fn drop(&mut self) {
+        if self.leader.stage != Stage::Ended {
+            self.attempt.fail();
         }
     }
 }
 
 impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
-        if self.completion.needs_callers() && self.flight.leave().is_some() {
-            self.store.count(Event::LoadFailure);
+        if self.completion.needs_callers() {
+            drop(self.flight.leave());
         }
     }
 }

@@ -12,6 +12,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use crate::flight::PollScope;
 use crate::sync::{Mutex, MutexGuard};
 
+/// How many keys a call deals with before other tasks have the thread.
+pub(super) const AT_ONCE: usize = 256;
+
 /// Futures that a task waits for, each with a place that its output belongs to.
 pub(super) struct Joins<F> {
     /// `None` once they have ended.
@@ -40,13 +43,18 @@ impl<F: Future> Joins<F> {
         Self { joined, left, due }
     }
 
-    /// Polls those that are due, and passes what they give to `ended`; ready once all have ended.
+    /// Polls some of those that are due, and passes what they give to `ended`; ready once all have ended.
     pub(super) fn poll(
         &mut self,
         cx: &Context<'_>,
         mut ended: impl FnMut(usize, F::Output),
     ) -> Poll<()> {
-        for number in self.due.take(cx.waker().clone()) {
+        let (due, has_more) = self.due.take(cx.waker().clone());
+        if has_more {
+            // Other tasks have the thread before the rest.
+            cx.waker().wake_by_ref();
+        }
+        for number in due {
             // One that has ended may still be woken.
             let Some(joined) = &mut self.joined[number] else { continue };
             let polled = {
@@ -97,17 +105,19 @@ impl Due {
         state.is_listed = vec![true; futures];
     }
 
-    /// Takes the list, and notes which task to wake when there is one again.
-    fn take(&self, task: Waker) -> Vec<usize> {
-        let (numbers, _stale) = {
+    /// Takes some of the list, tells whether there is more, and notes which task to wake when there is one
+    /// again.
+    fn take(&self, task: Waker) -> (Vec<usize>, bool) {
+        let (numbers, has_more, _stale) = {
             let mut state = self.lock();
-            let numbers = mem::take(&mut state.numbers);
+            let left = state.numbers.len().saturating_sub(AT_ONCE);
+            let numbers = state.numbers.split_off(left);
             for number in &numbers {
                 state.is_listed[*number] = false;
             }
-            (numbers, state.task.replace(task))
+            (numbers, left > 0, state.task.replace(task))
         };
-        numbers
+        (numbers, has_more)
     }
 
     /// Lists a future, and wakes the task if that does not know yet.

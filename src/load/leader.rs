@@ -41,9 +41,22 @@ impl<'a, K, V> Leader<'a, K, V> {
     /// Calls the user's closure.
     #[inline]
     pub(super) fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
+        if let Some(timer) = self.store.load_timer() {
+            self.flight.completion().note_begin(timer.now());
+        }
         self.store.count(Event::Load);
         self.stage = Stage::Loading;
         load()
+    }
+
+    /// Counts the time that its load has taken, in a cache that measures that.
+    #[inline]
+    pub(super) fn count_time(&self) {
+        if let Some(timer) = self.store.load_timer() {
+            if let Some(begun) = self.flight.completion().begun() {
+                timer.count_since(begun);
+            }
+        }
     }
 
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::time::Duration;
 
-use super::answer::Loader;
+use super::answer::Errors;
 use super::join::Joined;
 use super::leader::{Leader, Stage};
 use crate::entries::{Ended, FlightKey, Kind};
@@ -70,12 +70,12 @@ pub(crate) fn update<P, K, V, S, F, Fut>(
     _protocol: P,
 ) -> impl Future<Output = P::Answer<Option<V>>>
 where
-    P: Loader,
+    P: Errors,
     K: Hash + Eq,
     V: Clone,
     S: BuildHasher,
     F: FnOnce(Option<V>) -> Fut,
-    Fut: Future<Output = P::Answer<Update<V>>>,
+    Fut: Future<Output = P::Given<Update<V>>>,
 {
     async move {
         let hash = hash_of(hasher, &key);

@@ -1,7 +1,8 @@
 //! The way of a call up to its value: a hit, a flight that it leads, or others that it waits for.
 
-use super::answer::{KeySource, Loader};
+use super::answer::Errors;
 use super::join::Joined;
+use super::key::KeySource;
 use super::leader::Leader;
 use crate::entries::{FlightKey, Kind};
 use crate::flight::Outcome;
@@ -144,9 +145,9 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     ///
     /// After a flight that was abandoned all its waiters go on at once. The first to be polled leads
     /// and the others join it, so one that is not polled any more holds up nobody.
-    pub(super) async fn wait<P: Loader>(mut self, loader: &P) -> Waited<'a, K, V, P::Error> {
+    pub(super) async fn wait<P: Errors>(mut self, errors: &P) -> Waited<'a, K, V, P::Error> {
         loop {
-            self = match self.settle(loader).await {
+            self = match self.settle(errors).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
                 Settled::GoOn(call) => match call.lead_or_join() {
                     Start::Found(value) => return Waited::Answer(Ok(value)),
@@ -158,11 +159,11 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
     }
 
     /// Waits for the flight.
-    pub(super) async fn settle<P: Loader>(self, loader: &P) -> Settled<'a, K, V, P::Error> {
+    pub(super) async fn settle<P: Errors>(self, errors: &P) -> Settled<'a, K, V, P::Error> {
         let (outcome, deliveries) = self.joined.outcome().await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
-        let answer = answer(loader, outcome);
+        let answer = answer(errors, outcome);
         let Self { call, joined } = self;
         drop(joined);
         match answer {
@@ -176,13 +177,13 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
 }
 
 /// The answer of a call that waited for a flight with this outcome, if that gives one.
-pub(super) fn answer<P: Loader, V: Clone>(
-    loader: &P,
+pub(super) fn answer<P: Errors, V: Clone>(
+    errors: &P,
     outcome: &Outcome<V>,
 ) -> Option<Result<V, P::Error>> {
     match outcome {
         Outcome::Value(value) => Some(Ok(value.clone())),
-        Outcome::Failure(failure) => loader.shared(failure).map(Err),
+        Outcome::Failure(failure) => errors.shared(failure).map(Err),
         Outcome::Abandoned => None,
     }
 }

@@ -1,7 +1,7 @@
 //! How long entries live: the rules, and the clock by which they are kept.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, in_nanos, nanos};
@@ -37,7 +37,7 @@ pub(crate) struct Lifetimes<K, V> {
     of_entry: Option<Box<LifetimeFn<K, V>>>,
     /// The largest part by which a lifetime is shortened.
     jitter: f64,
-    clock: Option<Box<dyn Clock>>,
+    clock: Option<Arc<dyn Clock>>,
     /// The default clock, inline: a hit must not pay for a virtual call. Made when it is first asked, for
     /// there are platforms on which it panics.
     system: OnceLock<SystemClock>,
@@ -90,8 +90,16 @@ impl<K, V> Lifetimes<K, V> {
         self.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
     }
 
-    pub(crate) fn set_clock(&mut self, clock: Box<dyn Clock>) {
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
         self.clock = Some(clock);
+    }
+
+    /// The clock, for what is not a lifetime.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        match &self.clock {
+            Some(clock) => Arc::clone(clock),
+            None => Arc::new(SystemClock::new()),
+        }
     }
 
     /// From now on, entries may expire.

@@ -1,5 +1,7 @@
 //! Shared by all shards of a cache: desks, capacity, counters.
 
+use std::sync::Arc;
+
 use crate::entries::Entries;
 use crate::flight::Coalescing;
 use crate::policy::capacity::{Capacity, Limits};
@@ -12,7 +14,7 @@ pub(crate) struct Common<K, V> {
     /// Where threads keep their pins.
     pub(crate) desks: Desks<Entries<K, V>>,
     pub(crate) capacity: Capacity,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
     /// those who write to other shards by a clock that has stepped back.
     pub(crate) last_expiry: AtomicU64,
@@ -25,7 +27,7 @@ impl<K, V> Common<K, V> {
         Self {
             desks: Desks::new(shards),
             capacity: Capacity::new(limits),
-            counters: Counters::new(),
+            counters: Arc::new(Counters::new()),
             last_expiry: AtomicU64::new(0),
             coalescing,
         }

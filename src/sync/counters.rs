@@ -18,6 +18,8 @@ pub(crate) enum Event {
     Coalesced,
     Load,
     LoadFailure,
+    /// Counted by the nanosecond.
+    LoadTime,
     Eviction,
     /// Counted by the weight.
     EvictedWeight,
@@ -25,7 +27,7 @@ pub(crate) enum Event {
     Invalidation,
 }
 
-const EVENTS: usize = 8;
+const EVENTS: usize = 9;
 
 /// Counts of one owner, on cache lines of their own.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Clock, ManualClock, Memo, Update};
+use async_lru::{AsyncLru, Builder, Clock, LocalMemo, ManualClock, Update};
 use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand, poll};
@@ -398,7 +398,7 @@ impl Clock for CallingClock {
 }
 
 pub type Cache = AsyncLru<Key, Value>;
-type Wrapped<R> = Memo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key>;
+type Wrapped<R> = LocalMemo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key>;
 
 /// A memo of either kind, each with a cache of its own.
 #[derive(Clone)]
@@ -410,8 +410,8 @@ pub struct Memos {
 impl Memos {
     pub fn new(kind: Kind, shared: &Arc<Shared>) -> Self {
         let builder = || kind.builder(shared).key_extractor(key_of as fn(&Args) -> Key);
-        let sure = builder().wrap(load as fn(Args) -> _);
-        Self { sure, fallible: builder().wrap(try_load as fn(Args) -> _) }
+        let sure = builder().wrap_local(load as fn(Args) -> _);
+        Self { sure, fallible: builder().wrap_local(try_load as fn(Args) -> _) }
     }
 
     pub fn caches(&self) -> [&Cache; 2] {

@@ -5,31 +5,26 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use async_lru::AsyncLru;
 
-use crate::common::{Hand, hand};
+use crate::common::{Calls, Hand, hand};
 
-/// A form of `get_or_insert`, named like it.
+/// A form of `get_or_insert`, named like it; `Own` is the call of an entry whose error is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     With,
     WithRef,
+    Own,
+    OwnRef,
     TryWith,
     TryWithRef,
-    TryShared,
-    TrySharedRef,
 }
 
 impl Form {
-    pub const ALL: [Self; 6] = [
-        Self::With,
-        Self::WithRef,
-        Self::TryWith,
-        Self::TryWithRef,
-        Self::TryShared,
-        Self::TrySharedRef,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::With, Self::WithRef, Self::Own, Self::OwnRef, Self::TryWith, Self::TryWithRef];
 
     /// Whether its load may fail.
     pub fn is_fallible(self) -> bool {
@@ -38,7 +33,7 @@ impl Form {
 
     /// Whether the calls that wait for it get its error.
     pub fn shares_errors(self) -> bool {
-        matches!(self, Self::TryShared | Self::TrySharedRef)
+        matches!(self, Self::TryWith | Self::TryWithRef)
     }
 
     /// Makes a call of this form. The load of a form that is not fallible must not fail.
@@ -59,6 +54,7 @@ impl Form {
             Ok(value) => value,
             Err(_) => panic!("this form takes no load that fails"),
         };
+        let own = |error: Arc<E>| E::clone(&error);
         match self {
             Self::With => {
                 hand(async move { Ok(cache.get_or_insert_with(key, || sure(load())).await) })
@@ -66,13 +62,13 @@ impl Form {
             Self::WithRef => {
                 hand(async move { Ok(cache.get_or_insert_with_ref(&key, || sure(load())).await) })
             }
-            Self::TryWith => hand(async move { cache.try_get_or_insert_with(key, load).await }),
-            Self::TryWithRef => {
-                hand(async move { cache.try_get_or_insert_with_ref(&key, load).await })
+            Self::Own => hand(async move { cache.get_or_insert_own(key, load).await }),
+            Self::OwnRef => hand(async move { cache.get_or_insert_own_ref(&key, load).await }),
+            Self::TryWith => {
+                hand(async move { cache.try_get_or_insert_with(key, load).await.map_err(own) })
             }
-            Self::TryShared => hand(async move { cache.try_get_or_insert_shared(key, load).await }),
-            Self::TrySharedRef => {
-                hand(async move { cache.try_get_or_insert_shared_ref(&key, load).await })
+            Self::TryWithRef => {
+                hand(async move { cache.try_get_or_insert_with_ref(&key, load).await.map_err(own) })
             }
         }
     }

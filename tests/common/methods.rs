@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_lru::Update;
 
 use crate::callbacks::{
-    Cache, Change, Key, Load, Memos, Method, Shared, TTL, drop_those_in_progress,
+    Cache, Change, Key, Load, Memos, Method, Shared, TTL, Value, drop_those_in_progress,
     poll_those_in_progress, sure,
 };
 use crate::common::poll;
@@ -61,6 +61,11 @@ fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
     fenced(memos, shared, |cache, key| {
         drop(within_few_polls(form.call(cache, key, shared.loader(load))));
     });
+}
+
+/// The same load with a lifetime.
+async fn timed(load: impl Future<Output = Value>) -> (Value, Duration) {
+    (load.await, TTL / 2)
 }
 
 /// A load of all keys together.
@@ -136,70 +141,78 @@ pub const METHODS: &[(&str, Method)] = &[
     ("try_get_or_insert_with_ref", |memos, shared| {
         load(memos, shared, Form::TryWithRef, Load::Succeeds)
     }),
-    ("try_get_or_insert_shared", |memos, shared| {
-        load(memos, shared, Form::TryShared, Load::Succeeds)
-    }),
-    ("try_get_or_insert_shared_ref", |memos, shared| {
-        load(memos, shared, Form::TrySharedRef, Load::Succeeds)
-    }),
     ("try_get_or_insert_with, failing", |memos, shared| {
         load(memos, shared, Form::TryWith, Load::Fails)
     }),
     ("try_get_or_insert_with_ref, failing", |memos, shared| {
         load(memos, shared, Form::TryWithRef, Load::Fails)
     }),
-    ("try_get_or_insert_shared, failing", |memos, shared| {
-        load(memos, shared, Form::TryShared, Load::Fails)
+    ("Entry::or_try_insert_own", |memos, shared| load(memos, shared, Form::Own, Load::Succeeds)),
+    ("Entry::or_try_insert_own, failing", |memos, shared| {
+        load(memos, shared, Form::Own, Load::Fails)
     }),
-    ("try_get_or_insert_shared_ref, failing", |memos, shared| {
-        load(memos, shared, Form::TrySharedRef, Load::Fails)
+    ("Entry::or_try_insert_own, of a borrowed key, failing", |memos, shared| {
+        load(memos, shared, Form::OwnRef, Load::Fails)
     }),
-    ("get_or_insert_traced", |memos, shared| {
+    ("Entry::or_insert_with", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.loader(Load::Succeeds);
-            within_few_polls(cache.get_or_insert_traced(key, || sure(load())));
+            within_few_polls(cache.entry(key).or_insert_with(|| sure(load())));
         })
     }),
-    ("get_or_insert_traced_ref", |memos, shared| {
+    ("Entry::or_insert_with, of a borrowed key", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.loader(Load::Succeeds);
-            within_few_polls(cache.get_or_insert_traced_ref(&key, || sure(load())));
+            within_few_polls(cache.entry_ref(&key).or_insert_with(|| sure(load())));
         })
     }),
-    ("try_get_or_insert_traced, failing", |memos, shared| {
+    ("Entry::or_insert_with, of a key that is made", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            let call = cache.entry_by(&key, Key::clone).ttl(TTL / 2);
+            within_few_polls(call.or_insert_with(|| sure(load())));
+        })
+    }),
+    ("Entry::or_insert_timed", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            within_few_polls(cache.entry(key).or_insert_timed(|| timed(sure(load()))));
+        })
+    }),
+    ("Entry::or_try_insert_with, failing", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.loader(Load::Fails);
-            drop(within_few_polls(cache.try_get_or_insert_traced(key, load)));
+            drop(within_few_polls(cache.entry(key).or_try_insert_with(load)));
         })
     }),
-    ("try_get_or_insert_traced_ref", |memos, shared| {
-        fenced(memos, shared, |cache, key| {
-            let load = shared.loader(Load::Succeeds);
-            drop(within_few_polls(cache.try_get_or_insert_traced_ref(&key, load)));
-        })
-    }),
-    ("get_or_insert_detached", |memos, shared| {
+    ("DetachedEntry::or_insert_with", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.detached_loader(Load::Succeeds);
-            within_few_polls(cache.get_or_insert_detached(key, || sure(load())));
+            within_few_polls(cache.entry(key).detached().or_insert_with(|| sure(load())));
         })
     }),
-    ("get_or_insert_detached_ref", |memos, shared| {
+    ("DetachedEntry::or_insert_with, of a borrowed key", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.detached_loader(Load::Succeeds);
-            within_few_polls(cache.get_or_insert_detached_ref(&key, || sure(load())));
+            within_few_polls(cache.entry_ref(&key).detached().or_insert_with(|| sure(load())));
         })
     }),
-    ("try_get_or_insert_detached, failing", |memos, shared| {
+    ("DetachedEntry::or_insert_timed", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.detached_loader(Load::Succeeds);
+            within_few_polls(cache.entry(key).detached().or_insert_timed(|| timed(sure(load()))));
+        })
+    }),
+    ("DetachedEntry::or_try_insert_with, failing", |memos, shared| {
         fenced(memos, shared, |cache, key| {
             let load = shared.detached_loader(Load::Fails);
-            drop(within_few_polls(cache.try_get_or_insert_detached(key, load)));
+            drop(within_few_polls(cache.entry(key).detached().or_try_insert_with(load)));
         })
     }),
-    ("try_get_or_insert_detached_ref", |memos, shared| {
+    ("DetachedEntry::or_try_insert_own, failing", |memos, shared| {
         fenced(memos, shared, |cache, key| {
-            let load = shared.detached_loader(Load::Succeeds);
-            drop(within_few_polls(cache.try_get_or_insert_detached_ref(&key, load)));
+            let load = shared.detached_loader(Load::Fails);
+            drop(within_few_polls(cache.entry_ref(&key).detached().or_try_insert_own(load)));
         })
     }),
     ("get_many", |memos, shared| {
@@ -414,26 +427,26 @@ pub const METHODS: &[(&str, Method)] = &[
     ("reset_stats", |memos, _| with_caches(memos, |cache| cache.reset_stats())),
     ("clone", |memos, _| with_caches(memos, |cache| drop(cache.clone()))),
     ("Debug", |memos, _| with_caches(memos, |cache| drop(format!("{cache:?}")))),
-    ("Memo::call", call),
-    ("Memo::try_call", |memos, shared| try_call(memos, shared, Load::Succeeds)),
-    ("Memo::try_call, failing", |memos, shared| try_call(memos, shared, Load::Fails)),
-    ("Memo::invalidate", |memos, shared| {
+    ("LocalMemo::call", call),
+    ("LocalMemo::try_call", |memos, shared| try_call(memos, shared, Load::Succeeds)),
+    ("LocalMemo::try_call, failing", |memos, shared| try_call(memos, shared, Load::Fails)),
+    ("LocalMemo::invalidate", |memos, shared| {
         for number in KEYS {
             let args = shared.args(number, Load::Succeeds);
             within_few_polls(memos.sure.invalidate(&args));
             within_few_polls(memos.fallible.invalidate(&args));
         }
     }),
-    ("Memo::clear", |memos, _| {
+    ("LocalMemo::clear", |memos, _| {
         within_few_polls(memos.sure.clear());
         within_few_polls(memos.fallible.clear());
     }),
-    ("Memo::info", |memos, _| {
+    ("LocalMemo::info", |memos, _| {
         let _ = (memos.sure.info(), memos.fallible.info());
     }),
-    ("Memo::stats", |memos, _| drop((memos.sure.stats(), memos.fallible.stats()))),
-    ("Memo::clone", |memos, _| drop(memos.clone())),
-    ("Memo's Debug", |memos, _| drop(format!("{:?} {:?}", memos.sure, memos.fallible))),
+    ("LocalMemo::stats", |memos, _| drop((memos.sure.stats(), memos.fallible.stats()))),
+    ("LocalMemo::clone", |memos, _| drop(memos.clone())),
+    ("LocalMemo's Debug", |memos, _| drop(format!("{:?} {:?}", memos.sure, memos.fallible))),
     ("a call that joins a load and leaves it", join_and_leave),
     ("a poll of the calls in progress", |_, _| unless_recursive(poll_those_in_progress)),
     ("a drop of the calls in progress", |_, _| drop_those_in_progress()),

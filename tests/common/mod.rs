@@ -3,9 +3,12 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
 
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasher, Hash};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+
+use async_lru::{AsyncLru, Equivalent};
 
 /// Declares tests each of which runs on every executor: `executors! { async fn name() { .. } .. }`.
 ///
@@ -46,6 +49,83 @@ macro_rules! executors {
             }
         }
     )*};
+}
+
+/// Calls that the tests make often, without what they are told besides the value.
+pub trait Calls<K, V, S> {
+    /// A call whose load lives in the cache.
+    fn get_detached<F, Fut>(&self, key: K, load: F) -> impl Future<Output = V>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+        V: 'static;
+
+    /// The same, for a load that can fail.
+    fn try_get_detached<E, F, Fut>(
+        &self,
+        key: K,
+        load: F,
+    ) -> impl Future<Output = Result<V, Arc<E>>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        V: 'static;
+
+    /// A call whose error is its own.
+    fn get_or_insert_own<E, F, Fut>(&self, key: K, load: F) -> impl Future<Output = Result<V, E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>;
+
+    /// The same, with a borrowed key.
+    fn get_or_insert_own_ref<Q, E, F, Fut>(
+        &self,
+        key: &Q,
+        load: F,
+    ) -> impl Future<Output = Result<V, E>>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>;
+}
+
+impl<K: Hash + Eq, V: Clone, S: BuildHasher> Calls<K, V, S> for AsyncLru<K, V, S> {
+    async fn get_detached<F, Fut>(&self, key: K, load: F) -> V
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = V> + Send + 'static,
+        V: 'static,
+    {
+        self.entry(key).detached().or_insert_with(load).await.value
+    }
+
+    async fn try_get_detached<E, F, Fut>(&self, key: K, load: F) -> Result<V, Arc<E>>
+    where
+        E: Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
+        V: 'static,
+    {
+        Ok(self.entry(key).detached().or_try_insert_with(load).await?.value)
+    }
+
+    async fn get_or_insert_own<E, F, Fut>(&self, key: K, load: F) -> Result<V, E>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        Ok(self.entry(key).or_try_insert_own(load).await?.value)
+    }
+
+    async fn get_or_insert_own_ref<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, E>
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<V, E>>,
+    {
+        Ok(self.entry_ref(key).or_try_insert_own(load).await?.value)
+    }
 }
 
 /// Runs a test on a worker of a tokio runtime with two of them.

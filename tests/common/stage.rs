@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock, Memo};
+use async_lru::{AsyncLru, LocalMemo, ManualClock};
 
 use crate::common::{Hand, hand};
 use crate::forms::Form;
@@ -179,7 +179,7 @@ fn load(args: Args) -> Hand<'static, Value> {
     hand(async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) })
 }
 
-type Wrapped<R> = Memo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key, Fixed>;
+type Wrapped<R> = LocalMemo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key, Fixed>;
 
 /// The two kinds of memo; the cache is that of either.
 enum AnyMemo {
@@ -217,8 +217,8 @@ impl Stage {
         }
         let builder = builder.key_extractor(key_of as fn(&Args) -> Key);
         let memo = match call {
-            Call::MemoTry(_) => AnyMemo::Fallible(builder.wrap(try_load as fn(Args) -> _)),
-            _ => AnyMemo::Sure(builder.wrap(load as fn(Args) -> _)),
+            Call::MemoTry(_) => AnyMemo::Fallible(builder.wrap_local(try_load as fn(Args) -> _)),
+            _ => AnyMemo::Sure(builder.wrap_local(load as fn(Args) -> _)),
         };
         let cache = match &memo {
             AnyMemo::Sure(memo) => memo.cache().clone(),
@@ -271,7 +271,7 @@ impl Stage {
             }
             (Call::MemoTry(ending), AnyMemo::Fallible(memo)) => {
                 let call = memo.try_call(args(ending));
-                hand(async move { answer(call.await) })
+                hand(async move { answer(call.await.map_err(|error| Failure::clone(&error))) })
             }
             (Call::Insert, _) => done(cache.insert(own_key, self.value(maker))),
             (Call::Remove, _) => done(async move { cache.remove(&own_key).await }),

@@ -5,9 +5,10 @@
 use std::collections::hash_map::DefaultHasher;
 use std::future::{Future, poll_fn};
 use std::hash::BuildHasherDefault;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use async_lru::{AsyncLru, Builder};
 use futures_lite::future::yield_now;
@@ -154,6 +155,12 @@ impl Loads {
         assert!(live <= self.fenced.load(Ordering::Relaxed), "two live loads of one key");
         Live(self)
     }
+}
+
+/// Polls a call once, with a waker that reaches nobody.
+pub fn begin<C: Future + Unpin>(mut call: C) -> C {
+    assert!(Pin::new(&mut call).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    call
 }
 
 /// A load that is running.

@@ -1,13 +1,19 @@
 //! Calls for many keys, which share loads with each other and with calls for one.
 
-use futures_lite::future::{poll_once, yield_now};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_lite::future::{Future, poll_once, yield_now};
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
 use crate::explore::explore;
-use crate::witness::{Cache, Loads, Mint, Value, builder, number};
+use crate::witness::{Cache, Gate, Loads, Mint, Value, begin, builder, number};
 
 const KEYS: usize = 4;
+
+/// A call for many keys that owns what it needs, so that it can be begun here and go on elsewhere.
+type Detached = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the calls of a scenario share.
 #[derive(Default)]
@@ -33,11 +39,33 @@ impl Ground {
     /// Calls for all `keys`; returns the numbers of their values.
     async fn many<const N: usize>(&self, cache: &Cache, call: u32, keys: [u32; N]) -> [u32; N] {
         let answers = cache.get_or_insert_many(keys, |missing| self.load(call, missing)).await;
-        assert_eq!(answers.len(), N);
-        keys.map(|key| {
-            let number = answers[&key].number;
+        let numbers = answers.into_iter().zip(keys).map(|((key, value), asked)| {
+            assert_eq!(key, asked);
+            let number = number(value).expect("the load leaves nothing out");
             assert_eq!(number % 10, key, "a value of another key");
             number
+        });
+        numbers.collect::<Vec<_>>().try_into().expect("an answer for each key")
+    }
+
+    /// A call for all `keys` whose load lives in the cache and ends once `gate` is open.
+    fn detached<const N: usize>(
+        self: &Arc<Self>,
+        cache: &Cache,
+        call: u32,
+        keys: [u32; N],
+        gate: &Arc<Gate>,
+    ) -> Detached {
+        let (cache, ground, gate) = (cache.clone(), Arc::clone(self), Arc::clone(gate));
+        Box::pin(async move {
+            let load = |missing| {
+                let (ground, gate) = (Arc::clone(&ground), Arc::clone(&gate));
+                async move {
+                    gate.pass().await;
+                    ground.load(call, missing).await
+                }
+            };
+            drop(cache.entries(keys).detached().or_insert_with(load).await);
         })
     }
 
@@ -132,8 +160,9 @@ fn a_key_that_the_load_of_another_leaves_out_is_loaded_by_those_who_wait_for_it(
                     ground.load(1, found).await
                 };
                 let answers = block_on(cache.get_or_insert_many([1, 2], load));
-                assert_eq!(answers[&1].number, Ground::number_of(1, 1));
-                let two = answers.get(&2).map(|value| value.number);
+                let [one, two] = answers.try_into().expect("an answer for each key");
+                assert_eq!((one.0, number(one.1)), (1, Some(Ground::number_of(1, 1))));
+                let two = number(two.1);
                 assert!(two.is_none_or(|two| two == Ground::number_of(2, 2)));
             });
             block_on(ground.one(&cache, 2, 2))
@@ -155,7 +184,9 @@ fn two_calls_whose_loads_leave_out_what_the_other_waits_for_do_not_wait_in_a_cir
         scope(|scope| {
             let other = scope.spawn(|| block_on(cache.get_or_insert_many([1, 2], load)));
             let empty = block_on(cache.get_or_insert_many([2, 1], load));
-            assert!(empty.is_empty() && other.join().unwrap().is_empty());
+            let answers = empty.into_iter().chain(other.join().unwrap());
+            let answers = answers.map(|(key, value)| (key, number(value)));
+            assert!(answers.eq([2, 1, 1, 2].map(|key| (key, None))));
         });
         assert_eq!((cache.len(), cache.stats().load_failures), (0, 0));
         ground.mint.close(cache);
@@ -177,6 +208,83 @@ fn of_the_keys_of_a_load_only_that_which_is_written_meanwhile_is_kept_out() {
             assert_eq!(number(cache.get(&2)), Some(102));
         });
         assert_eq!([1, 2, 3].map(|key| number(cache.peek(&key))), [Some(11), Some(102), Some(13)]);
+        ground.mint.close(cache);
+    });
+}
+
+#[test]
+fn a_detached_load_goes_on_in_one_who_waits_for_one_of_its_keys_when_its_caller_goes() {
+    explore(|| {
+        let (cache, ground) = (builder(4).build(), Arc::new(Ground::default()));
+        let gate = Arc::default();
+        let many = begin(ground.detached(&cache, 1, [1, 2, 3], &gate));
+        gate.open();
+        let one = begin(Box::pin(ground.one(&cache, 2, 2)));
+        scope(|scope| {
+            scope.spawn(|| drop(many));
+            assert_eq!(block_on(one), Ground::number_of(2, 1));
+        });
+        assert_eq!([1, 2, 3].map(|key| ground.started(key)), [1; 3]);
+        // Nobody was left to bring the others.
+        assert_eq!([1, 2, 3].map(|key| number(cache.peek(&key))), [None, Some(12), None]);
+        let stats = cache.stats();
+        assert_eq!((stats.loads, stats.load_failures, stats.coalesced), (1, 0, 1));
+        ground.mint.close(cache);
+    });
+}
+
+#[test]
+fn of_those_who_wait_for_keys_of_a_detached_load_each_may_move_it_on_and_any_may_go() {
+    explore(|| {
+        let (cache, ground) = (builder(4).build(), Arc::new(Ground::default()));
+        let gate = Arc::default();
+        let many = begin(ground.detached(&cache, 1, [1, 2, 3], &gate));
+        let [two, three] = [2, 3].map(|key| begin(Box::pin(ground.one(&cache, key, key))));
+        scope(|scope| {
+            scope.spawn(|| block_on(poll_once(many)));
+            scope.spawn(|| assert_eq!(block_on(two), Ground::number_of(2, 1)));
+            scope.spawn(|| gate.open());
+            assert_eq!(block_on(three), Ground::number_of(3, 1));
+        });
+        assert_eq!([1, 2, 3].map(|key| ground.started(key)), [1; 3]);
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 0));
+        ground.mint.close(cache);
+    });
+}
+
+#[test]
+fn one_who_waits_for_a_key_of_a_detached_load_that_fails_gets_its_error() {
+    explore(|| {
+        let (cache, ground) = (builder(4).build(), Arc::new(Ground::default()));
+        let (failed, one) = scope(|scope| {
+            let failed = scope.spawn(|| {
+                let load = |missing| {
+                    let ground = Arc::clone(&ground);
+                    async move {
+                        drop(ground.load(1, missing).await);
+                        Err::<Option<(u32, Value)>, _>(1)
+                    }
+                };
+                block_on(cache.entries([1, 2]).detached().or_try_insert_with(load)).unwrap_err()
+            });
+            let load = async || Ok::<_, u32>(ground.load(2, vec![2]).await.remove(0).1);
+            let one = block_on(cache.try_get_or_insert_with(2, load));
+            (failed.join().unwrap(), one)
+        });
+        assert_eq!(*failed, 1);
+        let stats = cache.stats();
+        match one {
+            Err(error) => {
+                assert!(Arc::ptr_eq(&error, &failed));
+                assert_eq!([1, 2].map(|key| ground.started(key)), [1, 1]);
+            }
+            Ok(value) => {
+                assert_eq!(value.number, Ground::number_of(2, 2));
+                // It came before, or else after: then it has joined nothing.
+                assert!(ground.started(2) == 1 || stats.coalesced == 0, "the error is lost");
+            }
+        }
+        assert_eq!(stats.load_failures, 1);
         ground.mint.close(cache);
     });
 }

@@ -3,14 +3,13 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use futures_lite::future::poll_once;
 use shuttle::future::block_on;
 use shuttle::thread::{scope, spawn, yield_now};
 
 use crate::explore::explore;
-use crate::witness::{Cache, Gate, Loads, Mint, Value, builder, number};
+use crate::witness::{Cache, Gate, Loads, Mint, Value, begin, builder, number};
 
 /// What the calls of a scenario share.
 #[derive(Default)]
@@ -26,18 +25,20 @@ impl Ground {
     /// A call whose load ends after a pause.
     fn call(&self, cache: &Cache, number: u32) -> Call {
         let (cache, loads, value) = (cache.clone(), self.loads.clone(), self.mint.value(number));
-        Box::pin(
-            async move { cache.get_or_insert_detached(1, move || loads.detached(value)).await },
-        )
+        Box::pin(async move {
+            let load = move || loads.detached(value);
+            cache.entry(1).detached().or_insert_with(load).await.value
+        })
     }
 
     /// A call whose load ends once `gate` is open.
     fn gated_call(&self, cache: &Cache, number: u32, gate: &Arc<Gate>) -> Call {
         let (cache, loads, value) = (cache.clone(), self.loads.clone(), self.mint.value(number));
         let gate = Arc::clone(gate);
-        Box::pin(
-            async move { cache.get_or_insert_detached(1, move || loads.gated(value, &gate)).await },
-        )
+        Box::pin(async move {
+            let load = move || loads.gated(value, &gate);
+            cache.entry(1).detached().or_insert_with(load).await.value
+        })
     }
 
     /// A call whose load lives in the call.
@@ -51,12 +52,6 @@ impl Ground {
         self.loads.fence();
         drop(call);
     }
-}
-
-/// Polls a call once, with a waker that reaches nobody.
-fn begin(mut call: Call) -> Call {
-    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    call
 }
 
 /// Polls a call as an executor does that has other things to do between two polls.
@@ -204,7 +199,7 @@ fn what_was_loaded_before_an_invalidation_is_not_seen_after_it() {
             let values = [0, 1, 2].map(|number| ground.mint.value(number));
             async move {
                 let load = || loads.detached(values[loads.started() as usize].clone());
-                cache.get_or_insert_detached(1, load).await.number
+                cache.entry(1).detached().or_insert_with(load).await.value.number
             }
         });
         scope(|scope| {
@@ -216,7 +211,8 @@ fn what_was_loaded_before_an_invalidation_is_not_seen_after_it() {
             assert!(cache.invalidate_blocking(&1) || before == 0);
             assert!(number(cache.get(&1)).is_none_or(|seen| seen >= before));
             let load = || ground.loads.detached(ground.mint.value(ground.loads.started()));
-            assert!(block_on(cache.get_or_insert_detached(1, load)).number >= before);
+            let seen = block_on(cache.entry(1).detached().or_insert_with(load)).value;
+            assert!(seen.number >= before);
         });
         ground.mint.close(cache);
     });
@@ -249,13 +245,17 @@ fn all_callers_of_a_load_that_fails_get_its_error() {
                 let (cache, loads) = (&cache, Arc::clone(&ground.loads));
                 scope.spawn(move || {
                     let load = || async move { loads.fail(error).await };
-                    block_on(cache.try_get_or_insert_detached(1, load)).map(|value| value.number)
+                    let call = cache.entry(1).detached().or_try_insert_with(load);
+                    block_on(call).map(|lookup| lookup.value.number)
                 })
             });
             callers.map(|caller| caller.join().unwrap().unwrap_err())
         });
         let started = ground.loads.started();
-        assert!(if started == 1 { errors[0] == errors[1] } else { errors == [1, 2] });
+        match started {
+            1 => assert!(Arc::ptr_eq(&errors[0], &errors[1])),
+            _ => assert_eq!(errors.map(|error| *error), [1, 2]),
+        }
         assert_eq!(cache.stats().load_failures, started.into());
         ground.mint.close(cache);
     });

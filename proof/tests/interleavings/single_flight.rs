@@ -92,17 +92,17 @@ fn a_load_that_fails_leaves_its_waiters_the_error_or_a_load_of_their_own() {
             for error in [1, 2] {
                 let (cache, loads) = (&cache, &loads);
                 scope.spawn(move || {
-                    let call = cache.try_get_or_insert_shared(1, || loads.fail(error));
+                    let call = cache.try_get_or_insert_with(1, || loads.fail(error));
                     match block_on(call) {
                         Ok(value) => assert_eq!(value.number, 7),
-                        Err(error) => assert!([1, 2].contains(&error)),
+                        Err(error) => assert!([1, 2].contains(&*error)),
                     }
                 });
             }
             scope.spawn(|| {
                 let load = async || Ok::<_, u32>(loads.load(mint.value(7)).await);
-                let call = cache.try_get_or_insert_with(1, load);
-                assert_eq!(block_on(call).map(|value| value.number), Ok(7));
+                let call = cache.entry(1).or_try_insert_own(load);
+                assert_eq!(block_on(call).map(|lookup| lookup.value.number), Ok(7));
             });
         });
         assert!(cache.contains_key(&1));

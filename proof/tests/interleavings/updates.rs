@@ -165,8 +165,8 @@ fn an_update_of_a_detached_load_helps_it_on_and_starts_from_its_value() {
         let (left, loaded) = scope(|scope| {
             let left = scope.spawn(|| block_on(ground.add(&cache)));
             let load = || loads.detached(ground.mint.value(7));
-            let loaded = block_on(poll_once(cache.get_or_insert_detached(1, load)));
-            (left.join().unwrap(), number(loaded))
+            let loaded = block_on(poll_once(cache.entry(1).detached().or_insert_with(load)));
+            (left.join().unwrap(), loaded.map(|lookup| lookup.value.number))
         });
         // The call for the load goes after one poll; its load goes on if the update has joined it.
         assert!(matches!((left, loaded), (1 | 8, None) | (1, Some(1)) | (8, Some(7))));

@@ -2,14 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use futures_lite::future::{Future, poll_once};
 use loom::future::block_on;
 use loom::thread;
 
 use crate::explore::{Extent, World, close, explore};
-use crate::witness::{Gate, Loads, Value, builder, number};
+use crate::witness::{Gate, Loads, Value, begin, builder, number};
 
 /// A call that owns what it needs, so that it can be begun here and go on elsewhere.
 type Call = Pin<Box<dyn Future<Output = Value>>>;
@@ -21,18 +20,12 @@ where
 {
     let load = load(&world.loads, world.mint.value(value));
     let world = Arc::clone(world);
-    Box::pin(async move { world.cache.get_or_insert_detached(1, || load).await })
+    Box::pin(async move { world.cache.entry(1).detached().or_insert_with(|| load).await.value })
 }
 
 /// A call whose load ends after a few polls.
 fn paused(world: &Arc<World>, value: u32) -> Call {
     call(world, |loads, value| loads.detached(value), value)
-}
-
-/// Polls a call once, with a waker that reaches nobody.
-fn begin(mut call: Call) -> Call {
-    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    call
 }
 
 /// The leader of a load goes when another has joined it: the load is polled by that one, and no wake-up

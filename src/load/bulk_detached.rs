@@ -1,0 +1,260 @@
+//! The way of a call for many keys whose load lives in all their flights, and goes on without the call.
+//!
+//! The keys share one load, which has a completion of its own. What lives in the flight of a key is a part
+//! of it: it waits for that completion and takes the value of its key, and so publishes it under the rules
+//! of any other load. The call itself waits for the common load first, and polls the parts when all is
+//! there: each poll of the load costs it nothing for its keys.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ahash::RandomState;
+use futures_lite::future::yield_now;
+
+use super::answer::{DetachedErrors, Source, Terms};
+use super::bulk::{Answers, Asked, Leaders, let_go, names, settle};
+use super::join::Joined;
+use super::joins::AT_ONCE;
+use crate::entries::Kind;
+use crate::flight::attempt::{Attempt, Running};
+use crate::flight::load_timer::Timing;
+use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
+use crate::store::Store;
+
+/// Answers a call for many keys, with a load that goes on without the call.
+#[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
+pub(crate) fn fetch_many_detached<P, T, K, V, S, F, Fut, A>(
+    store: &Store<K, V>,
+    hasher: &S,
+    keys: impl IntoIterator<Item = K>,
+    mut load: F,
+    (new_errors, terms): (impl Fn() -> P, T),
+) -> impl Future<Output = P::Answer<Answers<K, T::Told>>>
+where
+    P: DetachedErrors + Send + 'static,
+    T: Terms<V, Given = V>,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher,
+    F: FnMut(Vec<K>) -> Fut,
+    Fut: Future<Output = P::Given<A>> + Send + 'static,
+    A: IntoIterator<Item = (K, V)> + 'static,
+{
+    async move {
+        let errors = new_errors();
+        let mut asked = Asked::of(hasher, keys).await;
+        let mut steps = asked.start_all(store, Kind::Detached).await;
+        let mut found = Source::Cache;
+        while !steps.is_empty() {
+            let mut leaders = Vec::new();
+            let waiters = asked.take_steps(steps, found, &mut leaders);
+            found = Source::Flight;
+            let mut left = Ok(Vec::new());
+            if !leaders.is_empty() {
+                let missing = asked.keys_of(&leaders).await;
+                let batch = Batch::begin(store, names(&leaders), new_errors(), || load(missing));
+                let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
+                left = Box::pin(batch.settle(own, &mut asked, &errors)).await.map(|()| Vec::new());
+            }
+            if left.is_ok() {
+                left = settle(waiters, &mut asked, &errors).await;
+            } else {
+                let_go(waiters).await;
+            }
+            match left {
+                Ok(left) => steps = left,
+                Err(error) => {
+                    drop(load);
+                    let_go(asked.keys).await;
+                    store.all_backlogs().settle().await;
+                    return P::answer(Err(error));
+                }
+            }
+        }
+        drop(load);
+        store.all_backlogs().settle().await;
+        // In a box, so that the future needs no room for it.
+        P::answer(Ok(Box::pin(asked.into_answers::<T>()).await))
+    }
+}
+
+/// What a load has brought: of each key the first value.
+type Brought<K, V> = HashMap<K, V, RandomState>;
+
+/// A load of many keys, shared by their flights.
+struct Batch<K, V> {
+    completion: Completion<Brought<K, V>>,
+    /// In order.
+    flights: Arc<[FlightName]>,
+    attempt: Attempt,
+}
+
+impl<K, V> Batch<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Calls the user's closure.
+    fn begin<P, Fut, A>(
+        store: &Store<K, V>,
+        flights: Arc<[FlightName]>,
+        errors: P,
+        load: impl FnOnce() -> Fut,
+    ) -> Arc<Self>
+    where
+        P: DetachedErrors + Send + 'static,
+        Fut: Future<Output = P::Given<A>> + Send + 'static,
+        A: IntoIterator<Item = (K, V)> + 'static,
+    {
+        let timing = store.load_timer().map(Timing::begin);
+        let attempt = Attempt::begin(store.counters());
+        let running = Running::new(attempt.clone());
+        let load = Box::pin(run::<P, _, _, _, _>(load(), errors, (running, timing)));
+        let completion = Completion::detached();
+        completion.bring(load);
+        Arc::new(Self { completion, flights, attempt })
+    }
+
+    /// Hands the flights over to all who wait for them, each with its part of the load.
+    async fn detach<'a>(
+        self: &Arc<Self>,
+        leaders: Leaders<'a, K, V>,
+        asked: &Asked<K, V>,
+        ttl: Option<Duration>,
+    ) -> Vec<(usize, Joined<'a, K, V>)> {
+        let mut joined = Vec::with_capacity(leaders.len());
+        for (place, leader) in leaders {
+            let Some(leader) = leader else { continue };
+            let part = Arc::clone(self).part(asked.key(place).clone(), ttl);
+            joined.push((place, leader.detach(|| Box::pin(part))));
+            if joined.len() % AT_ONCE == 0 {
+                yield_now().await;
+            }
+        }
+        joined
+    }
+
+    /// The load of one key.
+    async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
+        match self.outcome().await {
+            Outcome::Value(brought) => match brought.get(&key) {
+                Some(value) => {
+                    LoadEnd::Value(Loaded { value: value.clone(), ttl }, self.attempt.clone())
+                }
+                None => LoadEnd::Nothing,
+            },
+            Outcome::Failure(failure) => LoadEnd::Failure(Arc::clone(failure)),
+            Outcome::Abandoned => LoadEnd::Nothing,
+        }
+    }
+
+    /// Waits for the load, and moves it on.
+    async fn outcome(&self) -> &Outcome<Brought<K, V>> {
+        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx)).await
+    }
+
+    fn poll_load(
+        &self,
+        guard: PollGuard<'_, LoadEnd<Brought<K, V>>>,
+        mut load: Load<Brought<K, V>>,
+        cx: &Context<'_>,
+    ) {
+        let mut end = AbandonedUnless { batch: Some(self) };
+        let polled = {
+            let waker = guard.waker();
+            let _scope = PollScope::enter_batch(&self.flights, &waker, cx);
+            load.as_mut().poll(&mut Context::from_waker(&waker))
+        };
+        let Poll::Ready(ended) = polled else {
+            end.batch = None;
+            guard.give_back(load);
+            return;
+        };
+        drop(load);
+        self.completion.complete(match ended {
+            LoadEnd::Value(brought, _) => Outcome::Value(brought.value),
+            LoadEnd::Failure(failure) => Outcome::Failure(failure),
+            LoadEnd::Nothing => Outcome::Abandoned,
+        });
+    }
+
+    /// Waits for the load, publishes what it has brought and nobody else has published, and takes note of
+    /// it.
+    async fn settle<P: DetachedErrors>(
+        &self,
+        own: Vec<(usize, Joined<'_, K, V>)>,
+        asked: &mut Asked<K, V>,
+        errors: &P,
+    ) -> Result<(), P::Error> {
+        let brought = match self.outcome().await {
+            Outcome::Value(brought) => brought,
+            Outcome::Failure(failure) => {
+                let error = errors.take(failure);
+                return Err(error.expect("it is an error of this call's load"));
+            }
+            // Its closure is spent.
+            Outcome::Abandoned => {
+                panic!("the load of this call panicked while another call polled it")
+            }
+        };
+        for (number, (place, joined)) in own.into_iter().enumerate() {
+            joined.outcome().await.1.settle().await;
+            if let Some(value) = brought.get(asked.key(place)) {
+                asked.answer(place, value.clone(), Source::Closure);
+            }
+            if number % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the load of a batch.
+async fn run<P, Fut, A, K, V>(
+    load: Fut,
+    errors: P,
+    (mut running, timing): (Running, Option<Timing>),
+) -> LoadEnd<Brought<K, V>>
+where
+    P: DetachedErrors,
+    K: Hash + Eq,
+    Fut: Future<Output = P::Given<A>>,
+    A: IntoIterator<Item = (K, V)>,
+{
+    let given = load.await;
+    if let Some(timing) = timing {
+        timing.end();
+    }
+    let pairs = match P::result(given) {
+        Ok(pairs) => pairs.into_iter().collect::<Vec<(K, V)>>(),
+        Err(error) => return LoadEnd::Failure(errors.keep(error)),
+    };
+    let mut brought = Brought::with_capacity_and_hasher(pairs.len(), RandomState::new());
+    for (number, (key, value)) in pairs.into_iter().enumerate() {
+        brought.entry(key).or_insert(value);
+        if number % AT_ONCE == AT_ONCE - 1 {
+            yield_now().await;
+        }
+    }
+    running.succeed();
+    let attempt = running.attempt().clone();
+    LoadEnd::Value(Loaded { value: brought, ttl: None }, attempt)
+}
+
+/// Lets those who wait for a batch go on if a poll of its load panics.
+struct AbandonedUnless<'a, K, V> {
+    batch: Option<&'a Batch<K, V>>,
+}
+
+impl<K, V> Drop for AbandonedUnless<'_, K, V> {
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch {
+            batch.completion.complete(Outcome::Abandoned);
+        }
+    }
+}
