@@ -91,6 +91,7 @@ pub(super) struct Publishing<'a, K, V> {
 }
 
 impl<K: Eq, V: Clone> Publishing<'_, K, V> {
+    #[inline(never)]
     pub(super) fn deliver(&mut self, value: &V, ttl: Option<Duration>) -> Deliveries<K, V> {
         self.leader.deliver(value, ttl)
     }

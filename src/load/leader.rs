@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::entries::{Ended, Kind};
 use crate::flight::Outcome;
+use crate::flight::load_timer::LoadTimer;
 use crate::policy::measure::Appraised;
 use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::FlightRef;
@@ -42,26 +43,36 @@ impl<'a, K, V> Leader<'a, K, V> {
     #[inline]
     pub(super) fn start<Fut>(&mut self, load: impl FnOnce() -> Fut) -> Fut {
         if let Some(timer) = self.store.load_timer() {
-            self.flight.completion().note_begin(timer.now());
+            self.note_begin(timer);
         }
         self.store.count(Event::Load);
         self.stage = Stage::Loading;
         load()
     }
 
+    #[cold]
+    fn note_begin(&self, timer: &LoadTimer) {
+        self.flight.completion().note_begin(timer.now());
+    }
+
     /// Counts the time that its load has taken, in a cache that measures that.
     #[inline]
     pub(super) fn count_time(&self) {
         if let Some(timer) = self.store.load_timer() {
-            if let Some(begun) = self.flight.completion().begun() {
-                timer.count_since(begun);
-            }
+            self.count_time_by(timer);
+        }
+    }
+
+    #[cold]
+    fn count_time_by(&self, timer: &LoadTimer) {
+        if let Some(begun) = self.flight.completion().begun() {
+            timer.count_since(begun);
         }
     }
 
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
     /// its `own`. Returns what is left to do for the listener.
-    #[inline]
+    #[inline(always)]
     pub(super) fn deliver(&mut self, value: &V, own: Option<Duration>) -> Deliveries<K, V>
     where
         K: Eq,
@@ -102,8 +113,8 @@ impl<'a, K, V> Leader<'a, K, V> {
 
     /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
     /// the flight. Returns what is left to do for the listener.
-    #[inline]
-    pub(super) fn publish(
+    #[inline(always)]
+    fn publish(
         &mut self,
         value: V,
         appraised: Appraised,
