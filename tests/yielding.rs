@@ -87,7 +87,7 @@ fn no_call_on_many_entries_does_too_much_at_once() {
     const TTL: Duration = Duration::from_secs(60);
     const HALF: usize = ENTRIES as usize / 2;
     type Call = for<'a> fn(&'a Cache, &ManualClock) -> Hand<'a, ()>;
-    let calls: [(&str, Call); 8] = [
+    let calls: [(&str, Call); 12] = [
         ("clear", |cache, _| hand(cache.clear())),
         ("purge_expired", |cache, clock| {
             clock.advance(TTL);
@@ -130,21 +130,46 @@ fn no_call_on_many_entries_does_too_much_at_once() {
                 std::mem::forget(found);
             })
         }),
+        ("invalidate_all", |cache, _| hand(cache.invalidate_all())),
+        ("insert_many", |cache, _| {
+            let entries = (ENTRIES / 2..3 * ENTRIES / 2).map(|number| (Item(number), Item(number)));
+            hand(cache.insert_many(entries))
+        }),
+        ("invalidate_many", |cache, _| {
+            let keys = (ENTRIES / 2..3 * ENTRIES / 2).map(Item).collect::<Vec<_>>();
+            hand(async move {
+                assert_eq!(cache.invalidate_many(&keys).await, HALF);
+                // The keys are the caller's.
+                std::mem::forget(keys);
+            })
+        }),
+        ("set_max_weight", |cache, _| {
+            hand(async { assert_eq!(cache.set_max_weight(10).await, ENTRIES as usize - 10) })
+        }),
         ("restore", |cache, _| {
             let entries = (0..2 * ENTRIES).map(|number| (Item(number), Item(number)));
             hand(async { assert_eq!(cache.restore(entries).await, ENTRIES as usize) })
         }),
     ];
     type Set = fn(Builder<Item, Item>) -> Builder<Item, Item>;
-    let settings: [(&str, Set); 3] = [
+    let settings: [(&str, Set); 4] = [
         ("one shard", |builder| builder.ttl(TTL).shards(1)),
         ("many shards", |builder| builder.ttl(TTL).shards(256)),
+        ("by weight", |builder| {
+            builder.ttl(TTL).shards(4).max_weight(2 * u64::from(ENTRIES), |_, _| {
+                work();
+                1
+            })
+        }),
         ("with a listener", |builder| builder.ttl(TTL).shards(4).on_remove(|_, _, _| work())),
     ];
     for (setting, set) in settings {
         for (name, call) in calls {
             let clock = ManualClock::new();
             let cache = filled(set, &clock);
+            if name == "set_max_weight" && cache.info().max_weight.is_none() {
+                continue;
+            }
             let polls = polls(call(&cache, &clock));
             println!("{name}, {setting}: {polls} polls");
             assert!(polls >= 10, "{name}, {setting}: {polls} polls");
