@@ -200,9 +200,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// futures_lite::future::block_on(cache.insert_many([(1, 10), (2, 20)]));
     /// assert_eq!(cache.keys(), [1, 2]);
     /// ```
-    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+    pub fn insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> impl Future<Output = ()> {
+        // Before the future, which would hold what it makes it of too.
         let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
-        steps::run(self.store(), &mut insert).await;
+        async move { steps::run(self.store(), &mut insert).await }
     }
 
     /// [`insert_many`](Self::insert_many) for synchronous code.
@@ -241,13 +245,19 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// let invalidate = cache.invalidate_many(["a", "b", "c"]);
     /// assert_eq!(futures_lite::future::block_on(invalidate), 2);
     /// ```
-    pub async fn invalidate_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> usize
+    pub fn invalidate_many<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = &'q Q>,
+    ) -> impl Future<Output = usize>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
     {
+        // Before the future, which would hold what it makes it of too.
         let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
-        steps::run(self.store(), &mut invalidate).await;
-        invalidate.found()
+        async move {
+            steps::run(self.store(), &mut invalidate).await;
+            invalidate.found()
+        }
     }
 
     /// [`invalidate_many`](Self::invalidate_many) for synchronous code.
