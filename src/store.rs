@@ -3,7 +3,7 @@
 mod alarm;
 pub(crate) mod clear;
 pub(crate) mod many;
-mod publish;
+pub(crate) mod publish;
 pub(crate) mod purge;
 pub(crate) mod resize;
 pub(crate) mod restore;

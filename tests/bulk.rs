@@ -497,7 +497,7 @@ fn clones_of_wakers(loads: u32) -> usize {
 }
 
 #[test]
-fn a_batch_that_joins_many_loads_polls_only_those_that_have_ended() {
+fn a_batch_that_joins_many_loads_keeps_few_of_the_wakers_that_it_was_polled_with() {
     for loads in [200, 800] {
         let clones = clones_of_wakers(loads);
         assert!(clones <= 2 * loads as usize, "{clones} clones of wakers for {loads} loads");

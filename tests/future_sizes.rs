@@ -57,6 +57,7 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
         cache.entries([1]).or_insert_with(many), both;
         cache.entries([1]).or_try_insert_with(try_many), both;
         cache.update_with(1, change), both;
+        cache.update_with_ref(&1, change), both;
         cache.try_update_with(1, try_change), both;
     }
     // In place of the closure, the arguments.
@@ -111,6 +112,9 @@ fn the_future_of_a_call_without_a_closure_is_small() {
         cache.remove(&1), 0;
         cache.invalidate(&1), 0;
         cache.clear(), 0;
+        cache.invalidate_all(), 0;
+        cache.insert_many([(1, 1)]), 0;
+        cache.invalidate_many(&[1]), 0;
         cache.purge_expired(), 0;
         cache.set_maxsize(1), 0;
         cache.set_max_weight(1), 0;
@@ -119,6 +123,24 @@ fn the_future_of_a_call_without_a_closure_is_small() {
         cache.set_ttl(&1, Duration::from_secs(1)), 0;
         memo.invalidate(&1), 0;
         memo.clear(), 0;
+        cache.writing(&1).insert(1), 0;
+        cache.writing(&1).insert_as(1, 1), 0;
+    }
+}
+
+#[test]
+fn the_future_of_a_call_for_many_keys_holds_them_once() {
+    let cache = AsyncLru::<u64, u64>::new(10);
+    let large: Large = [1; 128];
+    let (pairs, triples) = (large.map(|key| (key, 1)), large.map(|key| (key, 1, None)));
+    let saved = cache.snapshot_with_ttl().into_iter().chain(None);
+    assert_small! {
+        cache.insert_many(pairs), size_of_val(&pairs);
+        cache.insert_many(pairs.into_iter().skip(1)), size_of_val(&pairs);
+        cache.invalidate_many(large.each_ref()), LARGE;
+        cache.restore(pairs), size_of_val(&pairs);
+        cache.restore(triples), size_of_val(&triples);
+        cache.restore(saved.skip(large[0] as usize).filter(move |saved| saved.key != large[5])), LARGE;
     }
 }
 
@@ -132,6 +154,8 @@ fn the_future_of_a_call_holds_its_key_once() {
         cache.update_with(large, async |_| Update::Put(1)), LARGE;
         cache.insert(large, 1), LARGE;
         cache.insert_with_ttl(large, 1, Duration::from_secs(1)), LARGE;
+        cache.writing(&large).insert(1), 0;
+        cache.writing(&large).insert_as(large, 1), LARGE;
         cache.remove(&large), 0;
         cache.invalidate(&large), 0;
     }
@@ -148,6 +172,8 @@ fn the_future_of_a_call_holds_its_value_once_and_that_of_an_update_the_old_one_t
         cache.get_or_insert_many([1], async |_| vec![(1, large)]), 0;
         cache.update_with(1, async |_| Update::Put(large)), 2 * LARGE;
         cache.insert(1, large), LARGE;
+        cache.writing(&1).insert(large), LARGE;
+        cache.writing(&1).insert_as(1, large), LARGE;
         cache.remove(&1), 0;
     }
 }

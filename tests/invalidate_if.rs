@@ -281,6 +281,32 @@ fn a_load_during_which_too_many_sweeps_begin_is_not_cached() {
 }
 
 #[test]
+fn an_update_beside_too_many_sweeps_is_carried_out_and_what_it_puts_is_swept_away() {
+    let run = |sweeps: u32, change: Update<u32>| {
+        let cache = Cache::new(10);
+        cache.insert_blocking(1, 10);
+        let gate = Gate::new();
+        let mut update = hand(cache.update_with(1, |_| past(&gate, change)));
+        assert!(poll(&mut update).is_pending());
+        for _ in 0..sweeps {
+            assert_eq!(cache.invalidate_if_blocking(|_, _| false), 0);
+        }
+        gate.open();
+        let left = now(update);
+        assert_eq!(cache.validate(), 0);
+        (left, cache.peek(&1))
+    };
+    assert_eq!(run(64, Update::Put(11)), (Some(11), Some(11)));
+    for sweeps in [65, 66, 200] {
+        assert_eq!(run(sweeps, Update::Remove), (None, None));
+        assert_eq!(run(sweeps, Update::Keep), (Some(10), Some(10)));
+        // Not the value before it, which it has replaced.
+        assert_eq!(run(sweeps, Update::Put(11)), (Some(11), None));
+        assert_eq!(run(sweeps, Update::PutFor(11, TTL)), (Some(11), None));
+    }
+}
+
+#[test]
 fn a_sweep_that_begins_while_another_one_judges_a_load_is_asked_too() {
     for is_chosen in [false, true] {
         let cache = Cache::new(10);

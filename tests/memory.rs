@@ -436,6 +436,22 @@ fn a_poll_of_the_load_of_a_batch_takes_the_same_memory_for_any_number_of_keys() 
 }
 
 #[test]
+fn polling_the_load_of_a_batch_again_allocates_nothing() {
+    let cache = AsyncLru::<u32, u32>::builder().maxsize(10_000).build();
+    let has_started = AtomicBool::new(false);
+    let load = async |_| -> Vec<(u32, u32)> {
+        has_started.store(true, Ordering::Relaxed);
+        pending().await
+    };
+    let mut batch = hand(cache.get_or_insert_many(0..10_000, load));
+    while !has_started.load(Ordering::Relaxed) {
+        assert!(poll(&mut batch).is_pending());
+    }
+    let again = || (0..100).for_each(|_| assert!(poll(&mut batch).is_pending()));
+    assert_eq!(allocations(again), 0);
+}
+
+#[test]
 fn a_miss_that_nobody_waits_for_allocates_nothing() {
     let cache = AsyncLru::<u64, u64>::builder().maxsize(0).build();
     let load = |key| assert_eq!(now(cache.get_or_insert_with(key, async || key)), key);

@@ -47,6 +47,10 @@ enum Op {
     Peek(u8),
     Contains(u8),
     Insert(u8, Way),
+    /// Of one entry or none.
+    InsertMany(u8, usize, Way),
+    /// A guarded write, which is dropped or inserts.
+    Write(u8, Change),
     Remove(u8, Way),
     Invalidate(u8, Way),
     Clear(Way),
@@ -95,6 +99,9 @@ fn ops(steps: Steps) -> impl Strategy<Value = Vec<Op>> {
         10 => key().prop_map(Op::Peek),
         10 => key().prop_map(Op::Contains),
         30 => (hot(), way()).prop_map(|(key, way)| Op::Insert(key, way)),
+        5 => (hot(), 0..=1_usize, way()).prop_map(|(key, many, way)| Op::InsertMany(key, many, way)),
+        5 => (hot(), select(vec![Change::Put, Change::Remove]))
+            .prop_map(|(key, change)| Op::Write(key, change)),
         10 => (hot(), way()).prop_map(|(key, way)| Op::Remove(key, way)),
         10 => (hot(), way()).prop_map(|(key, way)| Op::Invalidate(key, way)),
         1 => way().prop_map(Op::Clear),
@@ -192,6 +199,28 @@ impl<'a> Pair<'a> {
                     Way::Blocking => cache.insert_blocking(key, number),
                 };
                 assert_eq!(replaced, model.insert(key, number));
+            }
+            Op::InsertMany(key, many, way) => {
+                let entries = vec![(key, number); many];
+                match way {
+                    Way::Async => now(cache.insert_many(entries)),
+                    Way::Blocking => cache.insert_many_blocking(entries),
+                }
+                for _ in 0..many {
+                    model.insert(key, number);
+                }
+            }
+            Op::Write(key, change) => {
+                let writing = cache.writing(&key);
+                assert!(!cache.contains_key(&key));
+                model.invalidate(key);
+                match change {
+                    Change::Put => {
+                        now(writing.insert(number));
+                        model.insert(key, number);
+                    }
+                    Change::Keep | Change::Remove => drop(writing),
+                }
             }
             Op::Remove(key, way) => {
                 let removed = match way {

@@ -924,7 +924,7 @@ fn a_victim_whose_time_is_over_is_reported_and_counted_as_expired() {
 /// The most entries that may wait for a listener while nobody has to wait for it.
 const SHORT: usize = 128;
 
-/// A listener that one thread is held in, at the entry of this key, until the test lets it go.
+/// A listener that one thread is held in, at the entries of some keys, until the test lets it go.
 struct Held {
     log: Log,
     heard_by: Arc<Mutex<Vec<thread::ThreadId>>>,
@@ -946,12 +946,16 @@ impl Held {
     }
 
     fn cache(&self, maxsize: usize, key_held: u32) -> AsyncLru<u32, u32> {
+        self.cache_of(maxsize, [key_held])
+    }
+
+    fn cache_of<const N: usize>(&self, maxsize: usize, held: [u32; N]) -> AsyncLru<u32, u32> {
         let (log, heard_by) = (self.log.clone(), Arc::clone(&self.heard_by));
         let (at_work, go_on) = (Arc::clone(&self.at_work), Arc::clone(&self.go_on));
         let listener = move |key, value, cause| {
             log.note((key, value, cause));
             heard_by.lock().unwrap().push(thread::current().id());
-            if key == key_held {
+            if held.contains(&key) {
                 at_work.wait();
                 go_on.wait();
             }
@@ -1148,6 +1152,49 @@ fn one_call_delivers_for_others_only_so_long() {
     let heard = held.log.take();
     assert_eq!(heard, Vec::from_iter((0..5_000).map(|key| (key, key, Removed))));
     assert_eq!(cache.validate(), 0);
+}
+
+/// How many entries a caller delivers before it takes none over from others any more.
+const TURN: u32 = 64;
+
+#[test]
+fn who_has_delivered_for_its_turn_takes_nothing_over_and_leaves_it_to_the_one_who_comes() {
+    const LAST: u32 = 100;
+    for (key_held, is_taken_over) in [(TURN - 1, true), (TURN, false)] {
+        let held = Held::new();
+        let cache = held.cache_of(1_000, [0, key_held]);
+        for key in 0..=LAST {
+            cache.insert_blocking(key, key);
+        }
+        thread::scope(|scope| {
+            let first = scope.spawn(|| cache.remove_blocking(&0));
+            let first_id = first.thread().id();
+            let let_go = held.until_at_work();
+            for key in 1..LAST {
+                assert_eq!(now(cache.remove(&key)), Some(key), "taken over at the first delivery");
+            }
+            drop(let_go);
+            let let_go = held.until_at_work();
+            // What is left before it is far from too much.
+            let mut remove = hand(cache.remove(&LAST));
+            let polled = poll(&mut remove);
+            assert!(!cache.contains_key(&LAST), "removed before it waits");
+            drop(let_go);
+            assert_eq!(first.join().unwrap(), Some(0));
+            if is_taken_over {
+                assert_eq!(polled, Poll::Ready(Some(LAST)));
+            } else {
+                assert_eq!(polled, Poll::Pending);
+                assert_eq!(poll(&mut remove), Poll::Ready(Some(LAST)));
+            }
+            let by = Vec::from_iter(held.heard_by.lock().unwrap().iter().map(|by| *by == first_id));
+            assert!(by[..LAST as usize].iter().all(|is_first| *is_first), "those before it");
+            assert_eq!(by[LAST as usize..], [is_taken_over]);
+        });
+        let heard = held.log.take();
+        assert_eq!(heard, Vec::from_iter((0..=LAST).map(|key| (key, key, Removed))));
+        assert_eq!(cache.validate(), 0);
+    }
 }
 
 #[test]

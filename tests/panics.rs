@@ -7,7 +7,7 @@
 mod common;
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -29,6 +29,8 @@ thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
     /// Keys and values alive.
     static ALIVE: Cell<i64> = const { Cell::new(0) };
+    /// What happens within the next clone of a key or value.
+    static WITHIN_CLONE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
 /// A call of user code.
@@ -47,6 +49,15 @@ fn call() {
     }
 }
 
+/// Does what is not to panic, and does not count.
+fn quietly<T>(part: impl FnOnce() -> T) -> T {
+    let (fuse, calls) = (FUSE.replace(u64::MAX), CALLS.get());
+    let result = part();
+    FUSE.set(fuse);
+    CALLS.set(calls);
+    result
+}
+
 /// A key or value all of whose methods are calls of user code.
 #[derive(Debug)]
 struct Loud(u32);
@@ -61,6 +72,8 @@ impl Loud {
 impl Clone for Loud {
     fn clone(&self) -> Self {
         call();
+        let within = WITHIN_CLONE.take();
+        within.into_iter().for_each(|act| act());
         Self::new(self.0)
     }
 }
@@ -210,6 +223,214 @@ fn is_of_a_detached_load(payload: &(dyn Any + Send)) -> bool {
 /// Runs `part` and drops its result, swallowing a panic on purpose of either.
 fn tried<T>(part: impl FnOnce() -> T) {
     caught(|| drop(part()));
+}
+
+/// Polls with this waker.
+fn poll_with<T>(future: &mut Hand<'_, T>, waker: &Waker) -> Poll<T> {
+    future.as_mut().poll(&mut Context::from_waker(waker))
+}
+
+fn with_loud_waker(part: impl FnOnce(&Waker)) {
+    let waker = loud_waker();
+    part(&waker);
+    tried(|| drop(waker));
+}
+
+/// Has all calls of a detached load go while it is in flight.
+fn go_away(cache: &Cache, waker: &Waker) {
+    let mut calls: Vec<_> = (0..3).map(|number| detached(cache, 1, number)).collect();
+    for call in &mut calls {
+        tried(|| poll_with(call, waker));
+    }
+    for call in calls {
+        tried(|| drop(call));
+    }
+}
+
+/// Runs batches that overlap to their ends.
+fn overlap(cache: &Cache, waker: &Waker) {
+    fill(cache);
+    let keys = |numbers: [u32; 3]| numbers.map(Loud::new);
+    let load = |missing: Vec<Loud>| async move {
+        call();
+        yield_now().await;
+        call();
+        // In no order, and the first is left out.
+        missing.into_iter().skip(1).rev().map(|key| (key, Loud::new(7))).collect::<Vec<_>>()
+    };
+    let mut calls = Vec::new();
+    for numbers in [[1, 8, 9], [9, 2, 8], [9, 8, 9]] {
+        calls.push(Some(hand(async move {
+            let found = cache.get_or_insert_many(keys(numbers), load).await;
+            // A map that is dropped stops at a panic.
+            for (key, value) in found {
+                tried(|| drop(key));
+                tried(|| drop(value));
+            }
+        })));
+    }
+    for _ in 0..8 {
+        for slot in &mut calls {
+            let Some(call) = slot else { continue };
+            if caught(|| poll_with(call, waker).is_ready()) != Some(false) {
+                let ended = slot.take();
+                caught(|| drop(ended));
+            }
+        }
+    }
+    assert!(calls.iter().all(Option::is_none), "calls of live keys never ended");
+}
+
+/// Has a batch join two loads that others lead.
+fn join_all(cache: &Cache, waker: &Waker) {
+    let mut leaders = [8, 9].map(|key| Some(led(cache, key, key)));
+    let mut poll_leaders = || {
+        for slot in &mut leaders {
+            let Some(leader) = slot else { continue };
+            if caught(|| poll_with(leader, waker).is_ready()) != Some(false) {
+                let ended = slot.take();
+                caught(|| drop(ended));
+            }
+        }
+    };
+    poll_leaders();
+    let load = |missing: Vec<Loud>| async move {
+        call();
+        missing.into_iter().map(|key| (key, Loud::new(7))).collect::<Vec<_>>()
+    };
+    let mut batch = Some(hand(async move {
+        let found = cache.get_or_insert_many([8, 9].map(Loud::new), load).await;
+        for (key, value) in found {
+            tried(|| drop(key));
+            tried(|| drop(value));
+        }
+    }));
+    for _ in 0..8 {
+        if let Some(call) = &mut batch {
+            if caught(|| poll_with(call, waker).is_ready()) != Some(false) {
+                let ended = batch.take();
+                caught(|| drop(ended));
+            }
+        }
+        poll_leaders();
+    }
+    assert!(batch.is_none(), "a call for live keys never ended");
+}
+
+/// Runs updates of one key to their ends, of which all but one wait at any time.
+fn update_in_turn(cache: &Cache, waker: &Waker) {
+    fill(cache);
+    let change = |number: u32| {
+        move |value: Option<Loud>| async move {
+            call();
+            yield_now().await;
+            call();
+            match (number, value) {
+                (0, _) => Ok(Update::Keep),
+                (1, value) => Ok(value.map_or(Update::Remove, Update::Put)),
+                (2, _) => Ok(Update::Remove),
+                (3, _) => Err(Loud::new(3)),
+                (number, _) => Ok(Update::Put(Loud::new(number))),
+            }
+        }
+    };
+    for key in [1, 9] {
+        let update = |number| hand(cache.try_update_with(Loud::new(key), change(number)));
+        let mut updates: Vec<_> = (0..5).map(|number| Some(update(number))).collect();
+        for round in 0..24 {
+            for slot in &mut updates {
+                let Some(update) = slot else { continue };
+                let polled = caught(|| match poll_with(update, waker) {
+                    Poll::Ready(left) => {
+                        tried(|| left);
+                        true
+                    }
+                    Poll::Pending => false,
+                });
+                if polled != Some(false) {
+                    let ended = slot.take();
+                    caught(|| drop(ended));
+                }
+            }
+            if round == 5 {
+                tried(|| cache.insert_blocking(Loud::new(key), Loud::new(8)));
+            }
+        }
+        assert!(updates.iter().all(Option::is_none), "updates of a live key never ended");
+    }
+}
+
+/// Every other call is an update, and the others are loads.
+fn updating(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    if number % 2 == 1 {
+        return led(cache, key, number);
+    }
+    let put = move |old| async move {
+        drop(old);
+        Update::Put(load(number).await)
+    };
+    let update = cache.update_with(Loud::new(key), put);
+    hand(async { update.await.expect("it puts a value") })
+}
+
+/// Has two writers wait for a listener that is far behind, if there is one: with what waits behind a value
+/// that is still being cloned.
+fn wait_for_listener(cache: &Cache, waker: &Waker) {
+    /// More than may wait while nobody has to wait for the listener.
+    const MANY: u32 = 150;
+    fill(cache);
+    let writers = Rc::new(RefCell::new(Vec::new()));
+    let within_clone = {
+        let (cache, waker, writers) =
+            (cache.clone(), quietly(|| waker.clone()), Rc::clone(&writers));
+        move || {
+            quietly(|| {
+                for number in 0..MANY {
+                    // The last few go without waiting for it.
+                    drop(poll(&mut hand(cache.insert(Loud::new(1), Loud::new(number)))));
+                }
+            });
+            for number in 0..2 {
+                let cache = cache.clone();
+                let insert = hand(async move {
+                    cache.insert(Loud::new(1), Loud::new(number)).await;
+                });
+                let mut writer = Some(insert);
+                poll_writer(&mut writer, &waker);
+                writers.borrow_mut().push(writer);
+            }
+            tried(|| drop(waker));
+        }
+    };
+    let key = Loud::new(1);
+    WITHIN_CLONE.set(Some(Box::new(within_clone)));
+    tried(|| cache.remove_blocking(&key));
+    let unused = WITHIN_CLONE.take();
+    tried(|| drop(unused));
+    tried(|| drop(key));
+    for writer in writers.borrow_mut().iter_mut() {
+        poll_writer(writer, waker);
+        assert!(writer.is_none(), "a writer waits for a listener that is done");
+    }
+}
+
+/// Polls a call unless it has ended.
+fn poll_writer(writer: &mut Option<Hand<'static, ()>>, waker: &Waker) {
+    let Some(call) = writer else { return };
+    if caught(|| poll_with(call, waker).is_ready()) != Some(false) {
+        let ended = writer.take();
+        caught(|| drop(ended));
+    }
+}
+
+/// Drops a leader for whom another call waits.
+fn drop_leader(cache: &Cache, waker: &Waker) {
+    let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));
+    tried(|| poll_with(&mut leader, waker));
+    let mut waiter = hand(cache.get_or_insert_with(Loud::new(1), || load(2)));
+    tried(|| poll_with(&mut waiter, waker));
+    tried(|| drop(leader));
+    tried(|| drop(waiter));
 }
 
 /// What happens to a cache in a scenario.
@@ -463,95 +684,34 @@ const SCENARIOS: &[Scenario] = &[
             cache.insert_blocking(Loud::new(1), Loud::new(7));
         });
     }),
-    ("a detached flight whose calls go", |cache, _| {
-        let mut calls: Vec<_> = (0..3).map(|number| detached(cache, 1, number)).collect();
-        for call in &mut calls {
-            tried(|| poll(call));
-        }
-        for call in calls {
-            tried(|| drop(call));
-        }
+    ("a detached flight whose calls go", |cache, _| go_away(cache, Waker::noop())),
+    ("a detached flight whose calls go, with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| go_away(cache, waker));
     }),
-    ("batches that overlap", |cache, _| {
-        fill(cache);
-        let keys = |numbers: [u32; 3]| numbers.map(Loud::new);
-        let load = |missing: Vec<Loud>| async move {
-            call();
-            yield_now().await;
-            call();
-            // In no order, and the first is left out.
-            missing.into_iter().skip(1).rev().map(|key| (key, Loud::new(7))).collect::<Vec<_>>()
-        };
-        let mut calls = Vec::new();
-        for numbers in [[1, 8, 9], [9, 2, 8], [9, 8, 9]] {
-            calls.push(Some(hand(async move {
-                let found = cache.get_or_insert_many(keys(numbers), load).await;
-                // A map that is dropped stops at a panic.
-                for (key, value) in found {
-                    tried(|| drop(key));
-                    tried(|| drop(value));
-                }
-            })));
-        }
-        for _ in 0..8 {
-            for slot in &mut calls {
-                let Some(call) = slot else { continue };
-                if caught(|| poll(call).is_ready()) != Some(false) {
-                    let ended = slot.take();
-                    caught(|| drop(ended));
-                }
-            }
-        }
-        assert!(calls.iter().all(Option::is_none), "calls of live keys never ended");
+    ("batches that overlap", |cache, _| overlap(cache, Waker::noop())),
+    ("batches that overlap, with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| overlap(cache, waker));
     }),
-    ("updates that wait for each other", |cache, _| {
-        fill(cache);
-        let change = |number: u32| {
-            move |value: Option<Loud>| async move {
-                call();
-                yield_now().await;
-                call();
-                match (number, value) {
-                    (0, _) => Ok(Update::Keep),
-                    (1, value) => Ok(value.map_or(Update::Remove, Update::Put)),
-                    (2, _) => Ok(Update::Remove),
-                    (3, _) => Err(Loud::new(3)),
-                    (number, _) => Ok(Update::Put(Loud::new(number))),
-                }
-            }
-        };
-        for key in [1, 9] {
-            let update = |number| hand(cache.try_update_with(Loud::new(key), change(number)));
-            let mut updates: Vec<_> = (0..5).map(|number| Some(update(number))).collect();
-            for round in 0..24 {
-                for slot in &mut updates {
-                    let Some(update) = slot else { continue };
-                    let polled = caught(|| match poll(update) {
-                        Poll::Ready(left) => {
-                            tried(|| left);
-                            true
-                        }
-                        Poll::Pending => false,
-                    });
-                    if polled != Some(false) {
-                        let ended = slot.take();
-                        caught(|| drop(ended));
-                    }
-                }
-                if round == 5 {
-                    tried(|| cache.insert_blocking(Loud::new(key), Loud::new(8)));
-                }
-            }
-            assert!(updates.iter().all(Option::is_none), "updates of a live key never ended");
-        }
+    ("a batch that joins loads with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| join_all(cache, waker));
     }),
-    ("a leader that is dropped", |cache, _| {
-        let mut leader = hand(cache.get_or_insert_with(Loud::new(1), || load(1)));
-        tried(|| poll(&mut leader));
-        let mut waiter = hand(cache.get_or_insert_with(Loud::new(1), || load(2)));
-        tried(|| poll(&mut waiter));
-        tried(|| drop(leader));
-        tried(|| drop(waiter));
+    ("updates that wait for each other", |cache, _| update_in_turn(cache, Waker::noop())),
+    ("updates that wait for each other, with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| update_in_turn(cache, waker));
+    }),
+    ("a load and an update that wait for each other with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| {
+            flight_of(updating, cache, 1, waker, &|_| ());
+            fill(cache);
+            flight_of(updating, cache, 1, waker, &|cache| cache.clear_blocking());
+        });
+    }),
+    ("writers that wait for a listener with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| wait_for_listener(cache, waker));
+    }),
+    ("a leader that is dropped", |cache, _| drop_leader(cache, Waker::noop())),
+    ("a leader that is dropped, with wakers that panic", |cache, _| {
+        with_loud_waker(|waker| drop_leader(cache, waker));
     }),
 ];
 

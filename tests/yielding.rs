@@ -87,7 +87,7 @@ fn no_call_on_many_entries_does_too_much_at_once() {
     const TTL: Duration = Duration::from_secs(60);
     const HALF: usize = ENTRIES as usize / 2;
     type Call = for<'a> fn(&'a Cache, &ManualClock) -> Hand<'a, ()>;
-    let calls: [(&str, Call); 8] = [
+    let calls: [(&str, Call); 12] = [
         ("clear", |cache, _| hand(cache.clear())),
         ("purge_expired", |cache, clock| {
             clock.advance(TTL);
@@ -130,25 +130,170 @@ fn no_call_on_many_entries_does_too_much_at_once() {
                 std::mem::forget(found);
             })
         }),
+        ("invalidate_all", |cache, _| hand(cache.invalidate_all())),
+        ("insert_many", |cache, _| {
+            let entries = (ENTRIES / 2..3 * ENTRIES / 2).map(|number| (Item(number), Item(number)));
+            hand(cache.insert_many(entries))
+        }),
+        ("invalidate_many", |cache, _| {
+            let keys = (ENTRIES / 2..3 * ENTRIES / 2).map(Item).collect::<Vec<_>>();
+            hand(async move {
+                assert_eq!(cache.invalidate_many(&keys).await, HALF);
+                // The keys are the caller's.
+                std::mem::forget(keys);
+            })
+        }),
+        ("set_max_weight", |cache, _| {
+            hand(async { assert_eq!(cache.set_max_weight(10).await, ENTRIES as usize - 10) })
+        }),
         ("restore", |cache, _| {
             let entries = (0..2 * ENTRIES).map(|number| (Item(number), Item(number)));
             hand(async { assert_eq!(cache.restore(entries).await, ENTRIES as usize) })
         }),
     ];
     type Set = fn(Builder<Item, Item>) -> Builder<Item, Item>;
-    let settings: [(&str, Set); 3] = [
+    let settings: [(&str, Set); 4] = [
         ("one shard", |builder| builder.ttl(TTL).shards(1)),
         ("many shards", |builder| builder.ttl(TTL).shards(256)),
+        ("by weight", |builder| {
+            builder.ttl(TTL).shards(4).max_weight(2 * u64::from(ENTRIES), |_, _| {
+                work();
+                1
+            })
+        }),
         ("with a listener", |builder| builder.ttl(TTL).shards(4).on_remove(|_, _, _| work())),
     ];
     for (setting, set) in settings {
         for (name, call) in calls {
             let clock = ManualClock::new();
             let cache = filled(set, &clock);
+            if name == "set_max_weight" && cache.info().max_weight.is_none() {
+                continue;
+            }
             let polls = polls(call(&cache, &clock));
             println!("{name}, {setting}: {polls} polls");
             assert!(polls >= 10, "{name}, {setting}: {polls} polls");
             assert_eq!(cache.validate(), 0);
         }
+    }
+}
+
+/// Of this number, an item weighs as much as all others.
+const HEAVY: u32 = u32::MAX;
+/// Of this number, as much as half of them.
+const HALF_AS_HEAVY: u32 = u32::MAX - 1;
+
+type Set = fn(Builder<Item, Item>) -> Builder<Item, Item>;
+
+/// Full of entries that weigh little.
+fn weighed(set: Set, clock: &ManualClock) -> Cache {
+    let weigh = |_: &Item, value: &Item| match value.0 {
+        HEAVY => u64::from(ENTRIES),
+        HALF_AS_HEAVY => u64::from(ENTRIES / 2),
+        _ => 1,
+    };
+    filled(|builder| set(builder).max_weight(u64::from(ENTRIES), weigh), clock)
+}
+
+const TTL: Duration = Duration::from_secs(60);
+
+const SETTINGS: [(&str, Set); 3] = [
+    ("one shard", |builder| builder.shards(1)),
+    ("many shards", |builder| builder.shards(256)),
+    ("with a listener", |builder| builder.shards(4).on_remove(|_, _, _| work())),
+];
+
+#[test]
+fn an_insertion_that_takes_the_room_of_many_entries_does_not_do_too_much_at_once() {
+    for (setting, set) in SETTINGS {
+        for is_expired in [false, true] {
+            let clock = ManualClock::new();
+            let cache = weighed(set, &clock);
+            let cache = if is_expired {
+                let entries =
+                    cache.snapshot().into_iter().map(|(key, value)| (key, value, Some(TTL)));
+                let entries = entries.collect::<Vec<_>>();
+                cache.clear_blocking();
+                assert_eq!(cache.restore_blocking(entries), ENTRIES as usize);
+                clock.advance(TTL);
+                cache
+            } else {
+                cache
+            };
+            let insert = cache.insert_with_ttl(Item(7), Item(HEAVY), TTL);
+            let polls = polls(hand(async {
+                assert_eq!(insert.await.map(|old| old.0), (!is_expired).then_some(7));
+            }));
+            println!("{setting}: {polls} polls");
+            assert!(polls >= 10, "{setting}: {polls} polls");
+            assert_eq!((cache.len(), cache.peek(&Item(7)).map(|value| value.0)), (1, Some(HEAVY)));
+            assert_eq!(cache.time_left(&Item(7)), Some(TTL));
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+}
+
+#[test]
+fn an_insertion_that_is_not_polled_any_more_keeps_no_room_and_one_that_is_wins_in_the_end() {
+    for (setting, set) in SETTINGS {
+        let clock = ManualClock::new();
+        let cache = weighed(set, &clock);
+        let mut insert = hand(cache.insert_with_ttl(Item(HEAVY), Item(HEAVY), TTL));
+        assert!(poll(&mut insert).is_pending());
+        assert!(!cache.contains_key(&Item(HEAVY)), "{setting}: in parts it would be too heavy");
+        // Others find room, and more than has been made.
+        for number in ENTRIES..2 * ENTRIES {
+            cache.insert_blocking(Item(number), Item(number));
+        }
+        assert_eq!(cache.keys().len(), ENTRIES as usize, "{setting}");
+        clock.advance(TTL);
+        let mut others = 2 * ENTRIES..;
+        let mut polls = 0;
+        while poll(&mut insert).is_pending() {
+            polls += 1;
+            assert!(polls <= 250, "{setting}: others keep it out");
+            // Once it is in, it waits for the listener.
+            let more = if cache.contains_key(&Item(HEAVY)) { 0 } else { 1_000 };
+            for number in others.by_ref().take(more) {
+                cache.insert_blocking(Item(number), Item(number));
+            }
+        }
+        assert_eq!((cache.len(), cache.time_left(&Item(HEAVY))), (1, Some(TTL)), "{setting}");
+
+        // The lifetime of its entry begins when that is in.
+        let cache = weighed(set, &clock);
+        let mut insert = hand(cache.insert_with_ttl(Item(HEAVY), Item(HEAVY), TTL));
+        assert!(poll(&mut insert).is_pending());
+        clock.advance(TTL);
+        while poll(&mut insert).is_pending() {}
+        assert_eq!(cache.time_left(&Item(HEAVY)), Some(TTL), "{setting}");
+
+        // One that is dropped leaves what it has not evicted yet.
+        let cache = weighed(set, &clock);
+        let mut insert = hand(cache.insert(Item(HEAVY), Item(HEAVY)));
+        assert!(poll(&mut insert).is_pending());
+        drop(insert);
+        assert!(cache.len() > ENTRIES as usize / 2 && !cache.contains_key(&Item(HEAVY)));
+        assert_eq!(cache.validate(), 0);
+    }
+}
+
+#[test]
+fn an_insertion_that_takes_the_room_of_many_expired_entries_spares_those_that_are_alive() {
+    for (setting, set) in SETTINGS {
+        let clock = ManualClock::new();
+        let cache = weighed(set, &clock);
+        // Those that were used last.
+        for number in ENTRIES / 2..ENTRIES {
+            cache.insert_with_ttl_blocking(Item(number), Item(number), TTL);
+        }
+        clock.advance(TTL);
+        let insert = cache.insert(Item(HEAVY), Item(HALF_AS_HEAVY));
+        let polls = polls(hand(async { assert_eq!(insert.await, None) }));
+        assert!(polls >= 5, "{setting}: {polls} polls");
+        let alive = (0..ENTRIES / 2).filter(|number| cache.contains_key(&Item(*number))).count();
+        assert_eq!(alive, ENTRIES as usize / 2, "{setting}");
+        assert!(cache.contains_key(&Item(HEAVY)));
+        assert_eq!(cache.validate(), 0);
     }
 }

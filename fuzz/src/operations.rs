@@ -350,12 +350,26 @@ impl Run {
                 let old = block_on(cache.insert(key(), value()));
                 assert_eq!(numbers(old), model.put(at, number, None));
             }
+            6 if number % 3 == 0 => {
+                block_on(cache.insert_many([(key(), value())]));
+                model.put(at, number, None);
+            }
             6 => {
                 let old = cache.insert_blocking(key(), value());
                 assert_eq!(numbers(old), model.put(at, number, None));
             }
             7 => assert_eq!(numbers(block_on(cache.remove(&key()))), model.remove(at)),
             8 => assert_eq!(numbers(cache.remove_blocking(&key())), model.remove(at)),
+            9 if number % 3 > 0 => {
+                let guarded = key();
+                let writing = cache.writing(&guarded);
+                assert!(!cache.contains_key(&guarded));
+                model.remove(at);
+                if number % 3 == 1 {
+                    block_on(writing.insert(value()));
+                    model.put(at, number, None);
+                }
+            }
             9 => assert_eq!(cache.invalidate_blocking(&key()), model.remove(at).is_some()),
             10 => {
                 let loaded = block_on(cache.get_or_insert_with(key(), load));

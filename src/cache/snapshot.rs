@@ -1,5 +1,6 @@
 //! Copying all entries out of a cache, and back into another one.
 
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
 use futures_lite::future::yield_now;
@@ -113,26 +114,31 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///     assert_eq!(new.snapshot(), [(3, 30), (1, 10)]);
     /// });
     /// ```
-    pub async fn restore(
+    pub fn restore(
         &self,
         entries: impl IntoIterator<Item = impl Into<Saved<K, V>>>,
-    ) -> usize {
-        let mut saved = Vec::new();
-        for entry in entries {
-            saved.push(entry.into());
-            if saved.len() % COLLECTED_AT_ONCE == 0 {
-                yield_now().await;
+    ) -> impl Future<Output = usize> {
+        // Before the future, which would hold what it makes it of too.
+        let mut entries = entries.into_iter();
+        async move {
+            let mut saved = Vec::new();
+            for entry in entries.by_ref() {
+                saved.push(entry.into());
+                if saved.len() % COLLECTED_AT_ONCE == 0 {
+                    yield_now().await;
+                }
             }
+            drop(entries);
+            // What has expired takes no room away.
+            self.purge_expired().await;
+            let store = self.store();
+            // In boxes, so that the future needs no room for them.
+            let mut choice = Box::new(Choice::new(store, &self.inner.hasher, saved));
+            steps::run(store, &mut *choice).await;
+            let mut restore = Box::new(choice.restore(store));
+            steps::run(store, &mut *restore).await;
+            restore.restored()
         }
-        // What has expired takes no room away.
-        self.purge_expired().await;
-        let store = self.store();
-        // In boxes, so that the future needs no room for them.
-        let mut choice = Box::new(Choice::new(store, &self.inner.hasher, saved));
-        steps::run(store, &mut *choice).await;
-        let mut restore = Box::new(choice.restore(store));
-        steps::run(store, &mut *restore).await;
-        restore.restored()
     }
 
     /// [`restore`](Self::restore) for synchronous code.

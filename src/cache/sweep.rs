@@ -21,8 +21,10 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     ///
     /// The predicate is asked about copies, a few at a time, while no lock is held, so it may take its
     /// time and call the cache. It may be asked about one value several times. It counts as no use of the
-    /// entries. `K: Clone` and `V: Clone` run under a shared lock and must not call the cache. A load
-    /// during which more than 64 sweeps begin is not cached, whatever they choose.
+    /// entries. `K: Clone` and `V: Clone` run under a shared lock and must not call the cache.
+    ///
+    /// Of no load or update more than 64 predicates are kept. If more sweeps begin while it runs, none of
+    /// them is asked and its value counts as chosen, so it is not cached.
     ///
     /// A shard that is less than a quarter full afterwards gives its memory back. If another call makes
     /// one do so meanwhile, the predicate is asked about its entries again.

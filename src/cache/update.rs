@@ -24,6 +24,10 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// counted twice or lost, such as in a counter that is drained, take it with an update that answers
     /// [`Update::Remove`].
     ///
+    /// An [`invalidate_if`](Self::invalidate_if) that begins while `update` runs is asked about what that
+    /// puts, and if it chooses it, the cache holds nothing of the key afterwards, nor the value before. After
+    /// more than 64 of them none is asked, and what is put counts as chosen.
+    ///
     /// The look at the value counts as a use of the entry. In the statistics an update is neither a call
     /// nor a load. A cache that keeps nothing passes `None`, and the value that is put on to those who
     /// wait.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use equivalent::Equivalent;
 
 use super::AsyncLru;
-use crate::shard::removals::Deliveries;
 use crate::store::clear::Clear;
 use crate::store::many::{InsertMany, InvalidateMany};
+use crate::store::publish::Put;
 use crate::store::purge::Purge;
 use crate::store::steps;
 
@@ -27,8 +27,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the cache valid; the entry is in or, if the call had to wait for
-    /// another writer, not, though some of the entries that were to make room may be gone. A call that
-    /// waits for a [listener](crate::Builder::on_remove) has its entry in.
+    /// another writer or to make the room of hundreds of entries, not, though some of those that were to
+    /// make room may be gone. A call that waits for a [listener](crate::Builder::on_remove) has its entry
+    /// in, unless it has more room to make.
     ///
     /// # Examples
     ///
@@ -63,25 +64,25 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Inserts an entry that may have a lifetime of its `own`.
     pub(super) async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let (replaced, deliveries) = self.put_now(key, value, own);
-        if deliveries.is_empty() {
-            replaced
-        } else {
-            Box::pin(deliveries.settle_with(replaced)).await
-        }
+        let (is_done, put) = self.begin_put(key, value, own);
+        // In a box, so that the future needs no room for what few calls wait with.
+        if is_done { put.into_replaced() } else { Box::pin(put.finish(self.store())).await }
     }
 
     /// Does the same, waiting for the listener by blocking the thread.
     pub(super) fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
-        let (replaced, deliveries) = self.put_now(key, value, own);
+        let hash = self.hash(&key);
+        let (replaced, deliveries) = self.store().put(hash, key, value, own);
         deliveries.settle_blocking();
         replaced
     }
 
-    /// Publishes the entry; apart from the futures, which would hold the key twice.
-    fn put_now(&self, key: K, value: V, own: Option<Duration>) -> (Option<V>, Deliveries<K, V>) {
+    /// Begins the insertion, and tells whether it is done; apart from the future, which would hold the key
+    /// twice, and all that it looks at.
+    fn begin_put(&self, key: K, value: V, own: Option<Duration>) -> (bool, Put<'_, K, V>) {
         let hash = self.hash(&key);
-        self.store().put(hash, key, value, own)
+        let put = self.store().begin_put(hash, key, value, own);
+        (put.is_done(), put)
     }
 }
 
@@ -200,9 +201,13 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// futures_lite::future::block_on(cache.insert_many([(1, 10), (2, 20)]));
     /// assert_eq!(cache.keys(), [1, 2]);
     /// ```
-    pub async fn insert_many(&self, entries: impl IntoIterator<Item = (K, V)>) {
+    pub fn insert_many(
+        &self,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> impl Future<Output = ()> {
+        // Before the future, which would hold what it makes it of too.
         let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
-        steps::run(self.store(), &mut insert).await;
+        async move { steps::run(self.store(), &mut insert).await }
     }
 
     /// [`insert_many`](Self::insert_many) for synchronous code.
@@ -241,13 +246,19 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// let invalidate = cache.invalidate_many(["a", "b", "c"]);
     /// assert_eq!(futures_lite::future::block_on(invalidate), 2);
     /// ```
-    pub async fn invalidate_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> usize
+    pub fn invalidate_many<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = &'q Q>,
+    ) -> impl Future<Output = usize>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
     {
+        // Before the future, which would hold what it makes it of too.
         let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
-        steps::run(self.store(), &mut invalidate).await;
-        invalidate.found()
+        async move {
+            steps::run(self.store(), &mut invalidate).await;
+            invalidate.found()
+        }
     }
 
     /// [`invalidate_many`](Self::invalidate_many) for synchronous code.

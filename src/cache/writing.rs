@@ -7,6 +7,7 @@ use ahash::RandomState;
 use equivalent::Equivalent;
 
 use super::AsyncLru;
+use crate::shard::removals::Deliveries;
 
 /// Keeps loads of a key out of the cache while its source is written; made by [`AsyncLru::writing`].
 #[must_use = "loads of the key are kept out as long as it lives"]
@@ -87,7 +88,7 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
         Q: ToOwned<Owned = K>,
     {
         let key = self.key.to_owned();
-        self.insert_as(key, value).await;
+        self.insert_now(key, value).settle().await;
     }
 
     /// Does as [`insert`](Self::insert), with a key at hand, which equals the one that is guarded.
@@ -104,12 +105,17 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     /// assert_eq!(cache.get("a"), Some(1));
     /// ```
     pub async fn insert_as(self, key: K, value: V) {
+        self.insert_now(key, value).settle().await;
+    }
+
+    /// Publishes the value; apart from the futures, which would hold it twice.
+    fn insert_now(self, key: K, value: V) -> Deliveries<K, V> {
         let store = self.cache.store();
         let (old, deliveries) = store.put_guarded(self.hash, key, value);
         store.shard(self.hash).release_guard(self.hash);
         std::mem::forget(self);
         drop(old);
-        deliveries.settle().await;
+        deliveries
     }
 }
 

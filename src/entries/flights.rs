@@ -244,12 +244,9 @@ impl<K, V> Entries<K, V> {
             // Taken out and put back, since a key has to be moved to be shared.
             let mut flight = self.flights.remove(slot);
             flight.key = flight.key.into_shared();
-            let (id, is_one_too_many) = (flight.id, flight.await_sweep(sweep));
+            flight.await_sweep(sweep);
             let place = self.flights.insert(flight);
             debug_assert_eq!(place, slot, "a slab gives the slot that was freed last");
-            if is_one_too_many {
-                self.fence_one(id);
-            }
         }
     }
 

@@ -99,17 +99,22 @@ impl<K, V> Default for Sweeps<K, V> {
 }
 
 impl<K, V> Sweeps<K, V> {
+    /// So many are asked about one value.
+    const MOST: usize = 64;
+
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |sweeps| sweeps.len())
-    }
-
+    /// Adds one, unless there are too many: then the value is taken for chosen, and none of them is asked.
     fn push(&mut self, sweep: &Arc<Predicate<K, V>>) {
-        self.0.get_or_insert_default().push(Arc::clone(sweep));
+        let sweeps = self.0.get_or_insert_default();
+        if sweeps.len() < Self::MOST {
+            sweeps.push(Arc::clone(sweep));
+        } else if sweeps.len() == Self::MOST {
+            sweeps.insert(0, Arc::new(|_, _| true));
+        }
     }
 
     /// Tells whether one of them chooses an entry. Calls user code: never under a lock.
@@ -191,16 +196,11 @@ impl<K, V> Flight<K, V> {
         !self.sweeps.is_empty()
     }
 
-    /// Has a sweep asked about its value, unless a later write has won anyway; tells whether it is one
-    /// too many, and the flight is to be fenced.
-    pub(super) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) -> bool {
-        /// So many sweeps during one load are not asked any more.
-        const MOST: usize = 64;
-        let is_one_too_many = self.sweeps.len() == MOST;
-        if !self.is_fenced() && !is_one_too_many {
+    /// Has a sweep asked about its value, unless a later write has won anyway.
+    pub(super) fn await_sweep(&mut self, sweep: &Arc<Predicate<K, V>>) {
+        if !self.is_fenced() {
             self.sweeps.push(sweep);
         }
-        is_one_too_many
     }
 
     /// Takes the sweeps to be asked about its value, and its key to ask them with.

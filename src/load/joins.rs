@@ -155,3 +155,53 @@ impl Wake for Child {
         self.due.list(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Against (A48) of `docs/reliability.md`.
+    #[test]
+    fn a_poll_polls_only_those_that_have_woken() {
+        const FUTURES: usize = 100;
+        let polls = Cell::new(0);
+        let wakers = RefCell::new(vec![None; FUTURES]);
+        let is_over = RefCell::new(vec![false; FUTURES]);
+        let future = |number: usize| {
+            let (polls, wakers, is_over) = (&polls, &wakers, &is_over);
+            poll_fn(move |cx| {
+                polls.set(polls.get() + 1);
+                wakers.borrow_mut()[number] = Some(cx.waker().clone());
+                if is_over.borrow()[number] { Poll::Ready(number) } else { Poll::Pending }
+            })
+        };
+        let mut joins = Joins::new((0..FUTURES).map(|number| (number, future(number))));
+        let mut poll = |ended: &[usize]| {
+            polls.set(0);
+            let mut outputs = Vec::new();
+            let cx = Context::from_waker(Waker::noop());
+            let polled = joins.poll(&cx, |place, output| outputs.push((place, output)));
+            assert_eq!(outputs, Vec::from_iter(ended.iter().map(|number| (*number, *number))));
+            (polled.is_ready(), polls.get())
+        };
+        let wake = |number: usize| {
+            let waker: Option<Waker> = wakers.borrow()[number].clone();
+            waker.expect("it was polled").wake();
+        };
+        assert_eq!(poll(&[]), (false, FUTURES), "all of them at first");
+        assert_eq!(poll(&[]), (false, 0));
+        for _ in 0..2 {
+            wake(7);
+        }
+        assert_eq!(poll(&[]), (false, 1), "it was woken for nothing");
+        for number in (0..FUTURES).rev() {
+            is_over.borrow_mut()[number] = true;
+            wake(number);
+            assert_eq!(poll(&[number]), (number == 0, 1));
+            wake(number);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
 
 /// The most entries that a write evicts before it lets others have the shard.
-const EVICTED_PER_WRITE: usize = 64;
+pub(crate) const EVICTED_PER_WRITE: usize = 64;
 
 /// The most entries that a write looks at for a victim before it lets others have the shard.
 const STEPS_PER_WRITE: usize = 1 << 14;

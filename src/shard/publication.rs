@@ -89,6 +89,15 @@ impl<'a, K, V> Publication<'a, K, V> {
         self.now
     }
 
+    /// Puts the publication off until `now`, and with it the end of the entry's lifetime.
+    pub(crate) fn put_off(&mut self, now: Nanos) {
+        let Some(before) = self.now else { return };
+        if let Some(extras) = &mut self.extras {
+            extras.deadlines = extras.deadlines.put_off(now.saturating_sub(before));
+        }
+        self.now = Some(now.max(before));
+    }
+
     /// Returns the hash of a key that the caller has guarded.
     pub(super) fn guarded(&self) -> Option<u64> {
         self.written().filter(|_| self.fate == Fate::LivesUndisturbed)

@@ -4,20 +4,48 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Store;
+use super::steps::{Step, Steps, run};
 use crate::clock::NEVER;
 use crate::entries::Deadlines;
 use crate::policy::capacity::Bound;
 use crate::policy::measure::Appraised;
 use crate::shard::Shard;
 use crate::shard::departed::Departed;
-use crate::shard::evict::Evicted;
+use crate::shard::evict::{EVICTED_PER_WRITE, Evicted};
 use crate::shard::expire::Expired;
 use crate::shard::publication::{Fate, Origin, Publication, Terms};
 use crate::shard::publish::Published;
 use crate::shard::removals::Deliveries;
 use crate::sync::yield_now;
 
+/// How many entries an insertion evicts before other tasks have the thread.
+const TURN: usize = 256;
+
 impl<K, V> Store<K, V> {
+    /// Publishes the entry, or begins to make room for it where that takes many others.
+    pub(crate) fn begin_put(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        own: Option<Duration>,
+    ) -> Put<'_, K, V>
+    where
+        K: Eq,
+    {
+        // The publication goes first if something panics, and gives its room back.
+        let mut departed = Departed::default();
+        let Some(mut publication) = self.publication_of_caller(hash, key, value, own) else {
+            return Put::default();
+        };
+        if self.publish_in_turn(self.shard(hash), &mut publication, &mut departed, TURN) {
+            let (replaced, deliveries) = publication.into_replaced(departed);
+            return Put { replaced, deliveries, rest: None };
+        }
+        let deliveries = departed.into_deliveries();
+        Put { replaced: None, deliveries, rest: Some(Insertion::new(self, hash, publication)) }
+    }
+
     /// Publishes the entry, and returns what there was before and what is left to do for the listener.
     pub(crate) fn put(
         &self,
@@ -29,8 +57,7 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
-        let publication = self.publication_of_caller(hash, key, value, own);
-        publication.map(|publication| self.put_publication(hash, publication)).unwrap_or_default()
+        self.begin_put(hash, key, value, own).finish_now()
     }
 
     /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
@@ -39,11 +66,13 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
+        let mut departed = Departed::default();
         let Some(mut publication) = self.publication_of_caller(hash, key, value, None) else {
             return Default::default();
         };
         publication.guard();
-        self.put_publication(hash, publication)
+        self.publish(self.shard(hash), &mut publication, &mut departed);
+        publication.into_replaced(departed)
     }
 
     /// Prepares the entry of a caller; in a cache that takes no values, keeps loads out for it instead.
@@ -66,21 +95,6 @@ impl<K, V> Store<K, V> {
         }
         let appraised = self.appraise(&key, &value).with_own(own);
         Some(self.publication(Origin::Caller(Some(key), hash), value, appraised))
-    }
-
-    fn put_publication<'a>(
-        &'a self,
-        hash: u64,
-        publication: Publication<'a, K, V>,
-    ) -> (Option<V>, Deliveries<K, V>)
-    where
-        K: Eq,
-    {
-        // The publication goes first if something panics, and gives its room back.
-        let mut departed = Departed::default();
-        let mut publication = publication;
-        self.publish(self.shard(hash), &mut publication, &mut departed);
-        publication.into_replaced(departed)
     }
 
     /// Prepares an entry for publication as of now.
@@ -112,20 +126,39 @@ impl<K, V> Store<K, V> {
     ) where
         K: Eq,
     {
+        self.publish_in_turn(shard, publication, departed, usize::MAX);
+    }
+
+    /// Does the same unless that takes more entries out than about `turn`; tells whether it is done. If not,
+    /// what room was made is free for others until the next turn, which may never come.
+    #[inline(always)]
+    fn publish_in_turn<'a>(
+        &'a self,
+        shard: &Shard<K, V>,
+        publication: &mut Publication<'a, K, V>,
+        departed: &mut Departed<K, V>,
+        turn: usize,
+    ) -> bool
+    where
+        K: Eq,
+    {
         let deadline = publication.soonest_deadline();
-        if self.may_expire_for(publication) {
-            self.expire_for(shard, publication, departed);
+        if self.may_expire_for(publication) && !self.expire_for(shard, publication, departed, turn)
+        {
+            publication.reservation.give_back();
+            return false;
         }
         let published = shard.publish(publication, departed);
-        if published != Published::Done {
-            self.go_on_publishing(published, shard, publication, departed);
-        }
+        let is_done = published == Published::Done
+            || self.go_on_publishing(published, shard, publication, departed, turn);
         // Before anything of the user's is dropped or woken, which may need it.
         publication.reservation.give_back();
         self.alarm.expect(deadline, departed);
+        is_done
     }
 
-    /// Publishes an entry that was not `published` at the first attempt.
+    /// Publishes an entry that was not `published` at the first attempt, unless that takes longer than its
+    /// `turn`; tells whether it is done.
     #[cold]
     fn go_on_publishing<'a>(
         &'a self,
@@ -133,14 +166,20 @@ impl<K, V> Store<K, V> {
         shard: &Shard<K, V>,
         publication: &mut Publication<'a, K, V>,
         departed: &mut Departed<K, V>,
-    ) where
+        turn: usize,
+    ) -> bool
+    where
         K: Eq,
     {
-        let mut turn = shard.number();
+        let (mut giver, mut evicted) = (shard.number(), 0);
         loop {
             match published {
-                Published::Done => return,
-                Published::Unfinished => yield_now(),
+                Published::Done => return true,
+                _ if evicted >= turn => return false,
+                Published::Unfinished => {
+                    evicted += EVICTED_PER_WRITE;
+                    yield_now();
+                }
                 Published::NeedsVerdict => {
                     // Others are not to wait for the room until the user's code has answered.
                     publication.reservation.give_back();
@@ -148,9 +187,10 @@ impl<K, V> Store<K, V> {
                 }
                 Published::NeedsRoom(short) => {
                     // They give in turns, if one entry takes the room of many.
-                    turn += 1;
+                    giver += 1;
+                    evicted += 1;
                     let mut others =
-                        self.shards_from(turn).filter(|other| !std::ptr::eq(*other, shard));
+                        self.shards_from(giver).filter(|other| !std::ptr::eq(*other, shard));
                     if !others.any(|other| evict(other, short, publication, departed)) {
                         // What there is of room is held by entries on their way in. It is given back, for
                         // one of them may need this one's.
@@ -173,39 +213,138 @@ impl<K, V> Store<K, V> {
     }
 
     /// Takes out entries that have expired, of whatever shard, to spare live ones, until the publication
-    /// fits in.
+    /// fits in; tells whether that took no longer than a `turn`.
     #[inline(never)]
     fn expire_for(
         &self,
         shard: &Shard<K, V>,
         publication: &mut Publication<'_, K, V>,
         departed: &mut Departed<K, V>,
-    ) where
+        turn: usize,
+    ) -> bool
+    where
         K: Eq,
     {
         /// How many steps the search for an expired entry takes in a shard.
         const STEPS: usize = 16;
-        let Some(now) = publication.now() else { return };
+        let Some(now) = publication.now() else { return true };
         // No more than that: holding it would have others evict live entries for want of it.
         let missing = shard.missing(publication, now);
         if self.capacity().has_room_for(missing) {
-            return;
+            return true;
         }
         let reservation = &mut publication.reservation;
         self.alarm.forget();
-        let mut soonest = NEVER;
+        let (mut soonest, mut expired) = (NEVER, 0);
         for shard in self.shards_from(shard.number()) {
             while shard.write(Some(now), departed).expire_one(&mut { STEPS }, reservation)
                 == Expired::One
             {
-                if reservation.reserve(missing).is_ok() {
+                expired += 1;
+                let fits_in = reservation.reserve(missing).is_ok();
+                if fits_in || expired >= turn {
                     // There may be more.
-                    return self.alarm.expect(0, departed);
+                    self.alarm.expect(0, departed);
+                    return fits_in;
                 }
             }
             soonest = soonest.min(shard.soonest_deadline());
         }
         self.alarm.remember(soonest);
+        true
+    }
+}
+
+/// An insertion that has begun.
+#[must_use]
+pub(crate) struct Put<'a, K, V> {
+    /// The live value that was there before.
+    replaced: Option<V>,
+    deliveries: Deliveries<K, V>,
+    /// What is left of it, if it takes the room of many entries.
+    rest: Option<Box<Insertion<'a, K, V>>>,
+}
+
+impl<K, V> Default for Put<'_, K, V> {
+    fn default() -> Self {
+        Self { replaced: None, deliveries: Deliveries::default(), rest: None }
+    }
+}
+
+impl<K: Eq, V> Put<'_, K, V> {
+    /// Tells whether nothing is left to do, and nobody to wait for.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rest.is_none() && self.deliveries.is_empty()
+    }
+
+    /// Returns the value that was there before.
+    pub(crate) fn into_replaced(self) -> Option<V> {
+        self.replaced
+    }
+
+    /// Does the rest at once, and returns what there was before and what is left to do for the listener.
+    #[inline]
+    pub(crate) fn finish_now(self) -> (Option<V>, Deliveries<K, V>) {
+        let Self { replaced, deliveries, rest } = self;
+        match rest {
+            None => (replaced, deliveries),
+            Some(insertion) => insertion.finish_now(deliveries),
+        }
+    }
+
+    /// Does the rest, letting other tasks have the thread in between, waits for the listener, and returns
+    /// the value that was there before.
+    pub(crate) async fn finish(self, store: &Store<K, V>) -> Option<V> {
+        let Self { replaced, deliveries, rest } = self;
+        let Some(mut insertion) = rest else { return deliveries.settle_with(replaced).await };
+        deliveries.settle().await;
+        run(store, &mut *insertion).await;
+        let (replaced, deliveries) = insertion.publication.into_replaced(Departed::default());
+        deliveries.settle_with(replaced).await
+    }
+}
+
+/// The insertion of an entry that takes the room of many others.
+struct Insertion<'a, K, V> {
+    store: &'a Store<K, V>,
+    hash: u64,
+    publication: Publication<'a, K, V>,
+    /// Others may take the room that a turn has made. So after as many turns as twice all entries take, it
+    /// goes on without a pause.
+    turns: usize,
+}
+
+impl<'a, K, V> Insertion<'a, K, V> {
+    fn new(store: &'a Store<K, V>, hash: u64, publication: Publication<'a, K, V>) -> Box<Self> {
+        let turns = 2 * store.capacity().len() / TURN;
+        Box::new(Self { store, hash, publication, turns })
+    }
+}
+
+impl<K: Eq, V> Insertion<'_, K, V> {
+    #[cold]
+    fn finish_now(mut self, deliveries: Deliveries<K, V>) -> (Option<V>, Deliveries<K, V>) {
+        let mut deliveries = deliveries;
+        self.turns = 0;
+        let step = self.step(self.store, &mut deliveries);
+        debug_assert_eq!(step, Step::Done, "it is not in turns");
+        let (replaced, more) = self.publication.into_replaced(Departed::default());
+        deliveries.append(more);
+        (replaced, deliveries)
+    }
+}
+
+impl<K: Eq, V> Steps<K, V> for Insertion<'_, K, V> {
+    fn step(&mut self, _: &Store<K, V>, deliveries: &mut Deliveries<K, V>) -> Step {
+        let Self { store, hash, publication, turns } = self;
+        let turn = if *turns == 0 { usize::MAX } else { TURN };
+        *turns = turns.saturating_sub(1);
+        store.lifetimes.now().into_iter().for_each(|now| publication.put_off(now));
+        let mut departed = Departed::default();
+        let shard = store.shard(*hash);
+        let is_done = store.publish_in_turn(shard, publication, &mut departed, turn);
+        deliveries.append(departed.into_deliveries());
+        if is_done { Step::Done } else { Step::Again }
     }
 }
 

@@ -72,9 +72,10 @@ impl Scene {
     pub fn is_possible(&self) -> bool {
         let load = self.call.load();
         match self.role {
-            Role::Leader => load.is_some(),
+            Role::Leader => load.is_some() || self.call == Call::Update,
             Role::Waiter | Role::Heir => load.is_some() && self.kind.is_single_flight,
-            Role::Writer => load.is_none(),
+            // An update waits for the load.
+            Role::Writer => load.is_none() && self.call != Call::Update,
             Role::Bystander => !self.call.is_sweeping(),
         }
     }
@@ -135,7 +136,8 @@ impl Scene {
         let makers = self.makers(&others, answer);
         if self.kind.is_single_flight && !(self.call.is_clear() && answer.is_some()) {
             let led_by_others = makers.iter().filter(|maker| **maker >= OTHERS).count() as u64;
-            let led_before = u64::from(self.has_helper()) + u64::from(has_started);
+            let has_loaded = has_started && self.call.load().is_some();
+            let led_before = u64::from(self.has_helper()) + u64::from(has_loaded);
             assert_eq!(stage.loads(), led_before + led_by_others);
         }
         if self.kind.is_single_flight && self.kind.keeps_entries() {
@@ -154,6 +156,9 @@ impl Scene {
         stage.validate();
         kept.into_iter().for_each(Caller::cancel);
         stage.validate();
+        if fate != Fate::Leaked {
+            stage.check_load();
+        }
         if answer.is_some() { Run::Ended } else { Run::Cut }
     }
 
@@ -242,13 +247,18 @@ impl Scene {
         polls: usize,
     ) {
         let own = match (self.call, answer) {
-            (Call::Insert, Some(_)) | (_, Some(Answer::Value(SUBJECT))) => Some(SUBJECT),
+            (Call::Insert | Call::Writing, Some(_)) | (_, Some(Answer::Value(SUBJECT))) => {
+                Some(SUBJECT)
+            }
+            (Call::InsertMany, _) if polls > 0 => Some(SUBJECT),
             _ => None,
         };
+        // These have won as soon as they were polled.
+        let has_begun = polls > 0 && matches!(self.call, Call::InsertMany | Call::Writing);
         if self.role == Role::Bystander {
             assert_eq!(stage.cached(ASIDE), own);
             assert_eq!(stage.cached(KEY), agreed);
-        } else if self.call.fences() && answer.is_some() {
+        } else if self.call.fences() && (answer.is_some() || has_begun) {
             assert_eq!(stage.cached(KEY), own);
         } else if self.call == Call::InvalidateIf && polls > 0 {
             // It is asked about what was in flight when it began, whatever becomes of it.

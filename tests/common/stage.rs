@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, LocalMemo, ManualClock};
+use async_lru::{AsyncLru, LocalMemo, ManualClock, Update};
+use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand};
 use crate::forms::Form;
@@ -43,6 +44,12 @@ pub enum Call {
     Memoised,
     MemoTry(Ending),
     Insert,
+    /// Of more entries than one step inserts, all of the call's own key.
+    InsertMany,
+    /// A guarded write that takes a while, and its insertion.
+    Writing,
+    Update,
+    Restore,
     Remove,
     Invalidate,
     MemoInvalidate,
@@ -62,6 +69,10 @@ impl Call {
             Self::MemoTry(Ending::Value),
             Self::MemoTry(Ending::Failure),
             Self::Insert,
+            Self::InsertMany,
+            Self::Writing,
+            Self::Update,
+            Self::Restore,
             Self::Remove,
             Self::Invalidate,
             Self::MemoInvalidate,
@@ -97,7 +108,8 @@ impl Call {
 
     /// Whether it wins over loads of its key.
     pub fn fences(self) -> bool {
-        self.load().is_none() && !matches!(self, Self::PurgeExpired | Self::SetTtl)
+        let wins_over_none = matches!(self, Self::PurgeExpired | Self::SetTtl | Self::Restore);
+        self.load().is_none() && !wins_over_none
     }
 
     pub fn is_clear(self) -> bool {
@@ -106,7 +118,7 @@ impl Call {
 
     /// Whether it concerns all keys.
     pub fn is_sweeping(self) -> bool {
-        self.is_clear() || self == Self::PurgeExpired
+        self.is_clear() || matches!(self, Self::PurgeExpired | Self::Restore)
     }
 }
 
@@ -274,6 +286,33 @@ impl Stage {
                 hand(async move { answer(call.await.map_err(|error| Failure::clone(&error))) })
             }
             (Call::Insert, _) => done(cache.insert(own_key, self.value(maker))),
+            (Call::InsertMany, _) => {
+                let ledger = self.ledger.clone();
+                let entry = move |_| (Key::new(&ledger, key), Value::new(&ledger, maker));
+                done(cache.insert_many((0..150).map(entry)))
+            }
+            (Call::Writing, _) => {
+                let (same_key, value) = (self.key(key), self.value(maker));
+                done(async move {
+                    let writing = cache.writing(&own_key);
+                    yield_now().await;
+                    writing.insert_as(same_key, value).await;
+                })
+            }
+            (Call::Update, _) => {
+                let (ledger, has_started) = (self.ledger.clone(), Rc::clone(&has_started));
+                let update = cache.update_with(own_key, async move |_| {
+                    has_started.set(true);
+                    for _ in 0..YIELDS {
+                        yield_now().await;
+                    }
+                    Update::Put(Value::new(&ledger, maker))
+                });
+                hand(async move {
+                    update.await.map_or(Answer::Done, |value| Answer::Value(value.maker))
+                })
+            }
+            (Call::Restore, _) => done(cache.restore([(own_key, self.value(maker))])),
             (Call::Remove, _) => done(async move { cache.remove(&own_key).await }),
             (Call::Invalidate, _) => done(async move { cache.invalidate(&own_key).await }),
             (Call::MemoInvalidate, AnyMemo::Sure(memo)) => {
@@ -344,6 +383,13 @@ impl Stage {
         assert_eq!(cache.purge_expired_blocking(), if kind.is_timed { kind.maxsize } else { 0 });
     }
 
+    /// The value of a load is kept, as nobody guards its key any more, nor one of the same hash.
+    pub fn check_load(&self) {
+        let key = KEY + 5;
+        self.begin(SEED, Call::Load(Form::With, Ending::Value), key).drive();
+        assert_eq!(self.cached(key), self.kind.keeps_entries().then_some(SEED));
+    }
+
     /// Frees a key whose load will never end.
     pub fn free(&self, key: u32) {
         self.notes.fences.set(self.notes.fences.get() + 1);
@@ -372,7 +418,7 @@ pub struct Caller<'a> {
     future: Option<Hand<'a, Answer>>,
     answer: Option<Answer>,
     was_polled: bool,
-    /// Whether its own load was started.
+    /// Whether its own load or update was started.
     has_started: Rc<Cell<bool>>,
     /// Whether it was woken since its last poll.
     alarm: Arc<Alarm>,
@@ -404,7 +450,7 @@ impl Caller<'_> {
         self.has_started.get()
     }
 
-    /// Whether it is the one that loads.
+    /// Whether it is the one that loads or updates.
     pub fn leads(&self) -> bool {
         self.has_started.get() && self.answer.is_none()
     }
@@ -443,7 +489,7 @@ impl Caller<'_> {
 
     /// Drops the call, and with it the load that it leads.
     pub fn cancel(mut self) {
-        if self.leads() {
+        if self.leads() && self.call.load().is_some() {
             count(&self.stage.notes.failures);
         }
         self.future = None;
