@@ -194,6 +194,7 @@ impl<'a, K, V, S, I> Entries<'a, K, V, S, I> {
     /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
     /// let load = |missing: Vec<u32>| async {
     ///     yield_now().await;
+    ///     yield_now().await;
     ///     missing.into_iter().map(|key| (key, key * key))
     /// };
     /// block_on(async {

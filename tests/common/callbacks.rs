@@ -162,7 +162,7 @@ impl Shared {
     pub fn bulk_loader(
         self: &Arc<Self>,
         load: Load,
-    ) -> impl FnMut(Vec<Key>) -> Hand<'static, Result<Pairs, Failure>> + 'static {
+    ) -> impl FnMut(Vec<Key>) -> SendHand<Result<Pairs, Failure>> + 'static {
         let shared = Arc::clone(self);
         let probe = Probe::new(self, Callback::DropLoader);
         move |missing| {
@@ -170,7 +170,7 @@ impl Shared {
             shared.reached(Callback::BulkCall);
             let shared = Arc::clone(&shared);
             let probe = Probe::new(&shared, Callback::DropLoad);
-            hand(async move {
+            Box::pin(async move {
                 let _probe = probe;
                 shared.work(Callback::BulkPoll).await;
                 shared.end(load)?;

@@ -79,6 +79,18 @@ fn load_many(memos: &Memos, shared: &Arc<Shared>, load: Load) {
     }
 }
 
+/// The same, with a load that lives in the cache.
+fn load_many_detached(memos: &Memos, shared: &Arc<Shared>, load: Load) {
+    for cache in memos.caches() {
+        let keys = KEYS.map(|number| shared.key(number));
+        for key in &keys {
+            cache.invalidate_blocking(key);
+        }
+        let call = cache.entries(keys).ttl(TTL / 2).detached();
+        drop(within_few_polls(call.or_try_insert_with(shared.bulk_loader(load))));
+    }
+}
+
 /// An update of a key that nothing else updates, and the first poll of one of each other key, whose
 /// updates in progress it may have to wait for, fenced or not.
 fn update(memos: &Memos, shared: &Arc<Shared>, change: Change) {
@@ -233,6 +245,18 @@ pub const METHODS: &[(&str, Method)] = &[
     }),
     ("try_get_or_insert_many", |memos, shared| load_many(memos, shared, Load::Succeeds)),
     ("try_get_or_insert_many, failing", |memos, shared| load_many(memos, shared, Load::Fails)),
+    ("Entries::or_try_insert_with", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let call = cache.entries([key]).or_try_insert_with(shared.bulk_loader(Load::Succeeds));
+            drop(within_few_polls(call));
+        })
+    }),
+    ("DetachedEntries::or_try_insert_with", |memos, shared| {
+        load_many_detached(memos, shared, Load::Succeeds)
+    }),
+    ("DetachedEntries::or_try_insert_with, failing", |memos, shared| {
+        load_many_detached(memos, shared, Load::Fails)
+    }),
     ("update_with", |memos, shared| {
         for cache in memos.caches() {
             let put = async |_| Update::Put(shared.value());

@@ -103,7 +103,11 @@ impl Call {
 
     /// Whether its error goes to those that wait for it.
     pub fn shares_errors(self) -> bool {
-        matches!(self, Self::Load(form, _) if form.shares_errors())
+        match self {
+            Self::Load(form, _) => form.shares_errors(),
+            Self::MemoTry(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it wins over loads of its key.
