@@ -104,6 +104,11 @@ impl<V> Completion<V> {
         let _ = self.outcome.set(outcome);
     }
 
+    /// Tells whether there is an outcome.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
     /// Gives the waiters their outcome, and wakes them.
     pub(crate) fn complete(&self, outcome: Outcome<V>) {
         self.set(outcome);
@@ -181,7 +186,7 @@ impl<V> Completion<V> {
 
     /// Tells whether a caller that goes now may be the last one to move the load on.
     pub(crate) fn needs_callers(&self) -> bool {
-        self.as_detached().is_some() && self.outcome.get().is_none()
+        self.as_detached().is_some() && !self.has_ended()
     }
 
     /// Brings the load, for all callers to poll.

@@ -889,3 +889,32 @@ fn a_batch_waits_for_a_slow_listener_before_too_much_piles_up() {
     });
     assert_eq!(cache.validate(), 0);
 }
+
+#[test]
+fn what_a_detached_batch_has_brought_does_not_go_to_those_who_come_later() {
+    let clock = ManualClock::new();
+    let hour = Duration::from_secs(3_600);
+    let cache = Cache::builder().ttl(hour / 2).clock(clock.clone()).build();
+    let mut batch = hand(cache.entries([1, 2]).detached().or_insert_with(load));
+    let down = |_| async {
+        yield_now().await;
+        Err::<Vec<_>, _>("down")
+    };
+    let mut failing = hand(cache.entries([3, 4]).detached().or_try_insert_with(down));
+    assert!(poll(&mut batch).is_pending() && poll(&mut failing).is_pending());
+    // Others bring the loads to their ends; the calls themselves are kept, and polled no more.
+    assert_eq!(now(cache.get_or_insert_with(1, async || unreachable!("it joins"))), 10);
+    let shared = now(cache.try_get_or_insert_with(3, async || Ok::<_, &str>(33)));
+    assert_eq!(shared, Err(Arc::new("down")));
+    clock.advance(hour);
+    assert_eq!(block_on(cache.get_or_insert_with(2, async || 22)), 22);
+    assert_eq!(block_on(cache.try_get_or_insert_with(4, async || Ok::<_, &str>(44))), Ok(44));
+    assert_eq!(cache.get_many(&[1, 2, 4]), [None, Some(22), Some(44)]);
+    // Its own call has what it has waited for.
+    let Poll::Ready(found) = poll(&mut batch) else { panic!("it is loaded") };
+    assert!(found.into_iter().all(|(key, found)| found.unwrap().value == key * 10));
+    assert!(matches!(poll(&mut failing), Poll::Ready(Err(_))));
+    assert_eq!(cache.get_many(&[2, 4]), [Some(22), Some(44)]);
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures, cache.validate()), (4, 1, 0));
+}

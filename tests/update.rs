@@ -525,3 +525,24 @@ fn an_update_by_a_borrowed_key_changes_the_entry_and_needs_the_key_no_longer() {
     assert_eq!(futures_lite::future::block_on(update), Some(1));
     assert_eq!(cache.get("ann"), Some(1));
 }
+
+#[test]
+fn an_update_that_a_write_has_won_over_leaves_later_loads_alone_in_a_cache_that_keeps_nothing() {
+    let cache = AsyncLru::<u32, u32>::new(0);
+    let mut update = hand(cache.update_with(1, async |_| {
+        yield_now().await;
+        Update::Put(5)
+    }));
+    assert!(poll(&mut update).is_pending());
+    now(cache.insert(1, 6));
+    let mut load = hand(cache.get_or_insert_with(1, async || {
+        yield_now().await;
+        7
+    }));
+    assert!(poll(&mut load).is_pending());
+    assert_eq!(poll(&mut update), Poll::Ready(Some(5)));
+    let mut second = hand(cache.get_or_insert_with(1, async || unreachable!("it joins the load")));
+    assert!(poll(&mut second).is_pending());
+    assert_eq!((poll(&mut load), poll(&mut second)), (Poll::Ready(7), Poll::Ready(7)));
+    assert_eq!((cache.stats().loads, cache.validate()), (1, 0));
+}

@@ -186,6 +186,9 @@ impl<'a, K, V, S, I> Entries<'a, K, V, S, I> {
     /// [`Entry::detached`](crate::Entry::detached) says: whichever call for one of its keys is polled moves it
     /// on for all of them. When the last call that waits for one of its keys goes, the load is dropped.
     ///
+    /// What it brings of a key that nobody waits for any more is not kept, nor does it go to a call that
+    /// comes after the load has ended while this one is not polled any more: that loads anew.
+    ///
     /// # Examples
     ///
     /// ```

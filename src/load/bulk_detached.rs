@@ -4,11 +4,15 @@
 //! of it: it waits for that completion and takes the value of its key, and so publishes it under the rules
 //! of any other load. The call itself waits for the common load first, and polls the parts when all is
 //! there: each poll of the load costs it nothing for its keys.
+//!
+//! A call that is not polled any more publishes nothing. What the load has brought then goes to those who
+//! came before its end, and not to whoever asks for a key an hour later: they load anew.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +28,7 @@ use crate::flight::attempt::{Attempt, Running};
 use crate::flight::load_timer::Timing;
 use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
 use crate::store::Store;
+use crate::sync::AtomicBool;
 
 /// Answers a call for many keys, with a load that goes on without the call.
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
@@ -91,6 +96,8 @@ struct Batch<K, V> {
     /// In order.
     flights: Arc<[FlightName]>,
     attempt: Attempt,
+    /// Whether the call has heard of the end, and publishes what there is.
+    is_settling: AtomicBool,
 }
 
 impl<K, V> Batch<K, V>
@@ -116,7 +123,7 @@ where
         let load = Box::pin(run::<P, _, _, _, _>(load(), errors, (running, timing)));
         let completion = Completion::detached();
         completion.bring(load);
-        Arc::new(Self { completion, flights, attempt })
+        Arc::new(Self { completion, flights, attempt, is_settling: AtomicBool::new(false) })
     }
 
     /// Hands the flights over to all who wait for them, each with its part of the load.
@@ -140,6 +147,10 @@ where
 
     /// The load of one key.
     async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
+        if self.completion.has_ended() && !self.is_settling.load(Ordering::Relaxed) {
+            // Whoever polls this first has come after the end.
+            return LoadEnd::Nothing;
+        }
         match self.outcome().await {
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
@@ -190,7 +201,9 @@ where
         asked: &mut Asked<K, V>,
         errors: &P,
     ) -> Result<(), P::Error> {
-        let brought = match self.outcome().await {
+        let outcome = self.outcome().await;
+        self.is_settling.store(true, Ordering::Relaxed);
+        let brought = match outcome {
             Outcome::Value(brought) => brought,
             Outcome::Failure(failure) => {
                 let error = errors.take(failure);

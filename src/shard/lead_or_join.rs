@@ -177,12 +177,16 @@ impl<'a, K, V> FlightRef<'a, K, V> {
         self.shard.change(|entries| entries.end_flight(self.id))
     }
 
-    /// Keeps the values of other loads of its key out of the cache.
+    /// Keeps the values of other loads of its key out of the cache, unless a later write has won over it.
     pub(crate) fn fence_others(self)
     where
         K: Eq,
     {
-        self.shard.change(|entries| entries.fence_others(self.id));
+        self.shard.change(|entries| {
+            if entries.flight(self.id).is_kept() {
+                entries.fence_others(self.id);
+            }
+        });
     }
 
     /// Takes the sweeps to be asked about its value, and its key to ask them with.
