@@ -8,6 +8,7 @@ pub(crate) mod attempt;
 mod detached;
 mod id;
 pub(crate) mod load_timer;
+pub(crate) mod part;
 mod recursion;
 
 use std::any::Any;
@@ -21,6 +22,7 @@ use self::attempt::Attempt;
 use self::detached::Detached;
 pub(crate) use self::detached::PollGuard;
 pub(crate) use self::id::{FlightId, FlightName};
+use self::part::Part;
 pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
 use crate::clock::Nanos;
@@ -67,6 +69,8 @@ pub(crate) struct Completion<V> {
     mode: Mode<V>,
     /// When its load began, if that is measured and the leader notes it here.
     begun: std::sync::OnceLock<Nanos>,
+    /// If its load is a share in one of several keys.
+    part: std::sync::OnceLock<Arc<Part>>,
 }
 
 /// How a flight is brought to its end.
@@ -85,7 +89,12 @@ impl<V> Default for Completion<V> {
 
 impl<V> Completion<V> {
     fn new(mode: Mode<V>) -> Self {
-        Self { outcome: OnceLock::new(), mode, begun: std::sync::OnceLock::new() }
+        Self {
+            outcome: OnceLock::new(),
+            mode,
+            begun: std::sync::OnceLock::new(),
+            part: std::sync::OnceLock::new(),
+        }
     }
 
     /// Notes when the load began.
@@ -174,9 +183,22 @@ impl<V> Completion<V> {
         }
     }
 
-    /// Counts a caller that joins.
+    /// Counts a caller that joins. Under the shard's lock, as [`make_part`](Self::make_part).
     pub(crate) fn count_in(&self) {
-        self.as_detached().map(Detached::count_in);
+        let Some(detached) = self.as_detached() else { return };
+        detached.count_in();
+        if let Some(part) = self.part.get() {
+            part.join();
+        }
+    }
+
+    /// Says that its load is a share in one of several keys.
+    pub(crate) fn make_part(&self, part: &Arc<Part>) {
+        if self.as_detached().is_some_and(Detached::has_joined) {
+            part.join();
+        }
+        // Once: a flight has one load.
+        let _ = self.part.set(Arc::clone(part));
     }
 
     /// Counts a caller that leaves; tells whether it was the last one to move the load on.

@@ -26,6 +26,7 @@ use super::joins::AT_ONCE;
 use crate::entries::Kind;
 use crate::flight::attempt::{Attempt, Running};
 use crate::flight::load_timer::Timing;
+use crate::flight::part::Part;
 use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
 use crate::store::Store;
 use crate::sync::AtomicBool;
@@ -90,12 +91,22 @@ where
 /// What a load has brought: of each key the first value.
 type Brought<K, V> = HashMap<K, V, RandomState>;
 
+/// Who moves a load on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The call that has started it.
+    Call,
+    /// Those who wait for one of its keys.
+    Others,
+}
+
 /// A load of many keys, shared by their flights.
 struct Batch<K, V> {
     completion: Completion<Brought<K, V>>,
     /// In order.
     flights: Arc<[FlightName]>,
     attempt: Attempt,
+    has_ended: Arc<AtomicBool>,
     /// Whether the call has heard of the end, and publishes what there is.
     is_settling: AtomicBool,
 }
@@ -123,7 +134,8 @@ where
         let load = Box::pin(run::<P, _, _, _, _>(load(), errors, (running, timing)));
         let completion = Completion::detached();
         completion.bring(load);
-        Arc::new(Self { completion, flights, attempt, is_settling: AtomicBool::new(false) })
+        let (has_ended, is_settling) = (Arc::default(), AtomicBool::new(false));
+        Arc::new(Self { completion, flights, attempt, has_ended, is_settling })
     }
 
     /// Hands the flights over to all who wait for them, each with its part of the load.
@@ -136,8 +148,10 @@ where
         let mut joined = Vec::with_capacity(leaders.len());
         for (place, leader) in leaders {
             let Some(leader) = leader else { continue };
-            let part = Arc::clone(self).part(asked.key(place).clone(), ttl);
-            joined.push((place, leader.detach(|| Box::pin(part))));
+            let part = Arc::new(Part::new(Arc::clone(&self.has_ended)));
+            leader.flight.make_part(&part);
+            let load = Arc::clone(self).load_part(part, asked.key(place).clone(), ttl);
+            joined.push((place, leader.detach(|| Box::pin(load))));
             if joined.len() % AT_ONCE == 0 {
                 yield_now().await;
             }
@@ -146,12 +160,18 @@ where
     }
 
     /// The load of one key.
-    async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
-        if self.completion.has_ended() && !self.is_settling.load(Ordering::Relaxed) {
-            // Whoever polls this first has come after the end.
+    async fn load_part(
+        self: Arc<Self>,
+        part: Arc<Part>,
+        key: K,
+        ttl: Option<Duration>,
+    ) -> LoadEnd<V> {
+        let outcome = self.outcome(By::Others).await;
+        if !part.is_awaited() && !self.is_settling.load(Ordering::SeqCst) {
+            // Whoever polls this has come after the end.
             return LoadEnd::Nothing;
         }
-        match self.outcome().await {
+        match outcome {
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
                     LoadEnd::Value(Loaded { value: value.clone(), ttl }, self.attempt.clone())
@@ -164,8 +184,8 @@ where
     }
 
     /// Waits for the load, and moves it on.
-    async fn outcome(&self) -> &Outcome<Brought<K, V>> {
-        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx)).await
+    async fn outcome(&self, by: By) -> &Outcome<Brought<K, V>> {
+        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx, by)).await
     }
 
     fn poll_load(
@@ -173,6 +193,7 @@ where
         guard: PollGuard<'_, LoadEnd<Brought<K, V>>>,
         mut load: Load<Brought<K, V>>,
         cx: &Context<'_>,
+        by: By,
     ) {
         let mut end = AbandonedUnless { batch: Some(self) };
         let polled = {
@@ -186,6 +207,10 @@ where
             return;
         };
         drop(load);
+        if by == By::Call {
+            self.is_settling.store(true, Ordering::SeqCst);
+        }
+        self.has_ended.store(true, Ordering::SeqCst);
         self.completion.complete(match ended {
             LoadEnd::Value(brought, _) => Outcome::Value(brought.value),
             LoadEnd::Failure(failure) => Outcome::Failure(failure),
@@ -201,8 +226,8 @@ where
         asked: &mut Asked<K, V>,
         errors: &P,
     ) -> Result<(), P::Error> {
-        let outcome = self.outcome().await;
-        self.is_settling.store(true, Ordering::Relaxed);
+        let outcome = self.outcome(By::Call).await;
+        self.is_settling.store(true, Ordering::SeqCst);
         let brought = match outcome {
             Outcome::Value(brought) => brought,
             Outcome::Failure(failure) => {
