@@ -59,10 +59,11 @@ use crate::store::{Store, hash_of};
 ///
 /// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
 /// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
-/// [detached](crate::Entry::detached) calls, which any thread may poll and which are
-/// `Send + 'static`, for errors that callers share, and for the functions that the
-/// [`Builder`](crate::Builder) is given, listeners among them, and the predicates of
-/// [`invalidate_if`](Self::invalidate_if), which are `Send + Sync + 'static`.
+/// [detached](crate::Entry::detached) calls, which any thread may poll and which are `Send + 'static`, with
+/// keys and values of [batches](crate::Entries::detached) that are `Send + Sync + 'static`; for the functions
+/// of a [`Memo`](crate::Memo), which are `Send + Sync + 'static`, and so are errors that callers share, the
+/// functions that the [`Builder`](crate::Builder) is given, listeners among them, and the predicates of
+/// [`invalidate_if`](Self::invalidate_if).
 ///
 /// # Examples
 ///
