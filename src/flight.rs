@@ -8,13 +8,13 @@ pub(crate) mod attempt;
 mod detached;
 mod id;
 pub(crate) mod load_timer;
-pub(crate) mod part;
 mod recursion;
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,12 +22,11 @@ use self::attempt::Attempt;
 use self::detached::Detached;
 pub(crate) use self::detached::PollGuard;
 pub(crate) use self::id::{FlightId, FlightName};
-use self::part::Part;
 pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
 use crate::clock::Nanos;
-use crate::sync::OnceLock;
 use crate::sync::notify::{Notified, Notify};
+use crate::sync::{AtomicBool, OnceLock};
 
 /// Whether callers that miss the same key share a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +68,8 @@ pub(crate) struct Completion<V> {
     mode: Mode<V>,
     /// When its load began, if that is measured and the leader notes it here.
     begun: std::sync::OnceLock<Nanos>,
-    /// If its load is a share in one of several keys.
-    part: std::sync::OnceLock<Arc<Part>>,
+    /// If its load is a part of one of several keys, whether that has ended.
+    whole_has_ended: std::sync::OnceLock<Arc<AtomicBool>>,
 }
 
 /// How a flight is brought to its end.
@@ -93,7 +92,7 @@ impl<V> Completion<V> {
             outcome: OnceLock::new(),
             mode,
             begun: std::sync::OnceLock::new(),
-            part: std::sync::OnceLock::new(),
+            whole_has_ended: std::sync::OnceLock::new(),
         }
     }
 
@@ -183,22 +182,21 @@ impl<V> Completion<V> {
         }
     }
 
-    /// Counts a caller that joins. Under the shard's lock, as [`make_part`](Self::make_part).
+    /// Counts a caller that joins.
     pub(crate) fn count_in(&self) {
-        let Some(detached) = self.as_detached() else { return };
-        detached.count_in();
-        if let Some(part) = self.part.get() {
-            part.join();
-        }
+        self.as_detached().map(Detached::count_in);
     }
 
-    /// Says that its load is a share in one of several keys.
-    pub(crate) fn make_part(&self, part: &Arc<Part>) {
-        if self.as_detached().is_some_and(Detached::has_joined) {
-            part.join();
-        }
+    /// Says that its load is a part of one of several keys, which sets `has_ended` when it ends.
+    pub(crate) fn make_part(&self, has_ended: &Arc<AtomicBool>) {
         // Once: a flight has one load.
-        let _ = self.part.set(Arc::clone(part));
+        let _ = self.whole_has_ended.set(Arc::clone(has_ended));
+    }
+
+    /// Tells whether what it waits for was there before this call. Somebody has brought it about who has not
+    /// published it, and who comes now is not to have it: it may have lain there for long.
+    pub(crate) fn comes_late(&self) -> bool {
+        self.whole_has_ended.get().is_some_and(|has_ended| has_ended.load(Ordering::SeqCst))
     }
 
     /// Counts a caller that leaves; tells whether it was the last one to move the load on.

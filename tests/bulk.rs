@@ -918,3 +918,26 @@ fn what_a_detached_batch_has_brought_does_not_go_to_those_who_come_later() {
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.load_failures, cache.validate()), (4, 1, 0));
 }
+
+#[test]
+fn who_came_before_the_end_of_a_detached_batch_has_its_answer_whoever_else_comes_later() {
+    let cache = Cache::new(10);
+    let down = |_| async {
+        yield_now().await;
+        yield_now().await;
+        Err::<Vec<_>, _>("down")
+    };
+    let mut batch = hand(cache.entries([1, 2, 3]).detached().or_try_insert_with(down));
+    assert!(poll(&mut batch).is_pending());
+    let mut early = hand(cache.try_get_or_insert_with(2, async || Ok::<_, &str>(20)));
+    assert!(poll(&mut early).is_pending(), "it has moved the load on");
+    let mut gone = hand(cache.try_get_or_insert_with(3, async || Ok::<_, &str>(30)));
+    assert_eq!(poll(&mut gone), Poll::Ready(Err(Arc::new("down"))), "it has brought it to its end");
+    // The others are kept and not polled, and later ones have nothing of the failure.
+    assert_eq!(block_on(cache.try_get_or_insert_with(2, async || Ok::<_, &str>(21))), Ok(21));
+    assert_eq!(block_on(cache.try_get_or_insert_with(1, async || Ok::<_, &str>(11))), Ok(11));
+    assert_eq!(poll(&mut early), Poll::Ready(Err(Arc::new("down"))));
+    assert_eq!(poll(&mut batch).map(|answer| answer.is_err()), Poll::Ready(true));
+    assert_eq!(cache.get_many(&[1, 2, 3]), [Some(11), Some(21), None]);
+    assert_eq!((cache.stats().load_failures, cache.validate()), (1, 0));
+}

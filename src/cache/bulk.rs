@@ -189,6 +189,9 @@ impl<'a, K, V, S, I> Entries<'a, K, V, S, I> {
     /// What it brings of a key that nobody waits for any more is not kept, nor does it go to a call that
     /// comes after the load has ended while this one is not polled any more: that loads anew.
     ///
+    /// A call for more than 256 keys gives the thread back while it begins. Kept and not polled then, before
+    /// its load has begun, it holds up those who wait for its keys.
+    ///
     /// # Examples
     ///
     /// ```

@@ -44,11 +44,6 @@ impl<T> Detached<T> {
         self.callers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells whether somebody has joined the leader.
-    pub(super) fn has_joined(&self) -> bool {
-        self.callers.load(Ordering::Relaxed) > 1
-    }
-
     /// Tells whether the caller that leaves was the last.
     pub(super) fn count_out(&self) -> bool {
         self.callers.fetch_sub(1, Ordering::Relaxed) == 1

@@ -6,7 +6,7 @@
 //! there: each poll of the load costs it nothing for its keys.
 //!
 //! A call that is not polled any more publishes nothing. What the load has brought then goes to those who
-//! came before its end, and not to whoever asks for a key an hour later: they load anew.
+//! came before its end, and not to whoever asks for a key an hour later ([`Completion::comes_late`]).
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,7 +26,6 @@ use super::joins::AT_ONCE;
 use crate::entries::Kind;
 use crate::flight::attempt::{Attempt, Running};
 use crate::flight::load_timer::Timing;
-use crate::flight::part::Part;
 use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
 use crate::store::Store;
 use crate::sync::AtomicBool;
@@ -91,15 +90,6 @@ where
 /// What a load has brought: of each key the first value.
 type Brought<K, V> = HashMap<K, V, RandomState>;
 
-/// Who moves a load on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    /// The call that has started it.
-    Call,
-    /// Those who wait for one of its keys.
-    Others,
-}
-
 /// A load of many keys, shared by their flights.
 struct Batch<K, V> {
     completion: Completion<Brought<K, V>>,
@@ -107,8 +97,6 @@ struct Batch<K, V> {
     flights: Arc<[FlightName]>,
     attempt: Attempt,
     has_ended: Arc<AtomicBool>,
-    /// Whether the call has heard of the end, and publishes what there is.
-    is_settling: AtomicBool,
 }
 
 impl<K, V> Batch<K, V>
@@ -134,8 +122,7 @@ where
         let load = Box::pin(run::<P, _, _, _, _>(load(), errors, (running, timing)));
         let completion = Completion::detached();
         completion.bring(load);
-        let (has_ended, is_settling) = (Arc::default(), AtomicBool::new(false));
-        Arc::new(Self { completion, flights, attempt, has_ended, is_settling })
+        Arc::new(Self { completion, flights, attempt, has_ended: Arc::default() })
     }
 
     /// Hands the flights over to all who wait for them, each with its part of the load.
@@ -148,10 +135,9 @@ where
         let mut joined = Vec::with_capacity(leaders.len());
         for (place, leader) in leaders {
             let Some(leader) = leader else { continue };
-            let part = Arc::new(Part::new(Arc::clone(&self.has_ended)));
-            leader.flight.make_part(&part);
-            let load = Arc::clone(self).load_part(part, asked.key(place).clone(), ttl);
-            joined.push((place, leader.detach(|| Box::pin(load))));
+            leader.flight.completion().make_part(&self.has_ended);
+            let part = Arc::clone(self).part(asked.key(place).clone(), ttl);
+            joined.push((place, leader.detach(|| Box::pin(part))));
             if joined.len() % AT_ONCE == 0 {
                 yield_now().await;
             }
@@ -160,21 +146,15 @@ where
     }
 
     /// The load of one key.
-    async fn load_part(
-        self: Arc<Self>,
-        part: Arc<Part>,
-        key: K,
-        ttl: Option<Duration>,
-    ) -> LoadEnd<V> {
-        let outcome = self.outcome(By::Others).await;
-        if !part.is_awaited() && !self.is_settling.load(Ordering::SeqCst) {
-            // Whoever polls this has come after the end.
-            return LoadEnd::Nothing;
-        }
-        match outcome {
+    async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
+        match self.outcome().await {
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
-                    LoadEnd::Value(Loaded { value: value.clone(), ttl }, self.attempt.clone())
+                    // It has failed if that panics.
+                    let mut running = Running::new(self.attempt.clone());
+                    let value = value.clone();
+                    running.succeed();
+                    LoadEnd::Value(Loaded { value, ttl }, self.attempt.clone())
                 }
                 None => LoadEnd::Nothing,
             },
@@ -184,8 +164,8 @@ where
     }
 
     /// Waits for the load, and moves it on.
-    async fn outcome(&self, by: By) -> &Outcome<Brought<K, V>> {
-        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx, by)).await
+    async fn outcome(&self) -> &Outcome<Brought<K, V>> {
+        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx)).await
     }
 
     fn poll_load(
@@ -193,7 +173,6 @@ where
         guard: PollGuard<'_, LoadEnd<Brought<K, V>>>,
         mut load: Load<Brought<K, V>>,
         cx: &Context<'_>,
-        by: By,
     ) {
         let mut end = AbandonedUnless { batch: Some(self) };
         let polled = {
@@ -207,9 +186,7 @@ where
             return;
         };
         drop(load);
-        if by == By::Call {
-            self.is_settling.store(true, Ordering::SeqCst);
-        }
+        end.batch = None;
         self.has_ended.store(true, Ordering::SeqCst);
         self.completion.complete(match ended {
             LoadEnd::Value(brought, _) => Outcome::Value(brought.value),
@@ -226,9 +203,7 @@ where
         asked: &mut Asked<K, V>,
         errors: &P,
     ) -> Result<(), P::Error> {
-        let outcome = self.outcome(By::Call).await;
-        self.is_settling.store(true, Ordering::SeqCst);
-        let brought = match outcome {
+        let brought = match self.outcome().await {
             Outcome::Value(brought) => brought,
             Outcome::Failure(failure) => {
                 let error = errors.take(failure);

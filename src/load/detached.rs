@@ -118,6 +118,6 @@ impl<'a, K, V> Leader<'a, K, V> {
         let completion = self.flight.completion();
         completion.bring(load);
         self.stage = Stage::Ended;
-        Joined::new(self.store, self.flight, completion)
+        Joined::of_leader(self.store, self.flight, completion)
     }
 }

@@ -18,6 +18,9 @@ pub(super) struct Joined<'a, K, V> {
     store: &'a Store<K, V>,
     flight: FlightRef<'a, K, V>,
     completion: Arc<Completion<V>>,
+    /// Whether it came when the load of several keys had ended of which its load is a part: what that has
+    /// brought is for others.
+    is_late: bool,
 }
 
 impl<'a, K, V> Joined<'a, K, V> {
@@ -27,7 +30,22 @@ impl<'a, K, V> Joined<'a, K, V> {
         flight: FlightRef<'a, K, V>,
         completion: Arc<Completion<V>>,
     ) -> Self {
-        Self { store, flight, completion }
+        let is_late = completion.comes_late();
+        Self { store, flight, completion, is_late }
+    }
+
+    /// The share of the call that has started the load.
+    pub(super) fn of_leader(
+        store: &'a Store<K, V>,
+        flight: FlightRef<'a, K, V>,
+        completion: Arc<Completion<V>>,
+    ) -> Self {
+        Self { store, flight, completion, is_late: false }
+    }
+
+    /// Tells whether the outcome is for others.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
     }
 
     /// Waits for the end of the flight, and helps to bring it about. Returns besides what is left to do for
@@ -71,6 +89,9 @@ impl<'a, K, V> Joined<'a, K, V> {
         };
         drop(load);
         match end {
+            LoadEnd::Value(loaded, _) if self.is_late => {
+                leader.end(|| Outcome::Value(loaded.value));
+            }
             LoadEnd::Value(loaded, attempt) => {
                 let mut publishing = Publishing { leader, attempt };
                 deliveries.append(publishing.deliver(&loaded.value, loaded.ttl));

@@ -110,12 +110,13 @@ impl Due {
     fn take(&self, task: Waker) -> (Vec<usize>, bool) {
         let (numbers, has_more, _stale) = {
             let mut state = self.lock();
-            let left = state.numbers.len().saturating_sub(AT_ONCE);
-            let numbers = state.numbers.split_off(left);
+            // In their order, so that none is passed over for ever.
+            let now = state.numbers.len().min(AT_ONCE);
+            let numbers: Vec<_> = state.numbers.drain(..now).collect();
             for number in &numbers {
                 state.is_listed[*number] = false;
             }
-            (numbers, left > 0, state.task.replace(task))
+            (numbers, !state.numbers.is_empty(), state.task.replace(task))
         };
         (numbers, has_more)
     }

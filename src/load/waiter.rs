@@ -163,7 +163,7 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         let (outcome, deliveries) = self.joined.outcome().await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
-        let answer = answer(errors, outcome);
+        let answer = if self.joined.is_late() { None } else { answer(errors, outcome) };
         let Self { call, joined } = self;
         drop(joined);
         match answer {

@@ -10,7 +10,6 @@ use super::publication::{Fate, Origin, Publication};
 use super::state::State;
 use crate::clock::Now;
 use crate::entries::{Ended, Entries, FlightKey, Kind, Predicate, Slot, Sweeps};
-use crate::flight::part::Part;
 use crate::flight::{Coalescing, Completion, FlightId, FlightName};
 use crate::sync::MutexGuard;
 
@@ -160,11 +159,6 @@ impl<'a, K, V> FlightRef<'a, K, V> {
     /// Where it will complete.
     pub(crate) fn completion(self) -> Arc<Completion<V>> {
         self.shard.change(|entries| entries.flight_mut(self.id).completion())
-    }
-
-    /// Says that its load is a share in one of several keys.
-    pub(crate) fn make_part(self, part: &Arc<Part>) {
-        self.shard.change(|entries| entries.flight_mut(self.id).completion().make_part(part));
     }
 
     /// Its key, in a cache that appraises its entries.
