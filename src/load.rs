@@ -26,7 +26,7 @@ use self::answer::{Errors, Source, Terms};
 use self::key::KeySource;
 use self::waiter::{Start, Waited, start};
 use crate::entries::Kind;
-use crate::flight::{Loaded, Outcome, PollScope};
+use crate::flight::{Loaded, PollScope};
 use crate::store::{Store, hash_of};
 
 /// Answers a call: from the cache, from a flight that somebody else leads, or by running `load`.
@@ -82,7 +82,7 @@ where
                 (Ok(value), deliveries)
             }
             Err(error) => {
-                leader.fail(|| errors.share(&error).map_or(Outcome::Abandoned, Outcome::Failure));
+                leader.fail(|| errors.outcome(&error));
                 (Err(error), leader.backlog())
             }
         };

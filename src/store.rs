@@ -21,6 +21,7 @@ use self::alarm::Alarm;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
 use crate::flight::Coalescing;
+use crate::flight::attempt::Running;
 use crate::flight::load_timer::LoadTimer;
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
@@ -34,7 +35,7 @@ use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::remove::Removed;
-use crate::sync::counters::{Counters, Event, Totals};
+use crate::sync::counters::{Event, Totals};
 use crate::sync::notify::Notify;
 use crate::sync::threads;
 
@@ -152,8 +153,9 @@ impl<K, V> Store<K, V> {
         self.name
     }
 
-    pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.common.counters
+    /// Begins a load that keeps its own account.
+    pub(crate) fn begin_load(&self) -> Running {
+        Running::begin(&self.common.counters, self.load_timer())
     }
 
     /// Tells whether entries are appraised.

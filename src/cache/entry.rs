@@ -598,7 +598,7 @@ where
         let Inner { hasher, store } = &*self.cache.inner;
         // One for the load, which goes on without the call, and one for the call.
         let of_load = new_errors();
-        let load = move |account| -> Load<V> { Box::pin(run(load(), (of_load, terms), account)) };
+        let load = move |running| -> Load<V> { Box::pin(run(load(), (of_load, terms), running)) };
         fetch_detached(store, hasher, self.key, load, (new_errors(), terms))
     }
 }

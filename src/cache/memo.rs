@@ -13,8 +13,9 @@ use crate::cache::lookup::{Lookup, Traced};
 use crate::cache::stats::{CacheInfo, CacheStats};
 use crate::cache::{AsyncLru, Inner};
 use crate::flight::Load;
+use crate::flight::attempt::Running;
 use crate::load::answer::{DetachedErrors, Infallible, Plain, Terms, shared_error};
-use crate::load::detached::{Account, fetch_detached, run};
+use crate::load::detached::{fetch_detached, run};
 use crate::load::key::OwnedKey;
 
 /// Tells the key of a call from its arguments.
@@ -107,10 +108,10 @@ struct Parts<Args, K, V> {
     load: Box<LoadFn<Args, V>>,
 }
 
-type LoadFn<Args, V> = dyn Fn(Args, Account) -> Load<V> + Send + Sync;
+type LoadFn<Args, V> = dyn Fn(Args, Running) -> Load<V> + Send + Sync;
 
 impl<Args, K, V> Function<Args, K, V> {
-    fn new<X>(extractor: X, load: impl Fn(Args, Account) -> Load<V> + Send + Sync + 'static) -> Self
+    fn new<X>(extractor: X, load: impl Fn(Args, Running) -> Load<V> + Send + Sync + 'static) -> Self
     where
         X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
     {
@@ -138,7 +139,7 @@ impl<Args, K, V> Function<Args, K, V> {
     {
         let Inner { hasher, store } = &*cache.inner;
         let key = OwnedKey(self.key(&args));
-        fetch_detached(store, hasher, key, |account| (self.0.load)(args, account), form)
+        fetch_detached(store, hasher, key, |running| (self.0.load)(args, running), form)
     }
 }
 
@@ -223,8 +224,8 @@ impl<Args, K, V, S> Memo<Args, K, V, S> {
         Fut: Future<Output = V> + Send + 'static,
         X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
     {
-        let load = move |args, account| -> Load<V> {
-            Box::pin(run(function(args), (Infallible, Plain), account))
+        let load = move |args, running| -> Load<V> {
+            Box::pin(run(function(args), (Infallible, Plain), running))
         };
         Self { cache, function: Function::new(extractor, load) }
     }
@@ -434,8 +435,8 @@ impl<Args, K, V, E, S> TryMemo<Args, K, V, E, S> {
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
     {
-        let load = move |args, account| -> Load<V> {
-            Box::pin(run(function(args), (shared_error(), Plain), account))
+        let load = move |args, running| -> Load<V> {
+            Box::pin(run(function(args), (shared_error(), Plain), running))
         };
         Self { cache, function: Function::new(extractor, load), error: PhantomData }
     }

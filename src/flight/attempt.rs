@@ -1,8 +1,10 @@
-//! The account of a load that does not live in the future of the call that started it, or has many keys.
+//! The account of a load that does not live in the future of the call that started it, or has many keys:
+//! counted and measured by the load itself, since nobody else sees it through.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::load_timer::{LoadTimer, Timing};
 use crate::sync::counters::{Counters, Event};
 
 /// A load that has been started. It has failed unless all that it brought was published, and counts once,
@@ -18,7 +20,7 @@ struct AttemptState {
 
 impl Attempt {
     /// Counts a load.
-    pub(crate) fn begin(counters: &Arc<Counters>) -> Self {
+    fn begin(counters: &Arc<Counters>) -> Self {
         counters.count(Event::Load);
         let counters = Arc::clone(counters);
         Self { state: Arc::new(AttemptState { counters, has_failed: AtomicBool::new(false) }) }
@@ -41,16 +43,33 @@ impl Clone for Attempt {
 /// An attempt under way, which has failed if this is dropped early.
 pub(crate) struct Running {
     attempt: Attempt,
+    /// In a cache that measures loads.
+    timing: Option<Timing>,
     has_succeeded: bool,
 }
 
 impl Running {
-    pub(crate) fn new(attempt: Attempt) -> Self {
-        Self { attempt, has_succeeded: false }
+    /// Begins a load, and counts it.
+    pub(crate) fn begin(counters: &Arc<Counters>, timer: Option<&LoadTimer>) -> Self {
+        // First, for the clock is the user's: if it panics, there was no load.
+        let timing = timer.map(Timing::begin);
+        Self { attempt: Attempt::begin(counters), timing, has_succeeded: false }
+    }
+
+    /// A part of an attempt, which has failed with it.
+    pub(crate) fn of(attempt: &Attempt) -> Self {
+        Self { attempt: attempt.clone(), timing: None, has_succeeded: false }
     }
 
     pub(crate) fn attempt(&self) -> &Attempt {
         &self.attempt
+    }
+
+    /// Takes note that the load has given an answer, of whatever kind.
+    pub(crate) fn answered(&mut self) {
+        if let Some(timing) = self.timing.take() {
+            timing.end();
+        }
     }
 
     /// Leaves what may still fail to those who publish it.

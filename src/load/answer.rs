@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::flight::{Failure, Loaded};
+use crate::flight::{Failure, Loaded, Outcome};
 use crate::sync::Mutex;
 
 /// Whether a closure can fail, and who gets its error.
@@ -23,6 +23,10 @@ pub(crate) trait Errors {
     fn answer<T>(result: Result<T, Self::Error>) -> Self::Answer<T>;
     /// Makes of an error what those who wait for the load get, if they get it.
     fn share(&self, error: &Self::Error) -> Option<Failure>;
+    /// How a load with this error ends for those who wait for it.
+    fn outcome<V>(&self, error: &Self::Error) -> Outcome<V> {
+        self.share(error).map_or(Outcome::Abandoned, Outcome::Failure)
+    }
     /// The error of a caller that has waited for a load which failed like this, unless it has to run its
     /// own closure.
     fn shared(&self, failure: &Failure) -> Option<Self::Error>;

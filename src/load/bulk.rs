@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_lite::future::yield_now;
 use hashbrown::HashTable;
@@ -20,8 +21,6 @@ use super::key::BorrowedKey;
 use super::leader::Leader;
 use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
-use crate::flight::attempt::{Attempt, Running};
-use crate::flight::load_timer::Timing;
 use crate::flight::{FlightName, Outcome, PollScope};
 use crate::store::{Store, hash_of};
 
@@ -52,44 +51,38 @@ where
         let mut asked = Asked::of(hasher, keys).await;
         let mut steps = asked.start_all(store, Kind::Led).await;
         let mut found = Source::Cache;
-        while !steps.is_empty() {
+        let result = loop {
+            if steps.is_empty() {
+                break Ok(());
+            }
             let mut batch = Batch { store, leaders: Vec::new() };
             let waiters = asked.take_steps(steps, found, &mut batch.leaders);
             found = Source::Flight;
-            let loaded = batch.load(&mut asked, hasher, &mut load, (&errors, &terms)).await;
-            batch.end(|| failure(&errors, &loaded)).await;
-            let left = match loaded {
-                Ok(()) => settle(waiters, &mut asked, &errors).await,
-                Err(error) => {
-                    let_go(waiters).await;
-                    Err(error)
-                }
-            };
-            match left {
+            let ttl = terms.ttl();
+            let loaded = batch.load::<P, _, _, _>(&mut asked, hasher, &mut load, ttl).await;
+            // What a load has left out is for others to load.
+            let outcome =
+                || loaded.as_ref().err().map_or(Outcome::Abandoned, |e| errors.outcome(e));
+            batch.end(outcome).await;
+            match settle(loaded, waiters, &mut asked, &errors).await {
                 Ok(left) => steps = left,
-                Err(error) => {
-                    drop(load);
-                    let_go(asked.keys).await;
-                    store.all_backlogs().settle().await;
-                    return P::answer(Err(error));
-                }
+                Err(error) => break Err(error),
             }
-        }
+        };
         drop(load);
-        store.all_backlogs().settle().await;
         // In a box, so that the future needs no room for it.
-        P::answer(Ok(Box::pin(asked.into_answers::<T>()).await))
+        Box::pin(asked.finish::<P, T>(store, result)).await
     }
 }
 
 /// The keys of a call, in the order in which they came, and their values.
 pub(super) struct Asked<K, V> {
-    pub(super) keys: Vec<Key<K, V>>,
+    keys: Vec<Key<K, V>>,
     /// Each key once, where it came first.
     places: HashTable<usize>,
 }
 
-pub(super) struct Key<K, V> {
+struct Key<K, V> {
     hash: u64,
     key: K,
     answer: Answer<V>,
@@ -189,7 +182,26 @@ impl<K: Hash + Eq + Clone, V: Clone> Asked<K, V> {
         keys
     }
 
-    pub(super) async fn into_answers<T: Terms<V>>(self) -> Answers<K, T::Told> {
+    /// Waits for the listener, and answers the call: with what was found and loaded, unless it has failed.
+    pub(super) async fn finish<P: Errors, T: Terms<V>>(
+        self,
+        store: &Store<K, V>,
+        result: Result<(), P::Error>,
+    ) -> P::Answer<Answers<K, T::Told>> {
+        match result {
+            Ok(()) => {
+                store.all_backlogs().settle().await;
+                P::answer(Ok(self.into_answers::<T>().await))
+            }
+            Err(error) => {
+                let_go(self.keys).await;
+                store.all_backlogs().settle().await;
+                P::answer(Err(error))
+            }
+        }
+    }
+
+    async fn into_answers<T: Terms<V>>(self) -> Answers<K, T::Told> {
         let mut answers = Vec::with_capacity(self.keys.len());
         let mut keys = self.keys;
         for place in 0..keys.len() {
@@ -227,16 +239,15 @@ struct Batch<'a, K, V> {
 
 impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
     /// Loads the keys of the flights, if there are any, and publishes what comes of it.
-    async fn load<P, T, F, Fut, A>(
+    async fn load<P, F, Fut, A>(
         &mut self,
         asked: &mut Asked<K, V>,
         hasher: &impl BuildHasher,
         load: &mut F,
-        (_, terms): (&P, &T),
+        ttl: Option<Duration>,
     ) -> Result<(), P::Error>
     where
         P: Errors,
-        T: Terms<V, Given = V>,
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = P::Given<A>>,
         A: IntoIterator<Item = (K, V)>,
@@ -246,8 +257,7 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         }
         let missing = asked.keys_of(&self.leaders).await;
         let flights = names(&self.leaders);
-        let timing = self.store.load_timer().map(Timing::begin);
-        let mut running = Running::new(Attempt::begin(self.store.counters()));
+        let mut running = self.store.begin_load();
         let given = {
             let mut load = pin!(load(missing));
             poll_fn(|cx| {
@@ -256,9 +266,7 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
             })
             .await
         };
-        if let Some(timing) = timing {
-            timing.end();
-        }
+        running.answered();
         // Before anything is published, so that a panic of the iterator is one of the load.
         let pairs: Vec<(K, V)> = P::result(given)?.into_iter().collect();
         let mut pairs = pairs.into_iter();
@@ -273,7 +281,7 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
                 running.succeed();
             }
             let mut publishing = Publishing { leader, attempt: running.attempt().clone() };
-            let deliveries = publishing.deliver(value, terms.ttl());
+            let deliveries = publishing.deliver(value, ttl);
             drop(publishing);
             if let Some((key, value)) = pairs.next() {
                 drop(key);
@@ -311,15 +319,8 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
     }
 }
 
-/// How the flights of a load end that it has brought no value for: those of a failed load with its error,
-/// if it is shared, and what a load has left out is for others to load.
-fn failure<P: Errors, V>(errors: &P, loaded: &Result<(), P::Error>) -> Outcome<V> {
-    let error = loaded.as_ref().err();
-    error.and_then(|error| errors.share(error)).map_or(Outcome::Abandoned, Outcome::Failure)
-}
-
 /// Drops so many things in turns with other tasks.
-pub(super) async fn let_go<T>(mut things: Vec<T>) {
+async fn let_go<T>(mut things: Vec<T>) {
     while things.len() > AT_ONCE {
         things.truncate(things.len() - AT_ONCE);
         yield_now().await;
@@ -335,8 +336,9 @@ pub(super) fn names<K, V>(leaders: &Leaders<'_, K, V>) -> Arc<[FlightName]> {
 }
 
 /// Waits for the flights of others, all at once; the keys of those without a value go on. The first failure
-/// that concerns the call ends it.
+/// that concerns the call ends it, that of what it has `loaded` itself before all.
 pub(super) async fn settle<'a, P, K, V>(
+    loaded: Result<(), P::Error>,
     waiters: Vec<(usize, Waiter<'a, K, V>)>,
     asked: &mut Asked<K, V>,
     errors: &P,
@@ -346,6 +348,10 @@ where
     K: Hash + Eq + Clone,
     V: Clone,
 {
+    if let Err(error) = loaded {
+        let_go(waiters).await;
+        return Err(error);
+    }
     if waiters.is_empty() {
         return Ok(Vec::new());
     }

@@ -20,12 +20,11 @@ use ahash::RandomState;
 use futures_lite::future::yield_now;
 
 use super::answer::{DetachedErrors, Source, Terms};
-use super::bulk::{Answers, Asked, Leaders, let_go, names, settle};
+use super::bulk::{Answers, Asked, Leaders, names, settle};
 use super::join::Joined;
 use super::joins::AT_ONCE;
 use crate::entries::Kind;
 use crate::flight::attempt::{Attempt, Running};
-use crate::flight::load_timer::Timing;
 use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
 use crate::store::Store;
 use crate::sync::AtomicBool;
@@ -54,36 +53,28 @@ where
         let mut asked = Asked::of(hasher, keys).await;
         let mut steps = asked.start_all(store, Kind::Detached).await;
         let mut found = Source::Cache;
-        while !steps.is_empty() {
+        let result = loop {
+            if steps.is_empty() {
+                break Ok(());
+            }
             let mut leaders = Vec::new();
             let waiters = asked.take_steps(steps, found, &mut leaders);
             found = Source::Flight;
-            let mut left = Ok(Vec::new());
+            let mut loaded = Ok(());
             if !leaders.is_empty() {
                 let missing = asked.keys_of(&leaders).await;
                 let batch = Batch::begin(store, names(&leaders), new_errors(), || load(missing));
                 let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
-                left = Box::pin(batch.settle(own, &mut asked, &errors)).await.map(|()| Vec::new());
+                loaded = Box::pin(batch.settle(own, &mut asked, &errors)).await;
             }
-            if left.is_ok() {
-                left = settle(waiters, &mut asked, &errors).await;
-            } else {
-                let_go(waiters).await;
-            }
-            match left {
+            match settle(loaded, waiters, &mut asked, &errors).await {
                 Ok(left) => steps = left,
-                Err(error) => {
-                    drop(load);
-                    let_go(asked.keys).await;
-                    store.all_backlogs().settle().await;
-                    return P::answer(Err(error));
-                }
+                Err(error) => break Err(error),
             }
-        }
+        };
         drop(load);
-        store.all_backlogs().settle().await;
         // In a box, so that the future needs no room for it.
-        P::answer(Ok(Box::pin(asked.into_answers::<T>()).await))
+        Box::pin(asked.finish::<P, T>(store, result)).await
     }
 }
 
@@ -116,10 +107,9 @@ where
         Fut: Future<Output = P::Given<A>> + Send + 'static,
         A: IntoIterator<Item = (K, V)> + 'static,
     {
-        let timing = store.load_timer().map(Timing::begin);
-        let attempt = Attempt::begin(store.counters());
-        let running = Running::new(attempt.clone());
-        let load = Box::pin(run::<P, _, _, _, _>(load(), errors, (running, timing)));
+        let running = store.begin_load();
+        let attempt = running.attempt().clone();
+        let load = Box::pin(run::<P, _, _, _, _>(load(), errors, running));
         let completion = Completion::detached();
         completion.bring(load);
         Arc::new(Self { completion, flights, attempt, has_ended: Arc::default() })
@@ -151,7 +141,7 @@ where
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
                     // It has failed if that panics.
-                    let mut running = Running::new(self.attempt.clone());
+                    let mut running = Running::of(&self.attempt);
                     let value = value.clone();
                     running.succeed();
                     LoadEnd::Value(Loaded { value, ttl }, self.attempt.clone())
@@ -228,11 +218,7 @@ where
 }
 
 /// Runs the load of a batch.
-async fn run<P, Fut, A, K, V>(
-    load: Fut,
-    errors: P,
-    (mut running, timing): (Running, Option<Timing>),
-) -> LoadEnd<Brought<K, V>>
+async fn run<P, Fut, A, K, V>(load: Fut, errors: P, mut running: Running) -> LoadEnd<Brought<K, V>>
 where
     P: DetachedErrors,
     K: Hash + Eq,
@@ -240,9 +226,7 @@ where
     A: IntoIterator<Item = (K, V)>,
 {
     let given = load.await;
-    if let Some(timing) = timing {
-        timing.end();
-    }
+    running.answered();
     let pairs = match P::result(given) {
         Ok(pairs) => pairs.into_iter().collect::<Vec<(K, V)>>(),
         Err(error) => return LoadEnd::Failure(errors.keep(error)),

@@ -9,8 +9,7 @@ use super::key::KeySource;
 use super::leader::{Leader, Stage};
 use super::waiter::{Start, Waited, start};
 use crate::entries::Kind;
-use crate::flight::attempt::{Attempt, Running};
-use crate::flight::load_timer::Timing;
+use crate::flight::attempt::Running;
 use crate::flight::{Load, LoadEnd, Outcome};
 use crate::store::{Store, hash_of};
 
@@ -21,7 +20,7 @@ pub(crate) fn fetch_detached<P, T, K, V, S>(
     store: &Store<K, V>,
     hasher: &S,
     key: impl KeySource<K>,
-    load: impl FnOnce(Account) -> Load<V>,
+    load: impl FnOnce(Running) -> Load<V>,
     (errors, _terms): (P, T),
 ) -> impl Future<Output = P::Answer<T::Told>>
 where
@@ -49,7 +48,7 @@ where
                 }
             }
         };
-        let joined = leader.detach(|| load(Account::open(store)));
+        let joined = leader.detach(|| load(store.begin_load()));
         let (outcome, deliveries) = Box::pin(joined.outcome()).await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
@@ -65,41 +64,18 @@ where
     }
 }
 
-/// The account of a load that lives in its flight: kept by the load itself, since nobody else sees it
-/// through.
-pub(crate) struct Account {
-    running: Running,
-    timing: Option<Timing>,
-}
-
-impl Account {
-    /// Counts a load.
-    fn open<K, V>(store: &Store<K, V>) -> Self {
-        let attempt = Attempt::begin(store.counters());
-        Self { running: Running::new(attempt), timing: store.load_timer().map(Timing::begin) }
-    }
-
-    /// Takes note that the load has given an answer, and tells what that is to be counted for.
-    fn close(self) -> Running {
-        if let Some(timing) = self.timing {
-            timing.end();
-        }
-        self.running
-    }
-}
-
 /// Runs a load of a flight's own.
 pub(crate) async fn run<P, T, V>(
     load: impl Future<Output = P::Given<T::Given>>,
     (errors, terms): (P, T),
-    account: Account,
+    mut running: Running,
 ) -> LoadEnd<V>
 where
     P: DetachedErrors,
     T: Terms<V>,
 {
     let given = load.await;
-    let mut running = account.close();
+    running.answered();
     match P::result(given) {
         Ok(given) => {
             let loaded = terms.take(given);

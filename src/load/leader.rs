@@ -98,7 +98,7 @@ impl<'a, K, V> Leader<'a, K, V> {
     /// Takes a look at the value before it is published, if the cache does that. The flight has its key
     /// back before it needs it.
     #[inline(always)]
-    pub(super) fn appraise(&self, value: &V) -> Appraised {
+    fn appraise(&self, value: &V) -> Appraised {
         match self.store.appraises() {
             true => self.appraise_now(value),
             false => Appraised::default(),

@@ -177,10 +177,7 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
 }
 
 /// The answer of a call that waited for a flight with this outcome, if that gives one.
-pub(super) fn answer<P: Errors, V: Clone>(
-    errors: &P,
-    outcome: &Outcome<V>,
-) -> Option<Result<V, P::Error>> {
+fn answer<P: Errors, V: Clone>(errors: &P, outcome: &Outcome<V>) -> Option<Result<V, P::Error>> {
     match outcome {
         Outcome::Value(value) => Some(Ok(value.clone())),
         Outcome::Failure(failure) => errors.shared(failure).map(Err),
