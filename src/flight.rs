@@ -12,18 +12,20 @@ mod recursion;
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use self::attempt::Attempt;
+use self::attempt::Running;
 use self::detached::Detached;
-pub(crate) use self::detached::PollGuard;
+pub(crate) use self::detached::{PollGuard, Progress};
 pub(crate) use self::id::{FlightId, FlightName};
 pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
+use crate::appraisal::Appraised;
 use crate::clock::Nanos;
 use crate::sync::notify::{Notified, Notify};
 use crate::sync::{AtomicBool, OnceLock};
@@ -55,11 +57,22 @@ pub(crate) struct Loaded<V> {
 
 /// The end of a load that lives in its flight.
 pub(crate) enum LoadEnd<V> {
-    /// With a value, which is a part of what this attempt has brought.
-    Value(Loaded<V>, Attempt),
+    /// With a value, or a part of what this load has brought.
+    Value(Loaded<V>, Running),
+    /// The same, whose publication has begun and takes longer than one turn.
+    Begun(V, Begun),
     Failure(Failure),
     /// The load of several keys has brought nothing of this one.
     Nothing,
+}
+
+/// A publication that has begun.
+pub(crate) struct Begun {
+    /// The load, which has failed if nothing comes of this.
+    pub(crate) running: Running,
+    pub(crate) appraised: Appraised,
+    /// How many turns it takes at most.
+    pub(crate) turns: usize,
 }
 
 /// Where a flight and its waiters meet.
@@ -139,27 +152,29 @@ impl<V> Completion<V> {
     }
 
     /// Waits for the end of `flight`, whose completion this is, or of what has no name; `poll_load` moves
-    /// the load on if it is due and nobody else is at it.
+    /// the load on if it is due and nobody else is at it, and may have the wait broken off.
     ///
     /// # Panics
     ///
     /// If it is polled by the load of that very flight.
-    pub(crate) async fn outcome(
+    pub(crate) async fn outcome<B>(
         &self,
         flight: Option<FlightName>,
-        mut poll_load: impl FnMut(PollGuard<'_, LoadEnd<V>>, Load<V>, &Context<'_>),
-    ) -> &Outcome<V> {
+        mut poll_load: impl FnMut(LoadGuard<'_, V>, LoadProgress<V>, &Context<'_>) -> ControlFlow<B>,
+    ) -> ControlFlow<B, &Outcome<V>> {
         let mut wait = pin!(Join { completion: self, flight, notified: None });
         poll_fn(|cx| {
             // Registers before the look at the load, so that no wake-up comes between.
-            let polled = wait.as_mut().poll(cx);
+            let mut polled = wait.as_mut().poll(cx);
             if polled.is_pending() {
                 if let Some((guard, load)) = self.take_guard() {
-                    poll_load(guard, load, cx);
-                    return wait.as_mut().poll(cx);
+                    if let ControlFlow::Break(broken) = poll_load(guard, load, cx) {
+                        return Poll::Ready(ControlFlow::Break(broken));
+                    }
+                    polled = wait.as_mut().poll(cx);
                 }
             }
-            polled
+            polled.map(ControlFlow::Continue)
         })
         .await
     }
@@ -167,6 +182,12 @@ impl<V> Completion<V> {
 
 /// A load that any thread may poll.
 pub(crate) type Load<V> = detached::Load<LoadEnd<V>>;
+
+/// How far it has come.
+pub(crate) type LoadProgress<V> = Progress<LoadEnd<V>>;
+
+/// The right to move it on.
+pub(crate) type LoadGuard<'a, V> = PollGuard<'a, LoadEnd<V>>;
 
 /// Those of a flight whose load lives in it.
 impl<V> Completion<V> {
@@ -215,7 +236,7 @@ impl<V> Completion<V> {
     }
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
-    fn take_guard(&self) -> Option<(PollGuard<'_, LoadEnd<V>>, Load<V>)> {
+    fn take_guard(&self) -> Option<(LoadGuard<'_, V>, LoadProgress<V>)> {
         self.as_detached()?.take_guard()
     }
 }

@@ -71,6 +71,7 @@
 
 #![forbid(unsafe_code)]
 
+mod appraisal;
 mod cache;
 mod clock;
 mod deep_size;

@@ -10,6 +10,7 @@
 pub(crate) mod answer;
 pub(crate) mod bulk;
 pub(crate) mod bulk_detached;
+mod delivery;
 pub(crate) mod detached;
 mod join;
 mod joins;
@@ -75,23 +76,23 @@ where
             .await
         };
         leader.count_time();
-        let (answer, deliveries) = match P::result(given) {
+        let (answer, delivered) = match P::result(given) {
             Ok(given) => {
                 let Loaded { value, ttl } = terms.take(given);
-                let deliveries = leader.deliver(&value, ttl);
-                (Ok(value), deliveries)
+                let delivered = leader.deliver(&value, ttl);
+                (Ok(value), delivered)
             }
             Err(error) => {
                 leader.fail(|| errors.outcome(&error));
-                (Err(error), leader.backlog())
+                (Err(error), leader.backlog().into())
             }
         };
-        drop(leader);
-        if deliveries.is_empty() {
+        if delivered.is_done() {
+            drop(leader);
             // There is nothing to drop, which would take a hundredth of a miss to find out.
-            std::mem::forget(deliveries);
+            std::mem::forget(delivered);
         } else {
-            deliveries.settle().await;
+            delivered.settle(leader).await;
         }
         P::answer(answer.map(|value| T::tell(value, Source::Closure)))
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use equivalent::Equivalent;
 
 use self::alarm::Alarm;
+use crate::appraisal::Appraised;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
 use crate::flight::Coalescing;
@@ -27,7 +28,7 @@ use crate::flight::load_timer::LoadTimer;
 use crate::policy::capacity::Cost;
 use crate::policy::capacity::{Capacity, Limits};
 use crate::policy::lifetime::Lifetimes;
-use crate::policy::measure::{Appraised, Measures};
+use crate::policy::measure::Measures;
 use crate::removal::Listener;
 use crate::shard::Shard;
 use crate::shard::common::Common;

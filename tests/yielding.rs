@@ -4,10 +4,13 @@ mod common;
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock};
+use async_lru::{AsyncLru, Builder, ManualClock, Update};
 use common::{Hand, hand, poll};
 use futures_lite::future::yield_now;
 
@@ -295,5 +298,157 @@ fn an_insertion_that_takes_the_room_of_many_expired_entries_spares_those_that_ar
         assert_eq!(alive, ENTRIES as usize / 2, "{setting}");
         assert!(cache.contains_key(&Item(HEAVY)));
         assert_eq!(cache.validate(), 0);
+    }
+}
+
+type HeavyCall = for<'a> fn(&'a Cache) -> Hand<'a, ()>;
+
+/// The calls that bring a heavy value in, besides `insert`.
+const HEAVY_CALLS: [(&str, HeavyCall); 9] = [
+    ("a led load", |cache| {
+        hand(async {
+            assert_eq!(cache.get_or_insert_with(Item(ENTRIES), heavy).await.0, HEAVY);
+        })
+    }),
+    ("a detached load", |cache| {
+        let call = cache.entry(Item(ENTRIES)).detached().or_insert_with(heavy);
+        hand(async { assert_eq!(call.await.value.0, HEAVY) })
+    }),
+    ("a led batch", |cache| {
+        let call = cache.get_or_insert_many([Item(ENTRIES)], async |_| [heavy_pair()]);
+        hand(async { assert_eq!(call.await.len(), 1) })
+    }),
+    ("a led batch of half heavy values", |cache| {
+        let keys = [Item(ENTRIES), Item(ENTRIES + 1)];
+        let call = cache.get_or_insert_many(keys, async |missing| {
+            missing.into_iter().map(|key| (key, Item(HALF_AS_HEAVY))).collect::<Vec<_>>()
+        });
+        hand(async { assert_eq!(call.await.len(), 2) })
+    }),
+    ("a detached batch", |cache| {
+        let entries = cache.entries([Item(ENTRIES)]).detached();
+        let call = entries.or_insert_with(|_| async { [heavy_pair()] });
+        hand(async { assert_eq!(call.await.len(), 1) })
+    }),
+    ("an update", |cache| {
+        let call = cache.update_with(Item(ENTRIES), async |_| Update::Put(Item(HEAVY)));
+        hand(async { assert_eq!(call.await.map(|value| value.0), Some(HEAVY)) })
+    }),
+    ("writing", |cache| {
+        hand(async {
+            let key = Item(ENTRIES);
+            cache.writing(&key).insert_as(Item(ENTRIES), Item(HEAVY)).await;
+        })
+    }),
+    ("insert_many", |cache| hand(cache.insert_many([heavy_pair()]))),
+    ("insert_many, of half heavy ones", |cache| {
+        let keys = [ENTRIES, ENTRIES + 1].map(Item);
+        hand(cache.insert_many(keys.map(|key| (key, Item(HALF_AS_HEAVY)))))
+    }),
+];
+
+/// Tells whether what such a call brings is in: of two the last, for which the first may have gone.
+fn is_in(cache: &Cache) -> bool {
+    [ENTRIES, ENTRIES + 1].iter().any(|number| cache.contains_key(&Item(*number)))
+}
+
+async fn heavy() -> Item {
+    Item(HEAVY)
+}
+
+fn heavy_pair() -> (Item, Item) {
+    (Item(ENTRIES), Item(HEAVY))
+}
+
+#[test]
+fn no_call_that_brings_a_heavy_value_does_too_much_at_once() {
+    for (setting, set) in SETTINGS {
+        for (name, call) in HEAVY_CALLS {
+            let cache = weighed(set, &ManualClock::new());
+            let polls = polls(call(&cache));
+            println!("{name}, {setting}: {polls} polls");
+            assert!(polls >= 10, "{name}, {setting}: {polls} polls");
+            assert!(is_in(&cache), "{name}, {setting}");
+            assert_eq!(cache.stats().load_failures, 0, "{name}, {setting}");
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_dropped_while_it_makes_room_leaves_its_key_to_others() {
+    for (setting, set) in SETTINGS {
+        for (name, call) in HEAVY_CALLS {
+            let cache = weighed(set, &ManualClock::new());
+            let mut dropped = call(&cache);
+            for _ in 0..5 {
+                assert!(poll(&mut dropped).is_pending(), "{name}, {setting}");
+            }
+            drop(dropped);
+            assert!(!cache.contains_key(&Item(ENTRIES)), "{name}, {setting}");
+            let loads = cache.stats().loads;
+            assert_eq!(cache.stats().load_failures, loads, "{name}, {setting}");
+            polls(call(&cache));
+            assert!(is_in(&cache), "{name}, {setting}");
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_detached_load_goes_on_making_room_for_it() {
+    for (setting, set) in SETTINGS {
+        let cache = weighed(set, &ManualClock::new());
+        let mut first =
+            pin!(cache.entry(Item(ENTRIES)).detached().or_insert_with(|| async { Item(HEAVY) }));
+        assert!(poll(&mut first).is_pending());
+        let joined = cache.get_or_insert_with(Item(ENTRIES), async || unreachable!());
+        // The first is not polled any more.
+        let polls = polls(hand(async { assert_eq!(joined.await.0, HEAVY) }));
+        assert!(polls >= 10, "{setting}: {polls} polls");
+        assert!(cache.contains_key(&Item(ENTRIES)), "{setting}");
+        while poll(&mut first).is_pending() {}
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (1, 0), "{setting}");
+    }
+}
+
+#[test]
+fn a_write_wins_over_a_load_that_makes_room() {
+    for (setting, set) in SETTINGS {
+        for (name, call) in HEAVY_CALLS.into_iter().take(3) {
+            let cache = weighed(set, &ManualClock::new());
+            let mut load = call(&cache);
+            for _ in 0..5 {
+                assert!(poll(&mut load).is_pending());
+            }
+            assert_eq!(cache.insert_blocking(Item(ENTRIES), Item(1)).map(|value| value.0), None);
+            polls(load);
+            let found = cache.peek(&Item(ENTRIES)).map(|value| value.0);
+            assert_eq!(found, Some(1), "{name}, {setting}");
+        }
+    }
+}
+
+#[test]
+fn a_heavy_value_is_weighed_once_however_long_it_takes_to_make_room_for_it() {
+    for (name, call) in HEAVY_CALLS {
+        let weighed = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&weighed);
+        let builder = Cache::builder().maxsize(2 * ENTRIES as usize).shards(1);
+        let cache = builder
+            .max_weight(u64::from(ENTRIES), move |_, value| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                match value.0 {
+                    HEAVY => u64::from(ENTRIES),
+                    HALF_AS_HEAVY => u64::from(ENTRIES / 2),
+                    _ => 1,
+                }
+            })
+            .build();
+        (0..ENTRIES).for_each(|number| drop(cache.insert_blocking(Item(number), Item(number))));
+        weighed.store(0, Ordering::Relaxed);
+        polls(call(&cache));
+        let entries = if name.contains("half") { 2 } else { 1 };
+        assert_eq!(weighed.load(Ordering::Relaxed), entries, "{name}");
     }
 }

@@ -206,7 +206,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> impl Future<Output = ()> {
         // Before the future, which would hold what it makes it of too.
-        let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
+        let mut insert = InsertMany::new(self.store(), &self.inner.hasher, entries.into_iter());
         async move { steps::run(self.store(), &mut insert).await }
     }
 
@@ -224,7 +224,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// assert_eq!(cache.keys(), [1, 2]);
     /// ```
     pub fn insert_many_blocking(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        let mut insert = InsertMany::new(&self.inner.hasher, entries.into_iter());
+        let mut insert = InsertMany::new(self.store(), &self.inner.hasher, entries.into_iter());
         steps::run_blocking(self.store(), &mut insert);
     }
 }

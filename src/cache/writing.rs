@@ -7,7 +7,8 @@ use ahash::RandomState;
 use equivalent::Equivalent;
 
 use super::AsyncLru;
-use crate::shard::removals::Deliveries;
+use crate::store::publish::{Insertion, Put};
+use crate::store::steps;
 
 /// Keeps loads of a key out of the cache while its source is written; made by [`AsyncLru::writing`].
 #[must_use = "loads of the key are kept out as long as it lives"]
@@ -88,7 +89,7 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
         Q: ToOwned<Owned = K>,
     {
         let key = self.key.to_owned();
-        self.insert_now(key, value).settle().await;
+        self.begin_insert(key, value).await;
     }
 
     /// Does as [`insert`](Self::insert), with a key at hand, which equals the one that is guarded.
@@ -105,17 +106,41 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     /// assert_eq!(cache.get("a"), Some(1));
     /// ```
     pub async fn insert_as(self, key: K, value: V) {
-        self.insert_now(key, value).settle().await;
+        self.begin_insert(key, value).await;
     }
 
     /// Publishes the value; apart from the futures, which would hold it twice.
-    fn insert_now(self, key: K, value: V) -> Deliveries<K, V> {
-        let store = self.cache.store();
-        let (old, deliveries) = store.put_guarded(self.hash, key, value);
-        store.shard(self.hash).release_guard(self.hash);
+    fn begin_insert(self, key: K, value: V) -> impl Future<Output = ()> {
+        let put = self.cache.store().begin_put_guarded(self.hash, key, value);
+        let Put { replaced, deliveries, rest } = put;
+        let rest = match rest {
+            None => {
+                self.release();
+                None
+            }
+            // In a box, so that the future needs no room for what few calls do.
+            Some(insertion) => Some(Box::pin(self.finish(insertion))),
+        };
+        drop(replaced);
+        async {
+            deliveries.settle().await;
+            if let Some(rest) = rest {
+                rest.await;
+            }
+        }
+    }
+
+    /// Makes the rest of the room for the value.
+    async fn finish(self, mut insertion: Box<Insertion<'_, K, V>>) {
+        steps::run(self.cache.store(), &mut *insertion).await;
+        self.release();
+        insertion.into_deliveries().settle().await;
+    }
+
+    /// Ends the guard without an invalidation.
+    fn release(self) {
+        self.cache.store().shard(self.hash).release_guard(self.hash);
         std::mem::forget(self);
-        drop(old);
-        deliveries
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::appraisal::{Appraised, Measured};
 use crate::clock::{NEVER, Nanos};
 use crate::sync::AtomicU64;
 
@@ -101,18 +102,6 @@ impl Deadlines {
     }
 }
 
-/// The measures of an entry, as far as its cache takes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Measured {
-    /// Of key and value.
-    pub(crate) bytes: Option<usize>,
-    pub(crate) weight: Option<u64>,
-}
-
-impl Measured {
-    pub(crate) const NOTHING: Self = Self { bytes: None, weight: None };
-}
-
 /// Kept of an entry by few caches; instead of [`Extras::NONE`] there may be `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extras {
@@ -125,6 +114,11 @@ pub(crate) struct Extras {
 impl Extras {
     pub(crate) const NONE: Self =
         Self { deadlines: Deadlines::NONE, is_own: false, measured: Measured::NOTHING };
+
+    /// What is kept of an entry that was found to be so.
+    pub(crate) fn new(appraised: Appraised, deadlines: Deadlines) -> Self {
+        Self { deadlines, is_own: appraised.is_given, measured: appraised.measured }
+    }
 }
 
 /// The place that a flight had in the table.

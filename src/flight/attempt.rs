@@ -72,7 +72,7 @@ impl Running {
         }
     }
 
-    /// Leaves what may still fail to those who publish it.
+    /// Takes note that what it has brought is published, or given to those who are to have it.
     pub(crate) fn succeed(&mut self) {
         self.has_succeeded = true;
     }

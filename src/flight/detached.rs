@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crate::sync::notify::Notify;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -16,11 +16,34 @@ use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 /// A load that any thread may poll, with the outcome `T`.
 pub(super) type Load<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// How far a load has come.
+pub(crate) enum Progress<T> {
+    Load(Load<T>),
+    /// It has ended, and what comes of it takes another turn.
+    Ended(T),
+}
+
+impl<T> Progress<T> {
+    /// Moves the load on.
+    pub(crate) fn poll(self, cx: &mut Context<'_>) -> Result<T, Self> {
+        match self {
+            Self::Load(mut load) => match load.as_mut().poll(cx) {
+                Poll::Ready(end) => {
+                    drop(load);
+                    Ok(end)
+                }
+                Poll::Pending => Err(Self::Load(load)),
+            },
+            Self::Ended(end) => Ok(end),
+        }
+    }
+}
+
 /// The load of a detached flight, and those who move it on.
 pub(super) struct Detached<T> {
     waker: Arc<LoadWaker>,
     /// `None` before the leader has called its closure, while somebody polls the load, and after it.
-    load: Mutex<Option<Load<T>>>,
+    load: Mutex<Option<Progress<T>>>,
     /// Callers that have not left, the leader among them. Changed only under the shard's lock.
     callers: AtomicUsize,
 }
@@ -36,7 +59,7 @@ impl<T> Detached<T> {
         &self.waker.callers
     }
 
-    fn load(&self) -> MutexGuard<'_, Option<Load<T>>> {
+    fn load(&self) -> MutexGuard<'_, Option<Progress<T>>> {
         self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,13 +73,13 @@ impl<T> Detached<T> {
     }
 
     pub(super) fn bring(&self, load: Load<T>) {
-        *self.load() = Some(load);
+        *self.load() = Some(Progress::Load(load));
         // Not only for the leader, which goes on anyway: a panic may keep it from that.
         self.waker.make_due();
     }
 
     /// Takes the load to move it on, if it is due and nobody else is at it.
-    pub(super) fn take_guard(&self) -> Option<(PollGuard<'_, T>, Load<T>)> {
+    pub(super) fn take_guard(&self) -> Option<(PollGuard<'_, T>, Progress<T>)> {
         if !self.waker.begin_poll() {
             return None;
         }
@@ -78,8 +101,14 @@ impl<T> PollGuard<'_, T> {
     }
 
     /// Gives the load back, to be moved on when it wakes.
-    pub(crate) fn give_back(self, load: Load<T>) {
+    pub(crate) fn give_back(self, load: Progress<T>) {
         *self.detached.load() = Some(load);
+    }
+
+    /// Has whoever comes next go on with the end of the load.
+    pub(crate) fn hand_on(self, end: T) {
+        *self.detached.load() = Some(Progress::Ended(end));
+        self.detached.waker.make_due();
     }
 }
 

@@ -21,6 +21,7 @@ use super::key::BorrowedKey;
 use super::leader::Leader;
 use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
+use crate::flight::attempt::Running;
 use crate::flight::{FlightName, Outcome, PollScope};
 use crate::store::{Store, hash_of};
 
@@ -280,18 +281,16 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
             if pairs.len() == 1 {
                 running.succeed();
             }
-            let mut publishing = Publishing { leader, attempt: running.attempt().clone() };
-            let deliveries = publishing.deliver(value, ttl);
-            drop(publishing);
+            let publishing = Publishing::new(leader, Running::of(running.attempt()));
+            if let Some(rest) = publishing.publish(value, ttl) {
+                // As a writer of one key would, lest what goes to a slow listener piles up.
+                rest.await;
+            }
             if let Some((key, value)) = pairs.next() {
                 drop(key);
                 asked.answer(place, value, Source::Closure);
             }
-            if !deliveries.is_empty() {
-                // As a writer of one key would, lest what goes to a slow listener piles up.
-                deliveries.settle().await;
-            }
-            if pairs.len() % AT_ONCE == AT_ONCE - 1 {
+            if self.store.is_turn_over(pairs.len() + 1, AT_ONCE) {
                 yield_now().await;
             }
         }

@@ -9,11 +9,13 @@
 //! came before its end, and not to whoever asks for a key an hour later ([`Completion::comes_late`]).
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -25,7 +27,9 @@ use super::join::Joined;
 use super::joins::AT_ONCE;
 use crate::entries::Kind;
 use crate::flight::attempt::{Attempt, Running};
-use crate::flight::{Completion, FlightName, Load, LoadEnd, Loaded, Outcome, PollGuard, PollScope};
+use crate::flight::{
+    Completion, FlightName, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
+};
 use crate::store::Store;
 use crate::sync::AtomicBool;
 
@@ -65,7 +69,7 @@ where
                 let missing = asked.keys_of(&leaders).await;
                 let batch = Batch::begin(store, names(&leaders), new_errors(), || load(missing));
                 let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
-                loaded = Box::pin(batch.settle(own, &mut asked, &errors)).await;
+                loaded = Box::pin(batch.settle(store, own, &mut asked, &errors)).await;
             }
             match settle(loaded, waiters, &mut asked, &errors).await {
                 Ok(left) => steps = left,
@@ -141,10 +145,9 @@ where
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
                     // It has failed if that panics.
-                    let mut running = Running::of(&self.attempt);
+                    let running = Running::of(&self.attempt);
                     let value = value.clone();
-                    running.succeed();
-                    LoadEnd::Value(Loaded { value, ttl }, self.attempt.clone())
+                    LoadEnd::Value(Loaded { value, ttl }, running)
                 }
                 None => LoadEnd::Nothing,
             },
@@ -155,33 +158,39 @@ where
 
     /// Waits for the load, and moves it on.
     async fn outcome(&self) -> &Outcome<Brought<K, V>> {
-        self.completion.outcome(None, |guard, load, cx| self.poll_load(guard, load, cx)).await
+        let poll_load = |guard: LoadGuard<'_, _>, load, cx: &Context<'_>| {
+            self.poll_load(guard, load, cx);
+            ControlFlow::<Infallible>::Continue(())
+        };
+        let ControlFlow::Continue(outcome) = self.completion.outcome(None, poll_load).await;
+        outcome
     }
 
     fn poll_load(
         &self,
-        guard: PollGuard<'_, LoadEnd<Brought<K, V>>>,
-        mut load: Load<Brought<K, V>>,
+        guard: LoadGuard<'_, Brought<K, V>>,
+        load: LoadProgress<Brought<K, V>>,
         cx: &Context<'_>,
     ) {
         let mut end = AbandonedUnless { batch: Some(self) };
         let polled = {
             let waker = guard.waker();
             let _scope = PollScope::enter_batch(&self.flights, &waker, cx);
-            load.as_mut().poll(&mut Context::from_waker(&waker))
+            load.poll(&mut Context::from_waker(&waker))
         };
-        let Poll::Ready(ended) = polled else {
-            end.batch = None;
-            guard.give_back(load);
-            return;
-        };
-        drop(load);
         end.batch = None;
+        let ended = match polled {
+            Ok(ended) => ended,
+            Err(load) => return guard.give_back(load),
+        };
         self.has_ended.store(true, Ordering::SeqCst);
         self.completion.complete(match ended {
-            LoadEnd::Value(brought, _) => Outcome::Value(brought.value),
+            LoadEnd::Value(brought, mut running) => {
+                running.succeed();
+                Outcome::Value(brought.value)
+            }
             LoadEnd::Failure(failure) => Outcome::Failure(failure),
-            LoadEnd::Nothing => Outcome::Abandoned,
+            LoadEnd::Nothing | LoadEnd::Begun(..) => Outcome::Abandoned,
         });
     }
 
@@ -189,6 +198,7 @@ where
     /// it.
     async fn settle<P: DetachedErrors>(
         &self,
+        store: &Store<K, V>,
         own: Vec<(usize, Joined<'_, K, V>)>,
         asked: &mut Asked<K, V>,
         errors: &P,
@@ -209,7 +219,7 @@ where
             if let Some(value) = brought.get(asked.key(place)) {
                 asked.answer(place, value.clone(), Source::Closure);
             }
-            if number % AT_ONCE == AT_ONCE - 1 {
+            if store.is_turn_over(number + 1, AT_ONCE) {
                 yield_now().await;
             }
         }
@@ -238,9 +248,7 @@ where
             yield_now().await;
         }
     }
-    running.succeed();
-    let attempt = running.attempt().clone();
-    LoadEnd::Value(Loaded { value: brought, ttl: None }, attempt)
+    LoadEnd::Value(Loaded { value: brought, ttl: None }, running)
 }
 
 /// Lets those who wait for a batch go on if a poll of its load panics.

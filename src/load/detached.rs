@@ -77,11 +77,7 @@ where
     let given = load.await;
     running.answered();
     match P::result(given) {
-        Ok(given) => {
-            let loaded = terms.take(given);
-            running.succeed();
-            LoadEnd::Value(loaded, running.attempt().clone())
-        }
+        Ok(given) => LoadEnd::Value(terms.take(given), running),
         Err(error) => LoadEnd::Failure(errors.keep(error)),
     }
 }

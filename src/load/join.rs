@@ -1,13 +1,21 @@
 //! A share in a flight: waiting for its end, and where its load lives in it, bringing that about.
 
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_lite::future::yield_now;
+
+use super::delivery::{Delivered, Unfinished};
 use super::leader::{Leader, Stage};
 use crate::entries::Kind;
-use crate::flight::attempt::Attempt;
-use crate::flight::{Completion, Load, LoadEnd, Outcome, PollGuard, PollScope};
+use crate::flight::attempt::Running;
+use crate::flight::{
+    Begun, Completion, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
+};
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
@@ -56,22 +64,30 @@ impl<'a, K, V> Joined<'a, K, V> {
         V: Clone,
     {
         let mut deliveries = Deliveries::default();
-        let poll_load = |guard: PollGuard<'_, _>, load, cx: &Context<'_>| {
-            self.poll_load(guard, load, cx, &mut deliveries);
-        };
-        let outcome = self.completion.outcome(Some(self.flight.name()), poll_load).await;
-        (outcome, deliveries)
+        loop {
+            let poll_load = |guard: LoadGuard<'_, _>, load, cx: &Context<'_>| {
+                self.poll_load(guard, load, cx, &mut deliveries)
+            };
+            match self.completion.outcome(Some(self.flight.name()), poll_load).await {
+                ControlFlow::Continue(outcome) => return (outcome, deliveries),
+                ControlFlow::Break(Pause) => {
+                    std::mem::take(&mut deliveries).settle().await;
+                    yield_now().await;
+                }
+            }
+        }
     }
 
     /// Moves the load on as far as it gets; adds what is left to do for the listener to `deliveries`, which
     /// a `Drop` that panics here would otherwise leak.
     fn poll_load(
         &self,
-        guard: PollGuard<'_, LoadEnd<V>>,
-        mut load: Load<V>,
+        guard: LoadGuard<'_, V>,
+        load: LoadProgress<V>,
         cx: &Context<'_>,
         deliveries: &mut Deliveries<K, V>,
-    ) where
+    ) -> ControlFlow<Pause>
+    where
         K: Eq,
         V: Clone,
     {
@@ -80,52 +96,101 @@ impl<'a, K, V> Joined<'a, K, V> {
         let polled = {
             let waker = guard.waker();
             let _scope = PollScope::enter_with(self.flight.name(), &waker, cx);
-            load.as_mut().poll(&mut Context::from_waker(&waker))
+            load.poll(&mut Context::from_waker(&waker))
         };
-        let Poll::Ready(end) = polled else {
-            leader.stage = Stage::Ended;
-            guard.give_back(load);
-            return;
-        };
-        drop(load);
-        match end {
-            LoadEnd::Value(loaded, _) if self.is_late => {
-                leader.end(|| Outcome::Value(loaded.value));
+        let end = match polled {
+            Ok(end) => end,
+            Err(load) => {
+                leader.stage = Stage::Ended;
+                guard.give_back(load);
+                return ControlFlow::Continue(());
             }
-            LoadEnd::Value(loaded, attempt) => {
-                let mut publishing = Publishing { leader, attempt };
-                deliveries.append(publishing.deliver(&loaded.value, loaded.ttl));
+        };
+        let (value, publishing, delivered) = match end {
+            LoadEnd::Value(loaded, mut running) if self.is_late => {
+                running.succeed();
+                leader.end(|| Outcome::Value(loaded.value));
+                return ControlFlow::Continue(());
+            }
+            LoadEnd::Value(Loaded { value, ttl }, running) => {
+                let mut publishing = Publishing::new(leader, running);
+                let delivered = publishing.deliver(&value, ttl);
+                (value, publishing, delivered)
+            }
+            LoadEnd::Begun(value, Begun { running, appraised, turns }) => {
+                let mut publishing = Publishing::new(leader, running);
+                let delivered = publishing.leader.deliver_more(&value, appraised, turns);
+                (value, publishing, delivered)
             }
             LoadEnd::Failure(failure) => {
                 leader.end(|| Outcome::Failure(failure));
                 deliveries.append(leader.backlog());
+                return ControlFlow::Continue(());
             }
-            LoadEnd::Nothing => leader.end(|| Outcome::Abandoned),
-        }
+            LoadEnd::Nothing => {
+                leader.end(|| Outcome::Abandoned);
+                return ControlFlow::Continue(());
+            }
+        };
+        deliveries.append(delivered.deliveries);
+        let Some(unfinished) = delivered.unfinished else { return ControlFlow::Continue(()) };
+        // Whoever is polled next goes on with it, for this caller may not be.
+        guard.hand_on(LoadEnd::Begun(value, publishing.leave(*unfinished)));
+        ControlFlow::Break(Pause)
     }
 }
 
-/// The publication of something that an attempt has brought, which has failed if it comes to nothing.
+/// Other tasks are to have the thread.
+struct Pause;
+
+/// The publication of something that a load has brought, which has failed if it comes to nothing.
 pub(super) struct Publishing<'a, K, V> {
-    pub(super) leader: Leader<'a, K, V>,
-    pub(super) attempt: Attempt,
+    leader: Leader<'a, K, V>,
+    running: Running,
 }
 
-impl<K: Eq, V: Clone> Publishing<'_, K, V> {
+impl<'a, K: Eq, V: Clone> Publishing<'a, K, V> {
+    pub(super) fn new(leader: Leader<'a, K, V>, running: Running) -> Self {
+        Self { leader, running }
+    }
+
+    /// Publishes the value; what is left to do then, and to wait for.
+    pub(super) fn publish(
+        mut self,
+        value: &V,
+        ttl: Option<Duration>,
+    ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
+        let delivered = self.deliver(value, ttl);
+        (!delivered.is_done()).then(|| delivered.settle(self))
+    }
+
     #[inline(never)]
-    pub(super) fn deliver(&mut self, value: &V, ttl: Option<Duration>) -> Deliveries<K, V> {
+    fn deliver(&mut self, value: &V, ttl: Option<Duration>) -> Delivered<'a, K, V> {
         self.leader.deliver(value, ttl)
+    }
+
+    /// Leaves what is left to do to whoever polls the flight next.
+    fn leave(mut self, unfinished: Unfinished<'a, K, V>) -> Begun {
+        self.leader.stage = Stage::Ended;
+        let running = Running::of(self.running.attempt());
+        let (appraised, turns) = unfinished.into_parts();
+        Begun { running, appraised, turns }
+    }
+}
+
+impl<'a, K, V> AsMut<Leader<'a, K, V>> for Publishing<'a, K, V> {
+    fn as_mut(&mut self) -> &mut Leader<'a, K, V> {
+        &mut self.leader
     }
 }
 
 impl<K, V> Drop for Publishing<'_, K, V> {
     fn drop(&mut self) {
-        if self.leader.stage != Stage::Ended {
-            self.attempt.fail();
+        if self.leader.stage == Stage::Ended {
+            self.running.succeed();
         }
     }
 }
-
 impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
         if self.completion.needs_callers() {

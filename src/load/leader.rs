@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::delivery::Delivered;
+use crate::appraisal::Appraised;
 use crate::entries::{Ended, Kind};
 use crate::flight::Outcome;
 use crate::flight::load_timer::LoadTimer;
-use crate::policy::measure::Appraised;
 use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::publication::{Origin, Publication};
@@ -71,9 +72,9 @@ impl<'a, K, V> Leader<'a, K, V> {
     }
 
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
-    /// its `own`. Returns what is left to do for the listener.
+    /// its `own`.
     #[inline(always)]
-    pub(super) fn deliver(&mut self, value: &V, own: Option<Duration>) -> Deliveries<K, V>
+    pub(super) fn deliver(&mut self, value: &V, own: Option<Duration>) -> Delivered<'a, K, V>
     where
         K: Eq,
         V: Clone,
@@ -85,7 +86,7 @@ impl<'a, K, V> Leader<'a, K, V> {
                 self.flight.fence_others();
             }
             self.end(outcome);
-            return Deliveries::default();
+            return Deliveries::default().into();
         }
         if own.is_some() {
             self.store.lifetimes().use_time();
@@ -112,38 +113,58 @@ impl<'a, K, V> Leader<'a, K, V> {
     }
 
     /// Caches the value of the flight, which has been appraised, unless a later write has won, and ends
-    /// the flight. Returns what is left to do for the listener.
+    /// the flight.
     #[inline(always)]
     fn publish(
         &mut self,
         value: V,
         appraised: Appraised,
         outcome: impl FnOnce() -> Outcome<V>,
-    ) -> Deliveries<K, V>
+    ) -> Delivered<'a, K, V>
     where
         K: Eq,
+        V: Clone,
     {
+        let mut departed = Departed::default();
+        let mut publication = self.publication(value, appraised);
+        let shard = self.flight.shard();
+        if !self.store.begin_publishing(shard, &mut publication, &mut departed) {
+            return self.put_off(publication, departed, appraised, outcome());
+        }
+        self.tell(&mut publication, outcome);
+        if self.store.has_listener() {
+            return self.part_with(publication, departed).into();
+        }
+        departed.let_go();
+        Deliveries::default().into()
+    }
+
+    /// Prepares an entry for publication.
+    #[inline(always)]
+    pub(super) fn publication(&self, value: V, appraised: Appraised) -> Publication<'a, K, V> {
         let origin = match self.kind {
             Kind::Led | Kind::Detached => Origin::Load(self.flight.id()),
             Kind::Update => Origin::Update(self.flight.id()),
         };
-        let mut departed = Departed::default();
-        let mut publication = self.store.publication(origin, value, appraised);
-        self.store.publish(self.flight.shard(), &mut publication, &mut departed);
-        // The waiters are told before the user's `Drop` of what the entry has displaced may panic.
+        self.store.publication(origin, value, appraised)
+    }
+
+    /// Ends the flight once its entry is in, or kept out: before the user's `Drop` of what that has displaced
+    /// may panic.
+    #[inline(always)]
+    pub(super) fn tell(
+        &mut self,
+        publication: &mut Publication<'a, K, V>,
+        outcome: impl FnOnce() -> Outcome<V>,
+    ) {
         self.stage = Stage::Ended;
         publication.take_completion().complete(outcome);
-        if self.store.has_listener() {
-            return self.part_with(publication, departed);
-        }
-        departed.let_go();
-        Deliveries::default()
     }
 
     /// Drops the rest of a publication, and returns what is left to do for the listener: to wait for it too
     /// if it is far behind, whatever has left on this call's account.
     #[cold]
-    fn part_with(
+    pub(super) fn part_with(
         &self,
         publication: Publication<K, V>,
         departed: Departed<K, V>,
@@ -183,6 +204,12 @@ impl<'a, K, V> Leader<'a, K, V> {
             Stage::Loading => self.fail(|| Outcome::Abandoned),
             Stage::Ended => {}
         }
+    }
+}
+
+impl<K, V> AsMut<Self> for Leader<'_, K, V> {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 

@@ -110,9 +110,9 @@ where
             deliveries.settle().await;
             return P::answer(Ok(None));
         };
-        let deliveries = leader.deliver(&value, own);
-        drop((leader, kept));
-        deliveries.settle().await;
+        let delivered = leader.deliver(&value, own);
+        drop(kept);
+        delivered.settle(leader).await;
         P::answer(Ok(Some(value)))
     }
 }

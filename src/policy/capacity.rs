@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use crate::entries::Measured;
+use crate::appraisal::Measured;
 use crate::sync::{AtomicU64, Mutex};
 
 /// The bounds that a cache is built with.

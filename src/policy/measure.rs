@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entries::{Deadlines, Extras, Measured};
+use crate::appraisal::{Appraised, Measured};
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -47,30 +47,5 @@ impl<K, V> Measures<K, V> {
             lifetime,
             is_given: false,
         }
-    }
-}
-
-/// The findings about an entry before it is published.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Appraised {
-    pub(crate) measured: Measured,
-    /// How long the entry lives, if it has a lifetime of its own.
-    pub(crate) lifetime: Option<Duration>,
-    /// Whether a call has given it that, and not the rule of the cache.
-    pub(crate) is_given: bool,
-}
-
-impl Appraised {
-    /// The same for an entry that a call has given a lifetime of its `own`, which goes before the rule.
-    pub(crate) fn with_own(self, own: Option<Duration>) -> Self {
-        match own {
-            Some(_) => Self { lifetime: own, is_given: true, ..self },
-            None => self,
-        }
-    }
-
-    /// Returns what the cache keeps of it with the entry.
-    pub(crate) fn extras(&self, deadlines: Deadlines) -> Extras {
-        Extras { deadlines, is_own: self.is_given, measured: self.measured }
     }
 }

@@ -3,8 +3,9 @@
 use super::departed::Departed;
 use super::removals::{Deliveries, RemovedEntry};
 use super::writer::Writer;
+use crate::appraisal::Measured;
 use crate::clock::{NEVER, Nanos};
-use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Measured, Slot};
+use crate::entries::{Bucket, Ended, Entries, Entry, Extras, FlightKey, Slot};
 use crate::flight::{CompletionGuard, FlightId};
 use crate::policy::capacity::{Capacity, Cost, Reservation};
 use crate::removal::RemovalCause;

@@ -3,10 +3,10 @@
 use super::Shard;
 use super::removals::Deliveries;
 use super::writer::Writer;
+use crate::appraisal::Appraised;
 use crate::clock::Nanos;
 use crate::entries::{Bucket, Deadlines, Entry, Extras};
 use crate::policy::lifetime::{Left, Lifetimes};
-use crate::policy::measure::Appraised;
 use crate::removal::RemovalCause;
 
 /// An entry of an earlier cache.
@@ -67,7 +67,7 @@ impl<K, V> Writer<'_, K, V> {
         reservation.fill(cost);
         let Returning { hash, key, value, left, appraised } = entry;
         let deadlines = deadlines.put_off(self.late);
-        let extras = Extras { is_own: left.is_own, ..appraised.extras(deadlines) };
+        let extras = Extras { is_own: left.is_own, ..Extras::new(appraised, deadlines) };
         let slot = self.insert(Entry::new(hash, key, value), Some(&extras), Bucket::NONE);
         self.note_arrival(slot, true);
         Ok(())

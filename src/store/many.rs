@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 
+use super::publish::{Insertion, Put};
 use super::steps::{Step, Steps};
 use super::{Store, hash_of};
 use crate::shard::removals::Deliveries;
@@ -12,29 +13,45 @@ use crate::shard::removals::Deliveries;
 const BATCH: usize = 64;
 
 /// The insertion of many entries, in their order.
-pub(crate) struct InsertMany<'a, S, I> {
+pub(crate) struct InsertMany<'a, K, V, S, I> {
+    store: &'a Store<K, V>,
     hasher: &'a S,
     entries: I,
+    /// One that takes the room of many others and comes before the rest.
+    insertion: Option<Box<Insertion<'a, K, V>>>,
 }
 
-impl<'a, S, I> InsertMany<'a, S, I> {
-    pub(crate) fn new(hasher: &'a S, entries: I) -> Self {
-        Self { hasher, entries }
+impl<'a, K, V, S, I> InsertMany<'a, K, V, S, I> {
+    pub(crate) fn new(store: &'a Store<K, V>, hasher: &'a S, entries: I) -> Self {
+        Self { store, hasher, entries, insertion: None }
     }
 }
 
-impl<K, V, S, I> Steps<K, V> for InsertMany<'_, S, I>
+impl<K, V, S, I> Steps<K, V> for InsertMany<'_, K, V, S, I>
 where
     K: Hash + Eq,
     S: BuildHasher,
     I: Iterator<Item = (K, V)>,
 {
     fn step(&mut self, store: &Store<K, V>, deliveries: &mut Deliveries<K, V>) -> Step {
-        for _ in 0..BATCH {
+        if let Some(mut insertion) = self.insertion.take() {
+            match insertion.step(store, deliveries) {
+                Step::Done => deliveries.append(insertion.into_deliveries()),
+                _ => self.insertion = Some(insertion),
+            }
+            return Step::Again;
+        }
+        for number in 1.. {
             let Some((key, value)) = self.entries.next() else { return Step::Done };
-            let (old, of_entry) = store.put(hash_of(self.hasher, &key), key, value, None);
+            let hash = hash_of(self.hasher, &key);
+            let Put { replaced, deliveries: of_entry, rest } =
+                self.store.begin_put(hash, key, value, None);
             deliveries.append(of_entry);
-            drop(old);
+            drop(replaced);
+            self.insertion = rest;
+            if self.insertion.is_some() || store.is_turn_over(number, BATCH) {
+                break;
+            }
         }
         Step::Again
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Store;
 use super::steps::{Step, Steps, run};
+use crate::appraisal::Appraised;
 use crate::clock::NEVER;
-use crate::entries::Deadlines;
+use crate::entries::{Deadlines, Extras};
 use crate::policy::capacity::Bound;
-use crate::policy::measure::Appraised;
 use crate::shard::Shard;
 use crate::shard::departed::Departed;
 use crate::shard::evict::{EVICTED_PER_WRITE, Evicted};
@@ -18,7 +18,7 @@ use crate::shard::publish::Published;
 use crate::shard::removals::Deliveries;
 use crate::sync::yield_now;
 
-/// How many entries an insertion evicts before other tasks have the thread.
+/// How many entries a publication evicts before other tasks have the thread.
 const TURN: usize = 256;
 
 impl<K, V> Store<K, V> {
@@ -33,17 +33,41 @@ impl<K, V> Store<K, V> {
     where
         K: Eq,
     {
+        let publication = self.publication_of_caller(hash, key, value, own);
+        self.begin_insertion(hash, publication)
+    }
+
+    /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
+    /// meanwhile, removes its entry instead.
+    pub(crate) fn begin_put_guarded(&self, hash: u64, key: K, value: V) -> Put<'_, K, V>
+    where
+        K: Eq,
+    {
+        let mut publication = self.publication_of_caller(hash, key, value, None);
+        publication.iter_mut().for_each(Publication::guard);
+        self.begin_insertion(hash, publication)
+    }
+
+    #[inline(always)]
+    fn begin_insertion<'a>(
+        &'a self,
+        hash: u64,
+        publication: Option<Publication<'a, K, V>>,
+    ) -> Put<'a, K, V>
+    where
+        K: Eq,
+    {
         // The publication goes first if something panics, and gives its room back.
         let mut departed = Departed::default();
-        let Some(mut publication) = self.publication_of_caller(hash, key, value, own) else {
-            return Put::default();
-        };
-        if self.publish_in_turn(self.shard(hash), &mut publication, &mut departed, TURN) {
+        let Some(mut publication) = publication else { return Put::default() };
+        let shard = self.shard(hash);
+        if self.begin_publishing(shard, &mut publication, &mut departed) {
             let (replaced, deliveries) = publication.into_replaced(departed);
             return Put { replaced, deliveries, rest: None };
         }
         let deliveries = departed.into_deliveries();
-        Put { replaced: None, deliveries, rest: Some(Insertion::new(self, hash, publication)) }
+        let rest = Some(Box::new(Insertion::new(self, shard, publication)));
+        Put { replaced: None, deliveries, rest }
     }
 
     /// Publishes the entry, and returns what there was before and what is left to do for the listener.
@@ -58,21 +82,6 @@ impl<K, V> Store<K, V> {
         K: Eq,
     {
         self.begin_put(hash, key, value, own).finish_now()
-    }
-
-    /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
-    /// meanwhile, removes its entry instead.
-    pub(crate) fn put_guarded(&self, hash: u64, key: K, value: V) -> (Option<V>, Deliveries<K, V>)
-    where
-        K: Eq,
-    {
-        let mut departed = Departed::default();
-        let Some(mut publication) = self.publication_of_caller(hash, key, value, None) else {
-            return Default::default();
-        };
-        publication.guard();
-        self.publish(self.shard(hash), &mut publication, &mut departed);
-        publication.into_replaced(departed)
     }
 
     /// Prepares the entry of a caller; in a cache that takes no values, keeps loads out for it instead.
@@ -108,29 +117,37 @@ impl<K, V> Store<K, V> {
         let now = self.lifetimes.now();
         let deadlines = |now| self.lifetimes.deadlines(now, appraised.lifetime);
         let extras = (now.is_some() || self.appraises)
-            .then(|| appraised.extras(now.map_or(Deadlines::NONE, deadlines)));
+            .then(|| Extras::new(appraised, now.map_or(Deadlines::NONE, deadlines)));
         let dies = now.is_some() && !self.lifetimes.let_live(appraised.lifetime);
         let fate = if dies { Fate::Dies } else { Fate::Lives };
         let terms = Terms { extras, fate, now };
         Publication::new(origin, value, terms, self.capacity().reservation())
     }
 
-    /// Publishes an entry in its shard, or keeps it out; what comes of it is in the publication, and what has
-    /// left for it in `departed`.
+    /// Tells whether other tasks are to have the thread after so many entries have been published, one
+    /// after another: `most` in a row, or fewer where each may take the room of several.
+    pub(crate) fn is_turn_over(&self, published: usize, most: usize) -> bool {
+        let most = if self.capacity().weighs() { TURN / EVICTED_PER_WRITE } else { most };
+        published % most == 0
+    }
+
+    /// Publishes an entry in its shard, or keeps it out, unless that takes longer than a turn; tells whether
+    /// it is done. What comes of it is in the publication, and what has left for it in `departed`.
     #[inline(always)]
-    pub(crate) fn publish<'a>(
+    pub(crate) fn begin_publishing<'a>(
         &'a self,
         shard: &Shard<K, V>,
         publication: &mut Publication<'a, K, V>,
         departed: &mut Departed<K, V>,
-    ) where
+    ) -> bool
+    where
         K: Eq,
     {
-        self.publish_in_turn(shard, publication, departed, usize::MAX);
+        self.publish_in_turn(shard, publication, departed, TURN)
     }
 
-    /// Does the same unless that takes more entries out than about `turn`; tells whether it is done. If not,
-    /// what room was made is free for others until the next turn, which may never come.
+    /// Does the same unless that takes more entries out than about `turn`. If it is not done, what room was
+    /// made is free for others until the next turn, which may never come.
     #[inline(always)]
     fn publish_in_turn<'a>(
         &'a self,
@@ -259,10 +276,10 @@ impl<K, V> Store<K, V> {
 #[must_use]
 pub(crate) struct Put<'a, K, V> {
     /// The live value that was there before.
-    replaced: Option<V>,
-    deliveries: Deliveries<K, V>,
+    pub(crate) replaced: Option<V>,
+    pub(crate) deliveries: Deliveries<K, V>,
     /// What is left of it, if it takes the room of many entries.
-    rest: Option<Box<Insertion<'a, K, V>>>,
+    pub(crate) rest: Option<Box<Insertion<'a, K, V>>>,
 }
 
 impl<K, V> Default for Put<'_, K, V> {
@@ -299,25 +316,39 @@ impl<K: Eq, V> Put<'_, K, V> {
         let Some(mut insertion) = rest else { return deliveries.settle_with(replaced).await };
         deliveries.settle().await;
         run(store, &mut *insertion).await;
-        let (replaced, deliveries) = insertion.publication.into_replaced(Departed::default());
+        let publication = insertion.into_publication();
+        let (replaced, deliveries) = publication.into_replaced(Departed::default());
         deliveries.settle_with(replaced).await
     }
 }
 
-/// The insertion of an entry that takes the room of many others.
-struct Insertion<'a, K, V> {
+/// The publication of an entry that takes the room of many others.
+pub(crate) struct Insertion<'a, K, V> {
     store: &'a Store<K, V>,
-    hash: u64,
+    shard: &'a Shard<K, V>,
     publication: Publication<'a, K, V>,
     /// Others may take the room that a turn has made. So after as many turns as twice all entries take, it
     /// goes on without a pause.
-    turns: usize,
+    pub(crate) turns: usize,
 }
 
 impl<'a, K, V> Insertion<'a, K, V> {
-    fn new(store: &'a Store<K, V>, hash: u64, publication: Publication<'a, K, V>) -> Box<Self> {
+    pub(crate) fn new(
+        store: &'a Store<K, V>,
+        shard: &'a Shard<K, V>,
+        publication: Publication<'a, K, V>,
+    ) -> Self {
         let turns = 2 * store.capacity().len() / TURN;
-        Box::new(Self { store, hash, publication, turns })
+        Self { store, shard, publication, turns }
+    }
+
+    pub(crate) fn into_publication(self) -> Publication<'a, K, V> {
+        self.publication
+    }
+
+    /// Drops everything, and returns what is left to do for the listener.
+    pub(crate) fn into_deliveries(self) -> Deliveries<K, V> {
+        self.publication.into_deliveries(Departed::default())
     }
 }
 
@@ -336,12 +367,11 @@ impl<K: Eq, V> Insertion<'_, K, V> {
 
 impl<K: Eq, V> Steps<K, V> for Insertion<'_, K, V> {
     fn step(&mut self, _: &Store<K, V>, deliveries: &mut Deliveries<K, V>) -> Step {
-        let Self { store, hash, publication, turns } = self;
+        let Self { store, shard, publication, turns } = self;
         let turn = if *turns == 0 { usize::MAX } else { TURN };
         *turns = turns.saturating_sub(1);
         store.lifetimes.now().into_iter().for_each(|now| publication.put_off(now));
         let mut departed = Departed::default();
-        let shard = store.shard(*hash);
         let is_done = store.publish_in_turn(shard, publication, &mut departed, turn);
         deliveries.append(departed.into_deliveries());
         if is_done { Step::Done } else { Step::Again }
