@@ -7,6 +7,8 @@ mod read;
 
 mod load;
 
+mod refresh;
+
 pub(crate) mod entry;
 
 pub(crate) mod lookup;
@@ -36,6 +38,8 @@ pub(crate) mod weak;
 pub(crate) mod memo;
 
 pub(crate) mod local_memo;
+
+pub(crate) mod background;
 
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -78,28 +82,28 @@ use crate::store::{Store, hash_of};
 /// });
 /// ```
 pub struct AsyncLru<K, V, S = RandomState> {
-    inner: Arc<Inner<K, V, S>>,
-}
-
-struct Inner<K, V, S> {
-    hasher: S,
-    store: Store<K, V>,
+    store: Arc<Store<K, V>>,
+    hasher: Arc<S>,
 }
 
 impl<K, V, S> AsyncLru<K, V, S> {
-    pub(crate) fn from_parts(store: Store<K, V>, hasher: S) -> Self {
-        Self { inner: Arc::new(Inner { hasher, store }) }
+    pub(crate) fn from_parts(store: Arc<Store<K, V>>, hasher: S) -> Self {
+        Self { store, hasher: Arc::new(hasher) }
     }
 
     fn store(&self) -> &Store<K, V> {
-        &self.inner.store
+        &self.store
+    }
+
+    fn hasher(&self) -> &S {
+        &self.hasher
     }
 
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64
     where
         S: BuildHasher,
     {
-        hash_of(&self.inner.hasher, key)
+        hash_of(self.hasher(), key)
     }
 }
 
@@ -116,7 +120,7 @@ impl<K: Eq, V, S> AsyncLru<K, V, S> {
 
 impl<K, V, S> Clone for AsyncLru<K, V, S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { store: Arc::clone(&self.store), hasher: Arc::clone(&self.hasher) }
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod emptied;
 pub(crate) mod expiry;
 mod flights;
+pub(crate) mod freshness;
 mod loading;
 pub(crate) mod lru_list;
 mod node;
@@ -20,13 +21,14 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use self::freshness::{Age, Claim, Fresh, Freshness};
 use self::loading::FlightState;
 pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps};
 use self::lru_list::{Candidate, Places};
 pub(crate) use self::node::{Bucket, Deadlines, Entry, Extras, MAX_ENTRIES, Slot, Stamp};
 use self::node::{Node, narrow, wide};
 use crate::appraisal::Measured;
-use crate::clock::{NEVER, Nanos};
+use crate::clock::{NEVER, Nanos, Now};
 use crate::flight::FlightId;
 use crate::sync::AtomicU64;
 
@@ -57,6 +59,7 @@ pub(crate) struct Entries<K, V> {
     deadlines: Vec<Nanos>,
     /// Up to when each entry lives unless it is used; atomic because readers put it off.
     idle_deadlines: Vec<AtomicU64>,
+    freshness: Vec<Fresh>,
     sizes: Vec<usize>,
     /// Sum of `sizes` over the slots in use; wide enough never to overflow.
     total_bytes: u128,
@@ -77,6 +80,7 @@ impl<K, V> Default for Entries<K, V> {
             slots: 0,
             deadlines: Vec::new(),
             idle_deadlines: Vec::new(),
+            freshness: Vec::new(),
             sizes: Vec::new(),
             total_bytes: 0,
             weights: Vec::new(),
@@ -221,6 +225,25 @@ impl<K, V> Entries<K, V> {
         Deadlines {
             fixed: self.deadlines.get(slot).copied().unwrap_or(NEVER),
             idle: idle.map_or(NEVER, |idle| idle.load(Ordering::Relaxed)),
+            fresh: self.freshness(slot as Slot),
+        }
+    }
+
+    /// Until when the entry is fresh, or what has become of it since.
+    pub(crate) fn freshness(&self, slot: Slot) -> Freshness {
+        self.freshness.get(slot as usize).map_or(Freshness::Endless, Fresh::get)
+    }
+
+    /// Tells how old the entry is, for a reader, who claims its refresh if that is due and it wants to.
+    #[inline]
+    pub(crate) fn age(&self, slot: Slot, now: Now<'_>, claim: Claim) -> Age {
+        self.freshness.get(slot as usize).map_or(Age::Fresh, |fresh| fresh.age(now, claim))
+    }
+
+    /// Notes how it stands with the refresh of an entry that is kept fresh.
+    pub(crate) fn set_freshness(&mut self, slot: Slot, freshness: Freshness) {
+        if let Some(fresh) = self.freshness.get(slot as usize) {
+            fresh.set(freshness);
         }
     }
 
@@ -294,6 +317,7 @@ impl<K, V> Entries<K, V> {
             + self.flights.capacity() * size_of::<SlabSlot<Flight<K, V>>>()
             + self.deadlines.capacity() * size_of::<Nanos>()
             + self.idle_deadlines.capacity() * size_of::<AtomicU64>()
+            + self.freshness.capacity() * size_of::<Fresh>()
             + self.sizes.capacity() * size_of::<usize>()
             + self.weights.capacity() * size_of::<u64>()
     }
@@ -412,6 +436,7 @@ impl<K, V> Entries<K, V> {
         self.entries = Slab::with_capacity(len);
         reserve_like(&mut self.deadlines, &old.deadlines, len);
         reserve_like(&mut self.idle_deadlines, &old.idle_deadlines, len);
+        reserve_like(&mut self.freshness, &old.freshness, len);
         reserve_like(&mut self.sizes, &old.sizes, len);
         reserve_like(&mut self.weights, &old.weights, len);
         for from in 0..old.slots {
@@ -448,6 +473,9 @@ impl<K, V> Entries<K, V> {
         }
         if !self.idle_deadlines.is_empty() {
             self.idle_deadlines.reserve_exact(more);
+        }
+        if !self.freshness.is_empty() {
+            self.freshness.reserve_exact(more);
         }
         if !self.sizes.is_empty() {
             self.sizes.reserve_exact(more);
@@ -527,7 +555,7 @@ impl<K, V> Entries<K, V> {
 
     #[inline(never)]
     fn set_some_extras(&mut self, slot: usize, extras: &Extras) {
-        let Extras { deadlines: Deadlines { fixed, idle }, is_own, measured } = *extras;
+        let Extras { deadlines: Deadlines { fixed, idle, fresh }, is_own, measured } = *extras;
         let Measured { bytes, weight } = measured;
         self.entries[slot].has_own_lifetime = is_own;
         if fixed != NEVER || slot < self.deadlines.len() {
@@ -536,6 +564,9 @@ impl<K, V> Entries<K, V> {
         if idle != NEVER || slot < self.idle_deadlines.len() {
             let never = || AtomicU64::new(NEVER);
             set(&mut self.idle_deadlines, slot, AtomicU64::new(idle), never);
+        }
+        if fresh != Freshness::Endless || slot < self.freshness.len() {
+            set(&mut self.freshness, slot, Fresh::new(fresh), || Fresh::new(Freshness::Endless));
         }
         if let Some(bytes) = bytes {
             set(&mut self.sizes, slot, bytes, || 0);
@@ -651,7 +682,11 @@ mod tests {
     /// Makes what a cache keeps of `value` that measures it by its length.
     fn extras(value: &str) -> Extras {
         Extras {
-            deadlines: Deadlines { fixed: value.len() as u64, idle: NEVER },
+            deadlines: Deadlines {
+                fixed: value.len() as u64,
+                idle: NEVER,
+                fresh: Freshness::Endless,
+            },
             measured: Measured { bytes: Some(value.len()), weight: None },
             ..Extras::NONE
         }
@@ -743,8 +778,12 @@ mod tests {
             let deadlines = [deadlines.capacity(), idle_deadlines.capacity()];
             [deadlines[0], deadlines[1], sizes.capacity(), weights.capacity()]
         }
-        let expiring =
-            |fixed, idle| Some(Extras { deadlines: Deadlines { fixed, idle }, ..Extras::NONE });
+        let expiring = |fixed, idle| {
+            Some(Extras {
+                deadlines: Deadlines { fixed, idle, fresh: Freshness::Endless },
+                ..Extras::NONE
+            })
+        };
         let measured =
             |bytes, weight| Some(Extras { measured: Measured { bytes, weight }, ..Extras::NONE });
         assert_eq!(room(None), [0, 0, 0, 0]);
@@ -839,9 +878,9 @@ mod tests {
             assert!(entries.fence(1 << 32, &1));
             assert!(!entries.fence(1 << 32, &1), "it is fenced already");
             assert!(entries.join(1 << 32, &1).is_none());
-            assert_eq!(entries.join_for_update(1 << 32, &1).is_some(), is_found);
+            assert_eq!(entries.join_for_update(1 << 32, &1, true).is_some(), is_found);
             let newer = flight(&mut entries, 1, 1, Kind::Led);
-            assert_eq!(entries.join(1 << 32, &1).map(|(_, id)| id), Some(newer));
+            assert_eq!(entries.join(1 << 32, &1).map(|(_, id, _)| id), Some(newer));
             drop((entries.end_flight(id).completion, entries.end_flight(newer).completion));
             #[cfg(feature = "__validate")]
             assert_eq!(entries.validate(), 0);
@@ -870,7 +909,7 @@ mod tests {
         drop(entries.take());
         assert!(entries.flight(load).is_fenced() && entries.flight(update).is_fenced());
         assert!(entries.join(1 << 32, &1).is_none());
-        assert!(entries.join_for_update(1 << 32, &2).is_some());
+        assert!(entries.join_for_update(1 << 32, &2, true).is_some());
         for id in [load, update] {
             drop(entries.end_flight(id).completion);
         }

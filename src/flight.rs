@@ -46,6 +46,8 @@ pub(crate) enum Outcome<V> {
     Failure(Failure),
     /// Nothing: the load failed, panicked or was dropped, and the waiters are on their own.
     Abandoned,
+    /// A refresh has failed, with an error if there is one for all, and left this value in place.
+    Stale(V, Option<Failure>),
 }
 
 /// What a load has brought.
@@ -223,6 +225,11 @@ impl<V> Completion<V> {
     /// Counts a caller that leaves; tells whether it was the last one to move the load on.
     pub(crate) fn count_out(&self) -> bool {
         self.as_detached().is_some_and(Detached::count_out)
+    }
+
+    /// Counts a caller that leaves unless it is the last one to move the load on; tells whether it has.
+    pub(crate) fn count_out_unless_last(&self) -> bool {
+        self.as_detached().is_none_or(Detached::count_out_unless_last)
     }
 
     /// Tells whether a caller that goes now may be the last one to move the load on.

@@ -85,6 +85,7 @@ mod store;
 mod sync;
 
 pub use cache::AsyncLru;
+pub use cache::background::background;
 pub use cache::builder::Builder;
 pub use cache::bulk::{DetachedEntries, Entries};
 pub use cache::entry::{DetachedEntry, Entry};
@@ -100,6 +101,7 @@ pub use deep_size::DeepSize;
 #[doc(inline)]
 pub use equivalent::Equivalent;
 pub use load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
+pub use load::task::Task;
 pub use load::update::Update;
 pub use removal::RemovalCause;
 pub use store::snapshot::Saved;

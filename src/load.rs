@@ -13,9 +13,11 @@ pub(crate) mod bulk_detached;
 mod delivery;
 pub(crate) mod detached;
 mod join;
-mod joins;
+pub(crate) mod joins;
 pub(crate) mod key;
 mod leader;
+mod refresh;
+pub(crate) mod task;
 pub(crate) mod update;
 mod waiter;
 
@@ -50,12 +52,13 @@ where
 {
     async move {
         let mut leader = 'leads: {
-            let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Led) {
-                Start::Found(value) => {
+            let kind = if T::REFRESHES { Kind::Refresh } else { Kind::Led };
+            let waits = match start(store, hash_of(hasher, key.query()), key, kind) {
+                Start::Found(found) => {
                     drop(load);
-                    return P::answer(Ok(T::tell(value, Source::Cache)));
+                    return P::answer(Ok(T::tell(found.value, found.age.into())));
                 }
-                Start::Lead(leader) => break 'leads leader,
+                Start::Lead(leader) | Start::Refresh(leader, _) => break 'leads leader,
                 // In a box, so that the futures of all calls need no room for what waiters remember.
                 Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };
@@ -80,11 +83,18 @@ where
             Ok(given) => {
                 let Loaded { value, ttl } = terms.take(given);
                 let delivered = leader.deliver(&value, ttl);
-                (Ok(value), delivered)
+                (Ok(T::tell(value, Source::Closure)), delivered)
             }
             Err(error) => {
-                leader.fail(|| errors.outcome(&error));
-                (Err(error), leader.backlog().into())
+                let left = leader.fail(|| errors.share(&error));
+                let answer = match left.filter(|_| !T::REFRESHES) {
+                    Some(left) => {
+                        drop(error);
+                        Ok(T::tell(left, Source::Stale))
+                    }
+                    None => Err(error),
+                };
+                (answer, leader.backlog().into())
             }
         };
         if delivered.is_done() {
@@ -94,6 +104,6 @@ where
         } else {
             delivered.settle(leader).await;
         }
-        P::answer(answer.map(|value| T::tell(value, Source::Closure)))
+        P::answer(answer)
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod lead_or_join;
 pub(crate) mod look;
 pub(crate) mod publication;
 pub(crate) mod publish;
+mod refresh;
 pub(crate) mod removals;
 pub(crate) mod remove;
 pub(crate) mod restore;

@@ -8,19 +8,22 @@ pub(crate) mod purge;
 pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod snapshot;
+pub(crate) mod spawner;
 pub(crate) mod steps;
 pub(crate) mod sweep;
 
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use equivalent::Equivalent;
 
 use self::alarm::Alarm;
+use self::spawner::Spawn;
 use crate::appraisal::Appraised;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
+use crate::entries::freshness::{Age, Claim};
 use crate::flight::Coalescing;
 use crate::flight::attempt::Running;
 use crate::flight::load_timer::LoadTimer;
@@ -33,6 +36,7 @@ use crate::removal::Listener;
 use crate::shard::Shard;
 use crate::shard::common::Common;
 use crate::shard::departed::Departed;
+use crate::shard::hit::Found;
 use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::remove::Removed;
@@ -60,6 +64,9 @@ pub(crate) struct Store<K, V> {
     /// Whether somebody takes a look at each entry before it is published.
     appraises: bool,
     load_timer: Option<LoadTimer>,
+    spawner: Option<Box<Spawn<K, V>>>,
+    /// Itself, for those who must not keep it.
+    this: Weak<Self>,
     name: Option<&'static str>,
 }
 
@@ -73,12 +80,17 @@ pub(crate) struct Config<K, V> {
     pub(crate) coalescing: Coalescing,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) records_load_time: bool,
+    pub(crate) spawner: Option<Box<Spawn<K, V>>>,
     pub(crate) name: Option<&'static str>,
 }
 
 impl<K, V> Store<K, V> {
     /// Makes the store of a cache that is configured so.
-    pub(crate) fn new(config: Config<K, V>) -> Self {
+    pub(crate) fn new(config: Config<K, V>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self::within(config, Weak::clone(this)))
+    }
+
+    fn within(config: Config<K, V>, this: Weak<Self>) -> Self {
         let Config { shards, limits, lifetimes, measures, coalescing, listener, .. } = config;
         debug_assert!(shards.is_power_of_two());
         let common = Arc::new(Common::new(shards, limits, coalescing));
@@ -93,6 +105,8 @@ impl<K, V> Store<K, V> {
             alarm: Alarm::new(),
             shards: (0..shards).map(shard).collect(),
             load_timer: config.records_load_time.then(timer),
+            spawner: config.spawner,
+            this,
             name: config.name,
             common,
             appraises: measures.are_used() || lifetimes.look_at_entries(),
@@ -150,6 +164,17 @@ impl<K, V> Store<K, V> {
         self.load_timer.as_ref()
     }
 
+    /// What has an executor run the loads that everybody has left, in a cache that has one.
+    #[inline]
+    pub(crate) fn spawner(&self) -> Option<&Spawn<K, V>> {
+        self.spawner.as_deref()
+    }
+
+    /// Itself, for those who must not keep it.
+    fn downgrade(&self) -> Weak<Self> {
+        Weak::clone(&self.this)
+    }
+
     pub(crate) fn name(&self) -> Option<&'static str> {
         self.name
     }
@@ -179,22 +204,22 @@ impl<K, V> Store<K, V> {
         deliveries
     }
 
-    /// Returns the live value of `key`, as a hit.
+    /// Returns the live value of `key`, as a hit, and claims its refresh if that is due and the call wants to.
     #[inline]
-    pub(crate) fn get<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    pub(crate) fn get<Q>(&self, hash: u64, key: &Q, claim: Claim) -> Option<Found<V>>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
-        if let Some(value) = self.get_pinned(hash, key) {
-            return Some(value);
+        if let Some(found) = self.get_pinned(hash, key, claim) {
+            return Some(found);
         }
-        self.shard(hash).get_locked(hash, key, self.lifetimes.roughly_now())
+        self.shard(hash).get_locked(hash, key, self.lifetimes.roughly_now(), claim)
     }
 
-    /// Returns the live value of `key` if the thread has pinned its shard, as a hit.
+    /// Does the same if the thread has pinned its shard.
     #[inline(always)]
-    pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q) -> Option<V>
+    pub(crate) fn get_pinned<Q>(&self, hash: u64, key: &Q, claim: Claim) -> Option<Found<V>>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
@@ -205,9 +230,13 @@ impl<K, V> Store<K, V> {
             return None;
         }
         let pin = self.common.desks.try_pin(threads::number(), number)?;
+        let fresh = |value| Found { value, age: Age::Fresh };
         match self.lifetimes.roughly_now() {
-            None => shard.get_pinned(pin, hash, key, None),
-            now => shard.get_pinned_alive(pin, hash, key, now),
+            None => shard.get_pinned(pin, hash, key, None).map(fresh),
+            now if self.lifetimes.fresh().is_some() => {
+                shard.get_pinned_fresh(pin, hash, key, now, claim)
+            }
+            now => shard.get_pinned_alive(pin, hash, key, now).map(fresh),
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod desk;
 pub(crate) mod notify;
 #[cfg_attr(any(async_lru_shuttle, async_lru_loom), path = "sync/threads/scheduled.rs")]
 pub(crate) mod threads;
+pub(crate) mod unwind;
 
 #[cfg(async_lru_loom)]
 pub(crate) use self::modelled::*;

@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::AsyncLru;
 use super::lookup::{Lookup, Traced};
-use super::{AsyncLru, Inner};
 use crate::load::answer::{Infallible, Plain, shared_error};
 use crate::load::bulk::fetch_many;
 use crate::load::bulk_detached::fetch_many_detached;
@@ -67,7 +67,7 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         Fut: Future<Output = A>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let Inner { hasher, store } = &*self.inner;
+        let (store, hasher) = (self.store(), self.hasher());
         fetch_many(store, hasher, keys, load, (Infallible, Plain))
     }
 
@@ -112,7 +112,7 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         Fut: Future<Output = Result<A, E>>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let Inner { hasher, store } = &*self.inner;
+        let (store, hasher) = (self.store(), self.hasher());
         fetch_many(store, hasher, keys, load, (shared_error(), Plain))
     }
 }
@@ -255,7 +255,7 @@ where
         Fut: Future<Output = A>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let Inner { hasher, store } = &*self.cache.inner;
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
         fetch_many(store, hasher, self.keys, load, (Infallible, Traced { ttl: self.ttl }))
     }
 
@@ -293,7 +293,7 @@ where
         Fut: Future<Output = Result<A, E>>,
         A: IntoIterator<Item = (K, V)>,
     {
-        let Inner { hasher, store } = &*self.cache.inner;
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
         fetch_many(store, hasher, self.keys, load, (shared_error(), Traced { ttl: self.ttl }))
     }
 }
@@ -361,7 +361,7 @@ where
         Fut: Future<Output = A> + Send + 'static,
         A: IntoIterator<Item = (K, V)> + 'static,
     {
-        let Inner { hasher, store } = &*self.cache.inner;
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
         fetch_many_detached(
             store,
             hasher,
@@ -408,7 +408,7 @@ where
         Fut: Future<Output = Result<A, E>> + Send + 'static,
         A: IntoIterator<Item = (K, V)> + 'static,
     {
-        let Inner { hasher, store } = &*self.cache.inner;
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
         fetch_many_detached(
             store,
             hasher,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 
+use super::AsyncLru;
 use super::lookup::{Lookup, Traced, TracedTimed};
-use super::{AsyncLru, Inner};
 use crate::flight::Load;
 use crate::load::answer::{DetachedErrors, Infallible, OwnError, Terms, shared_error};
 use crate::load::detached::{fetch_detached, run};
@@ -595,7 +595,7 @@ where
         F: FnOnce() -> Fut,
         Fut: Future<Output = P::Given<T::Given>> + Send + 'static,
     {
-        let Inner { hasher, store } = &*self.cache.inner;
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
         // One for the load, which goes on without the call, and one for the call.
         let of_load = new_errors();
         let load = move |running| -> Load<V> { Box::pin(run(load(), (of_load, terms), running)) };

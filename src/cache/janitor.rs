@@ -10,8 +10,9 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 
-use super::{AsyncLru, Inner};
+use super::AsyncLru;
 use crate::shard::removals::Deliveries;
+use crate::store::Store;
 use crate::store::purge::Purge;
 use crate::store::steps::{Step, Steps};
 use crate::sync::notify::Notify;
@@ -65,13 +66,13 @@ impl<K, V, S> AsyncLru<K, V, S> {
         Fut: Future,
     {
         let alarm = self.store().alarm();
-        clean(Arc::downgrade(&self.inner), alarm, sleep)
+        clean(Arc::downgrade(&self.store), alarm, sleep)
     }
 }
 
 #[expect(clippy::manual_async_fn, reason = "it would keep its arguments twice")]
-fn clean<K, V, S, Sleep, Fut>(
-    cache: Weak<Inner<K, V, S>>,
+fn clean<K, V, Sleep, Fut>(
+    store: Weak<Store<K, V>>,
     alarm: Arc<Notify>,
     mut sleep: Sleep,
 ) -> impl Future<Output = ()>
@@ -81,18 +82,18 @@ where
 {
     async move {
         loop {
-            let Some(mut purge) = cache.upgrade().map(|cache| Purge::new(&cache.store)) else {
+            let Some(mut purge) = store.upgrade().map(|store| Purge::new(&store)) else {
                 return;
             };
             // The cache may go while others have their turn.
-            while let Some(cache) = cache.upgrade() {
+            while let Some(store) = store.upgrade() {
                 let mut deliveries = Deliveries::default();
                 // A `Drop` or a listener that panics reaches the panic hook, and nobody else waits for
                 // its answer. What there was to free is freed, and the next entries are freed as if
                 // nothing had happened.
-                let step = AssertUnwindSafe(|| purge.step(&cache.store, &mut deliveries));
+                let step = AssertUnwindSafe(|| purge.step(&store, &mut deliveries));
                 let step = panic::catch_unwind(step);
-                drop(cache);
+                drop(store);
                 let _ = AssertUnwindSafe(deliveries.settle()).catch_unwind().await;
                 if let Ok(Step::Done) = step {
                     break;
@@ -100,7 +101,7 @@ where
                 yield_now().await;
             }
             let mut notified = alarm.listen();
-            let Some(idle) = cache.upgrade().map(|cache| cache.store.time_to_expiry()) else {
+            let Some(idle) = store.upgrade().map(|store| store.time_to_expiry()) else {
                 return;
             };
             let Some(idle) = idle else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use equivalent::Equivalent;
 
-use super::{AsyncLru, Inner};
+use super::AsyncLru;
 use crate::load::answer::{Errors, Infallible, Plain, Terms, shared_error};
 use crate::load::fetch;
 use crate::load::key::{BorrowedKey, KeySource, OwnedKey};
@@ -199,7 +199,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = P::Given<T::Given>>,
     {
-        let Inner { hasher, store } = &*self.inner;
+        let (store, hasher) = (self.store(), self.hasher());
         fetch(store, hasher, key, load, form)
     }
 }

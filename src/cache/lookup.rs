@@ -42,6 +42,9 @@ pub struct Lookup<V> {
 pub enum LookupOutcome {
     /// From the cache, without waiting.
     Hit,
+    /// The same, and past its [`fresh_for`](crate::Builder::fresh_for); or what a refresh by this call's own
+    /// closure has left in place, which failed.
+    Stale,
     /// From the call's own closure.
     Loaded,
     /// From another call's load that this one waited for.
@@ -51,6 +54,7 @@ pub enum LookupOutcome {
 fn lookup<V>(value: V, source: Source) -> Lookup<V> {
     let outcome = match source {
         Source::Cache => LookupOutcome::Hit,
+        Source::Stale => LookupOutcome::Stale,
         Source::Closure => LookupOutcome::Loaded,
         Source::Flight => LookupOutcome::Joined,
     };

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
+use crate::cache::AsyncLru;
 use crate::cache::lookup::{Lookup, Traced};
 use crate::cache::stats::{CacheInfo, CacheStats};
-use crate::cache::{AsyncLru, Inner};
 use crate::flight::Load;
 use crate::flight::attempt::Running;
-use crate::load::answer::{DetachedErrors, Infallible, Plain, Terms, shared_error};
+use crate::load::answer::{DetachedErrors, Infallible, Plain, Renewed, Terms, shared_error};
 use crate::load::detached::{fetch_detached, run};
 use crate::load::key::OwnedKey;
 
@@ -137,7 +137,7 @@ impl<Args, K, V> Function<Args, K, V> {
         P: DetachedErrors,
         T: Terms<V>,
     {
-        let Inner { hasher, store } = &*cache.inner;
+        let (store, hasher) = (cache.store(), cache.hasher());
         let key = OwnedKey(self.key(&args));
         fetch_detached(store, hasher, key, |running| (self.0.load)(args, running), form)
     }
@@ -344,6 +344,38 @@ impl<Args, K: Hash + Eq, V, S: BuildHasher> Memo<Args, K, V, S> {
         V: Clone,
     {
         self.function.call(&self.cache, args, (Infallible, Traced { ttl: None }))
+    }
+
+    /// Runs the function and caches its answer in place of the one there is; see [`AsyncLru::refresh`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the old answer in place. The function goes on in the calls that wait for it,
+    /// or by the [`spawner`](crate::Builder::spawner); if there is neither, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// static RUNS: AtomicU32 = AtomicU32::new(0);
+    /// let memo = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .wrap(async |number| number + RUNS.fetch_add(1, Ordering::Relaxed));
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(memo.call(4).await, 4);
+    ///     assert_eq!(memo.refresh(4).await, 5);
+    ///     assert_eq!(memo.call(4).await, 5);
+    /// });
+    /// ```
+    pub fn refresh(&self, args: Args) -> impl Future<Output = V>
+    where
+        V: Clone,
+    {
+        self.function.call(&self.cache, args, (Infallible, Renewed))
     }
 
     /// Returns the cached answer for `args`, if there is one; a use of it, as by [`AsyncLru::get`].
@@ -571,6 +603,35 @@ impl<Args, K: Hash + Eq, V, E, S: BuildHasher> TryMemo<Args, K, V, E, S> {
         E: Send + Sync + 'static,
     {
         self.function.call(&self.cache, args, (shared_error(), Traced { ttl: None }))
+    }
+
+    /// Runs the function and caches its answer in place of the one there is; see [`AsyncLru::try_refresh`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the old answer in place. The function goes on in the calls that wait for it,
+    /// or by the [`spawner`](crate::Builder::spawner); if there is neither, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// As for [`call`](Self::call).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let half = async_lru::AsyncLru::<u32, u32>::builder()
+    ///     .try_wrap(async |number: u32| number.checked_sub(1).ok_or("too small"));
+    /// futures_lite::future::block_on(async {
+    ///     assert_eq!(half.refresh(4).await, Ok(3));
+    ///     assert_eq!(*half.refresh(0).await.unwrap_err(), "too small");
+    /// });
+    /// ```
+    pub fn refresh(&self, args: Args) -> impl Future<Output = Result<V, Arc<E>>>
+    where
+        V: Clone,
+        E: Send + Sync + 'static,
+    {
+        self.function.call(&self.cache, args, (shared_error(), Renewed))
     }
 
     /// Returns the cached answer for `args`, if there is one; a use of it, as by [`AsyncLru::get`].

@@ -7,6 +7,7 @@ use equivalent::Equivalent;
 
 use super::AsyncLru;
 use crate::clock::NEVER;
+use crate::entries::freshness::Claim;
 use crate::sync::counters::Event;
 
 /// Reading, which never waits.
@@ -27,11 +28,11 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         V: Clone,
     {
         let store = self.store();
-        let value = store.get(self.hash(key), key);
-        if value.is_none() {
+        let found = store.get(self.hash(key), key, Claim::No);
+        if found.is_none() {
             store.count(Event::Miss);
         }
-        value
+        found.map(|found| found.value)
     }
 
     /// Returns the live value of `key`; counts neither in the statistics nor as a use of the entry.

@@ -133,7 +133,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
             self.purge_expired().await;
             let store = self.store();
             // In boxes, so that the future needs no room for them.
-            let mut choice = Box::new(Choice::new(store, &self.inner.hasher, saved));
+            let mut choice = Box::new(Choice::new(store, self.hasher(), saved));
             steps::run(store, &mut *choice).await;
             let mut restore = Box::new(choice.restore(store));
             steps::run(store, &mut *restore).await;
@@ -165,7 +165,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         let saved = entries.into_iter().map(Into::into).collect();
         self.purge_expired_blocking();
         let store = self.store();
-        let mut choice = Choice::new(store, &self.inner.hasher, saved);
+        let mut choice = Choice::new(store, self.hasher(), saved);
         steps::run_blocking(store, &mut choice);
         let mut restore = choice.restore(store);
         steps::run_blocking(store, &mut restore);

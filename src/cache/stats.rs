@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{AsyncLru, Inner};
+use super::AsyncLru;
+use crate::deep_size::shared_size;
 use crate::entries::MAX_ENTRIES;
 use crate::sync::counters::Event;
 
@@ -34,6 +35,12 @@ pub struct CacheInfo {
     pub ttl: Option<Duration>,
     /// How long an entry lives after its last use; `None` for ever.
     pub time_to_idle: Option<Duration>,
+    /// How long an entry is fresh; `None` for as long as it lives.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub fresh_for: Option<Duration>,
+    /// How long after a refresh that has failed the next one is tried.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub refresh_retry: Duration,
     /// The largest part by which a lifetime is shortened, from 0 to 1.
     pub ttl_jitter: f64,
     /// The number of shards.
@@ -57,6 +64,9 @@ impl fmt::Display for CacheInfo {
         match self.ttl {
             Some(ttl) => write!(f, "each for {ttl:?}")?,
             None => f.write_str("no time to live")?,
+        }
+        if let Some(fresh) = self.fresh_for {
+            write!(f, ", fresh for {fresh:?}")?;
         }
         if self.ttl_jitter > 0.0 {
             write!(f, ", shortened by up to {:.1} %", self.ttl_jitter * 100.0)?;
@@ -114,10 +124,20 @@ pub struct CacheStats {
     pub misses: u64,
     /// Calls that joined a load in flight; also those that had to load after all, because it failed.
     pub coalesced: u64,
-    /// Loader closures started.
+    /// Those of the hits that found a stale value; see [`fresh_for`](crate::Builder::fresh_for).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub stale_hits: u64,
+    /// Loader closures started, those of refreshes among them.
     pub loads: u64,
     /// Loads that ended without a value: by an error, a panic, or because their call was dropped.
     pub load_failures: u64,
+    /// Entries whose refresh was begun, by a call that found them stale or by
+    /// [`refresh`](crate::AsyncLru::refresh). One load may refresh many.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub refreshes: u64,
+    /// Refreshes that ended without a value.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub refresh_failures: u64,
     /// The time that loads took which gave a value or an error, all together; zero unless
     /// [`record_load_time`](crate::Builder::record_load_time) is set.
     pub load_time: Duration,
@@ -213,6 +233,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
             max_bytes: store.capacity().bytes().map(|bytes| bytes.max),
             ttl: store.lifetimes().ttl(),
             time_to_idle: store.lifetimes().idle(),
+            fresh_for: store.lifetimes().fresh(),
+            refresh_retry: store.lifetimes().retry(),
             ttl_jitter: store.lifetimes().jitter(),
             shards: store.shards().len(),
         }
@@ -233,11 +255,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
         let capacity = store.capacity();
         let (entries, weight, measured) = (capacity.entries(), capacity.weight(), capacity.bytes());
         let totals = store.counts();
-        // The two counts of the `Arc`, padded to the alignment of what follows them.
-        let counts = align_of::<Inner<K, V, S>>().max(2 * size_of::<usize>());
-        let handle = (counts + size_of::<Inner<K, V, S>>()) as u64;
+        let own = shared_size(store) + shared_size(self.hasher());
         let (bytes, in_flight) = store.total_size();
-        let bytes = bytes.saturating_add(handle);
+        let bytes = bytes.saturating_add(own as u64);
         CacheStats {
             current_size: entries.taken as usize,
             max_size: Some(entries.max as usize).filter(|max| *max < MAX_ENTRIES),
@@ -249,8 +269,11 @@ impl<K, V, S> AsyncLru<K, V, S> {
             hits: totals.hits,
             misses: totals.of(Event::Miss),
             coalesced: totals.of(Event::Coalesced),
+            stale_hits: totals.of(Event::StaleHit),
             loads: totals.of(Event::Load),
             load_failures: totals.of(Event::LoadFailure),
+            refreshes: totals.of(Event::Refresh),
+            refresh_failures: totals.of(Event::RefreshFailure),
             load_time: Duration::from_nanos(totals.of(Event::LoadTime)),
             evictions: totals.of(Event::Eviction),
             evicted_weight: totals.of(Event::EvictedWeight),
@@ -289,6 +312,7 @@ impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
             .field("max_bytes", &max_bytes)
             .field("ttl", &ttl)
             .field("time_to_idle", &time_to_idle)
+            .field("fresh_for", &info.fresh_for)
             .field("ttl_jitter", &info.ttl_jitter)
             .field("shards", &info.shards)
             .finish_non_exhaustive()

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
-use super::{AsyncLru, Inner};
+use super::AsyncLru;
 use crate::load::answer::{Infallible, OwnError};
 use crate::load::update::{Update, update as fetch_update};
 
@@ -64,7 +64,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce(Option<V>) -> Fut,
         Fut: Future<Output = Update<V>>,
     {
-        let Inner { hasher, store } = &*self.inner;
+        let (store, hasher) = (self.store(), self.hasher());
         fetch_update(store, hasher, key, update, Infallible)
     }
 
@@ -140,7 +140,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
         F: FnOnce(Option<V>) -> Fut,
         Fut: Future<Output = Result<Update<V>, E>>,
     {
-        let Inner { hasher, store } = &*self.inner;
+        let (store, hasher) = (self.store(), self.hasher());
         fetch_update(store, hasher, key, update, OwnError::new())
     }
 }

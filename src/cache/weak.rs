@@ -5,7 +5,8 @@ use std::sync::{Arc, Weak};
 
 use ahash::RandomState;
 
-use super::{AsyncLru, Inner};
+use super::AsyncLru;
+use crate::store::Store;
 
 /// A handle that does not keep the cache: for a task that goes on beside it, such as one that listens for
 /// invalidations, and is to end when the cache is gone.
@@ -25,7 +26,8 @@ use super::{AsyncLru, Inner};
 /// assert!(weak.upgrade().is_none());
 /// ```
 pub struct WeakAsyncLru<K, V, S = RandomState> {
-    inner: Weak<Inner<K, V, S>>,
+    store: Weak<Store<K, V>>,
+    hasher: Arc<S>,
 }
 
 impl<K, V, S> AsyncLru<K, V, S> {
@@ -39,7 +41,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// ```
     #[must_use]
     pub fn downgrade(&self) -> WeakAsyncLru<K, V, S> {
-        WeakAsyncLru { inner: Arc::downgrade(&self.inner) }
+        WeakAsyncLru { store: Arc::downgrade(&self.store), hasher: Arc::clone(&self.hasher) }
     }
 }
 
@@ -54,13 +56,14 @@ impl<K, V, S> WeakAsyncLru<K, V, S> {
     /// ```
     #[must_use]
     pub fn upgrade(&self) -> Option<AsyncLru<K, V, S>> {
-        self.inner.upgrade().map(|inner| AsyncLru { inner })
+        let store = self.store.upgrade()?;
+        Some(AsyncLru { store, hasher: Arc::clone(&self.hasher) })
     }
 }
 
 impl<K, V, S> Clone for WeakAsyncLru<K, V, S> {
     fn clone(&self) -> Self {
-        Self { inner: Weak::clone(&self.inner) }
+        Self { store: Weak::clone(&self.store), hasher: Arc::clone(&self.hasher) }
     }
 }
 

@@ -206,7 +206,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> impl Future<Output = ()> {
         // Before the future, which would hold what it makes it of too.
-        let mut insert = InsertMany::new(self.store(), &self.inner.hasher, entries.into_iter());
+        let mut insert = InsertMany::new(self.store(), self.hasher(), entries.into_iter());
         async move { steps::run(self.store(), &mut insert).await }
     }
 
@@ -224,7 +224,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// assert_eq!(cache.keys(), [1, 2]);
     /// ```
     pub fn insert_many_blocking(&self, entries: impl IntoIterator<Item = (K, V)>) {
-        let mut insert = InsertMany::new(self.store(), &self.inner.hasher, entries.into_iter());
+        let mut insert = InsertMany::new(self.store(), self.hasher(), entries.into_iter());
         steps::run_blocking(self.store(), &mut insert);
     }
 }
@@ -254,7 +254,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         Q: Hash + Equivalent<K> + ?Sized + 'q,
     {
         // Before the future, which would hold what it makes it of too.
-        let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
+        let mut invalidate = InvalidateMany::new(self.hasher(), keys.into_iter());
         async move {
             steps::run(self.store(), &mut invalidate).await;
             invalidate.found()
@@ -278,7 +278,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
     {
-        let mut invalidate = InvalidateMany::new(&self.inner.hasher, keys.into_iter());
+        let mut invalidate = InvalidateMany::new(self.hasher(), keys.into_iter());
         steps::run_blocking(self.store(), &mut invalidate);
         invalidate.found()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use equivalent::Equivalent;
 use slab::Slab;
 
+use super::freshness::Freshness;
 use super::loading::{Ended, Flight, FlightKey, FlightState, Kind, Predicate, Sweeps};
 use super::node::{Bucket, Node, narrow, wide};
 use super::{Entries, hash_of};
@@ -22,33 +23,50 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Joins the flight that is open for `key`.
-    pub(crate) fn join<Q>(&mut self, hash: u64, key: &Q) -> Option<(Arc<Completion<V>>, FlightId)>
+    pub(crate) fn join<Q>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+    ) -> Option<(Arc<Completion<V>>, FlightId, Kind)>
     where
         Q: Equivalent<K> + ?Sized,
     {
         self.join_if(hash, key, Flight::is_open)
     }
 
-    /// Joins a flight that an update of `key` has to wait for: the open one, or an update that goes on
-    /// although a later write has won over it.
+    /// Tells whether there is a flight of `key` that is open.
+    pub(crate) fn has_open_flight(&self, hash: u64, key: &K) -> bool
+    where
+        K: Eq,
+    {
+        let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
+        self.find_flight(narrow(hash), is_open).is_some()
+    }
+
+    /// Joins a flight that an update of `key` has to wait for: the open one, unless that only renews an entry
+    /// which is alive, or an update that goes on although a later write has won over it.
     pub(crate) fn join_for_update(
         &mut self,
         hash: u64,
         key: &K,
-    ) -> Option<(Arc<Completion<V>>, FlightId)>
+        is_alive: bool,
+    ) -> Option<(Arc<Completion<V>>, FlightId, Kind)>
     where
         K: Eq,
     {
-        self.join_if(hash, key, |flight| flight.is_open() || flight.is_update())
+        let is_wanted = |flight: &Flight<K, V>| {
+            flight.is_open() && !(is_alive && flight.kind.is_refresh()) || flight.is_update()
+        };
+        self.join_if(hash, key, is_wanted)
     }
 
-    #[inline]
+    #[inline(always)]
     fn join_if<Q>(
         &mut self,
         hash: u64,
         key: &Q,
         is_wanted: impl Fn(&Flight<K, V>) -> bool,
-    ) -> Option<(Arc<Completion<V>>, FlightId)>
+    ) -> Option<(Arc<Completion<V>>, FlightId, Kind)>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -79,19 +97,9 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Starts a flight that others may join.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lead(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        self.start(hash, key, kind, FlightState::Open)
-    }
-
-    /// Starts a flight for the caller alone.
-    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        self.start(hash, key, kind, FlightState::Private)
-    }
-
-    #[inline]
-    fn start(&mut self, hash: u64, key: FlightKey<K>, kind: Kind, state: FlightState) -> FlightId {
-        let hash = narrow(hash);
+        let (hash, state) = (narrow(hash), FlightState::Open);
         let slot = self.flights.vacant_key();
         let id = FlightId::new(self.started, slot);
         self.started = self.started.wrapping_add(1);
@@ -101,12 +109,34 @@ impl<K, V> Entries<K, V> {
         id
     }
 
+    /// Starts the flight of an update, which others may join.
+    #[inline(never)]
+    pub(crate) fn lead_update(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        self.lead(hash, key, kind)
+    }
+
+    /// Starts a flight that others may join, for a key whose entry may be there.
+    pub(crate) fn lead_refresh(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        let id = self.lead_update(hash, key, kind);
+        self.flight_mut(id).state = FlightState::Renewing;
+        id
+    }
+
+    /// Starts a flight for the caller alone.
+    pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
+        let id = self.lead_update(hash, key, kind);
+        self.flight_mut(id).state = FlightState::Private;
+        id
+    }
+
     /// Keeps the value of a flight that has just begun out of the cache, while callers may join it as far as
     /// they might otherwise.
     #[cold]
     pub(crate) fn guard(&mut self, id: FlightId) {
         match self.flight(id).state {
-            FlightState::Open => self.flight_mut(id).state = FlightState::Guarded,
+            FlightState::Open | FlightState::Renewing => {
+                self.flight_mut(id).state = FlightState::Guarded;
+            }
             _ => self.fence_one(id),
         }
     }
@@ -150,10 +180,44 @@ impl<K, V> Entries<K, V> {
 
     /// Takes out the flight of this id, which its leader has not ended.
     pub(crate) fn end_flight(&mut self, id: FlightId) -> Ended<K, V> {
+        self.end_refresh(id, Freshness::Due(0))
+    }
+
+    /// The same; the entry of its key, if it was to be refreshed by this flight, is to be by another then.
+    pub(crate) fn end_refresh(&mut self, id: FlightId, due: Freshness) -> Ended<K, V> {
         let (flight, bucket) = self.take_flight(id);
         self.unlist_bucket(bucket);
         self.end_burst();
+        if !self.freshness.is_empty() {
+            self.release_refresh(flight.hash, due);
+        }
         flight.end()
+    }
+
+    /// Has the entry of a key with this hash refreshed by others, when it is `due`, if a flight is noted that
+    /// does and there is none any more.
+    #[cold]
+    fn release_refresh(&self, hash: u32, due: Freshness) {
+        let is_refresh = |flight: &Flight<K, V>| flight.kind.is_refresh() && !flight.is_fenced();
+        if self.find_flight(hash, is_refresh).is_none() {
+            self.release(hash, Freshness::Boarded, due);
+        }
+    }
+
+    /// Gives up a claim of the refresh of a key with this hash that has come to no flight.
+    #[cold]
+    pub(crate) fn release_claim(&self, hash: u64) {
+        self.release(narrow(hash), Freshness::Claimed, Freshness::Due(0));
+    }
+
+    /// Has an entry refreshed by others, when it is `due`. It may be another one of the same hash, for no key
+    /// can be compared here: a call that claims its refresh then finds that there is a flight.
+    fn release(&self, hash: u32, from: Freshness, due: Freshness) {
+        for node in self.table.iter_hash(wide(hash)).filter(|node| !node.is_flight()) {
+            let fresh = self.freshness.get(node.slot());
+            let fresh = fresh.filter(|_| self.entries[node.slot()].hash == hash);
+            fresh.filter(|fresh| fresh.get() == from).into_iter().for_each(|fresh| fresh.set(due));
+        }
     }
 
     /// Gives memory back that a burst of flights has left, once they have all ended.
@@ -180,15 +244,36 @@ impl<K, V> Entries<K, V> {
         completion.count_out().then(|| self.end_flight(id))
     }
 
+    /// Takes a caller off the flight of this id, if that has not ended and has others; tells whether it has not
+    /// ended, and has none.
+    pub(crate) fn leave_unless_last(&mut self, id: FlightId) -> bool {
+        let flight = self.flight_if_there(id);
+        let completion = flight.and_then(|flight| flight.completion.as_ref());
+        completion.is_some_and(|completion| !completion.count_out_unless_last())
+    }
+
     /// Keeps the values of all flights of `key` out of the cache; says whether there was one.
     #[inline(never)]
     pub(crate) fn fence<Q>(&mut self, hash: u64, key: &Q) -> bool
     where
         Q: Equivalent<K> + ?Sized,
     {
+        self.fence_each(hash, |flight| key.equivalent(flight.key()))
+    }
+
+    /// Keeps the values of refreshes of `key` out of the cache.
+    pub(crate) fn fence_refresh(&mut self, hash: u64, key: &K)
+    where
+        K: Eq,
+    {
+        self.fence_each(hash, |flight| flight.kind.is_refresh() && flight.key() == key);
+    }
+
+    #[inline(always)]
+    fn fence_each(&mut self, hash: u64, is_chosen: impl Fn(&Flight<K, V>) -> bool) -> bool {
         let mut found = false;
-        let is_key = |flight: &Flight<K, V>| !flight.is_fenced() && key.equivalent(flight.key());
-        while let Some(bucket) = self.find_flight(narrow(hash), is_key) {
+        let is_chosen = |flight: &Flight<K, V>| !flight.is_fenced() && is_chosen(flight);
+        while let Some(bucket) = self.find_flight(narrow(hash), is_chosen) {
             self.fence_bucket(bucket);
             found = true;
         }

@@ -12,6 +12,8 @@ pub(super) enum FlightState {
     Private,
     /// Callers may join; the value will be cached.
     Open,
+    /// The same, in place of the entry that is there.
+    Renewing,
     /// Callers may join; the value will not be cached, as the source of the key was being written when the
     /// flight began.
     Guarded,
@@ -28,15 +30,33 @@ pub(crate) enum Kind {
     Detached,
     /// Nowhere: the flight is an update, and its closure in the future of its leader.
     Update,
+    /// As `Led`, for a key whose entry may be there.
+    Refresh,
+    /// As `Detached`, for a key whose entry may be there.
+    DetachedRefresh,
 }
 
 impl Kind {
     /// The completion of a new flight; a load in its leader's future does without until somebody waits.
     pub(super) fn completion<V>(self) -> Option<Arc<Completion<V>>> {
         match self {
-            Self::Led | Self::Update => None,
-            Self::Detached => Some(Self::detached()),
+            Self::Led | Self::Update | Self::Refresh => None,
+            Self::Detached | Self::DetachedRefresh => Some(Self::detached()),
         }
+    }
+
+    /// The same load, for a key whose entry may be there.
+    pub(crate) fn refreshing(self) -> Self {
+        match self {
+            Self::Led => Self::Refresh,
+            Self::Detached => Self::DetachedRefresh,
+            other => other,
+        }
+    }
+
+    /// Tells whether the load is for a key whose entry may be there.
+    pub(crate) fn is_refresh(self) -> bool {
+        matches!(self, Self::Refresh | Self::DetachedRefresh)
     }
 
     #[cold]
@@ -149,7 +169,13 @@ pub(crate) struct Ended<K, V> {
 impl<K, V> Flight<K, V> {
     /// Tells whether callers may join.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state, FlightState::Open | FlightState::Guarded)
+        matches!(self.state, FlightState::Open | FlightState::Renewing | FlightState::Guarded)
+    }
+
+    /// Tells whether it is open, and of a load that began when there was no entry.
+    #[inline]
+    pub(crate) fn is_first(&self) -> bool {
+        self.state == FlightState::Open
     }
 
     /// Tells whether its leader brings an entry up to date, which may be there.
@@ -164,7 +190,7 @@ impl<K, V> Flight<K, V> {
 
     /// Tells whether its value will be cached, as far as is known.
     pub(crate) fn is_kept(&self) -> bool {
-        matches!(self.state, FlightState::Open | FlightState::Private)
+        !matches!(self.state, FlightState::Guarded | FlightState::Fenced)
     }
 
     /// Tells whether it can be found by its key: nobody asks for a load that a later write has won over, but
@@ -209,10 +235,10 @@ impl<K, V> Flight<K, V> {
     }
 
     /// Has a caller join it.
-    pub(super) fn join(&mut self) -> (Arc<Completion<V>>, FlightId) {
+    pub(super) fn join(&mut self) -> (Arc<Completion<V>>, FlightId, Kind) {
         let completion = self.completion();
         completion.count_in();
-        (completion, self.id)
+        (completion, self.id, self.kind)
     }
 
     /// Where its waiters meet it.

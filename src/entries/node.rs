@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::freshness::Freshness;
 use crate::appraisal::{Appraised, Measured};
 use crate::clock::{NEVER, Nanos};
 use crate::sync::AtomicU64;
@@ -86,10 +87,12 @@ pub(crate) struct Deadlines {
     pub(crate) fixed: Nanos,
     /// Unless it is used before.
     pub(crate) idle: Nanos,
+    /// It is renewed after this one, if it is still there.
+    pub(crate) fresh: Freshness,
 }
 
 impl Deadlines {
-    pub(crate) const NONE: Self = Self { fixed: NEVER, idle: NEVER };
+    pub(crate) const NONE: Self = Self { fixed: NEVER, idle: NEVER, fresh: Freshness::Endless };
 
     pub(crate) fn soonest(self) -> Nanos {
         self.fixed.min(self.idle)
@@ -97,8 +100,12 @@ impl Deadlines {
 
     /// The same, later by `delay`.
     pub(crate) fn put_off(self, delay: Nanos) -> Self {
-        let Self { fixed, idle } = self;
-        Self { fixed: fixed.saturating_add(delay), idle: idle.saturating_add(delay) }
+        let Self { fixed, idle, fresh } = self;
+        Self {
+            fixed: fixed.saturating_add(delay),
+            idle: idle.saturating_add(delay),
+            fresh: fresh.put_off(delay),
+        }
     }
 }
 

@@ -72,6 +72,15 @@ impl<T> Detached<T> {
         self.callers.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
+    /// Counts a caller that leaves unless it is the last; tells whether it has.
+    pub(super) fn count_out_unless_last(&self) -> bool {
+        let is_last = self.callers.load(Ordering::Relaxed) == 1;
+        if !is_last {
+            self.count_out();
+        }
+        !is_last
+    }
+
     pub(super) fn bring(&self, load: Load<T>) {
         *self.load() = Some(Progress::Load(load));
         // Not only for the leader, which goes on anyway: a panic may keep it from that.

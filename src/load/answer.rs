@@ -7,7 +7,8 @@ use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::flight::{Failure, Loaded, Outcome};
+use crate::entries::freshness::Age;
+use crate::flight::{Failure, Loaded};
 use crate::sync::Mutex;
 
 /// Whether a closure can fail, and who gets its error.
@@ -23,10 +24,6 @@ pub(crate) trait Errors {
     fn answer<T>(result: Result<T, Self::Error>) -> Self::Answer<T>;
     /// Makes of an error what those who wait for the load get, if they get it.
     fn share(&self, error: &Self::Error) -> Option<Failure>;
-    /// How a load with this error ends for those who wait for it.
-    fn outcome<V>(&self, error: &Self::Error) -> Outcome<V> {
-        self.share(error).map_or(Outcome::Abandoned, Outcome::Failure)
-    }
     /// The error of a caller that has waited for a load which failed like this, unless it has to run its
     /// own closure.
     fn shared(&self, failure: &Failure) -> Option<Self::Error>;
@@ -187,6 +184,8 @@ pub(crate) trait Terms<V> {
     type Given;
     /// What the caller is told.
     type Told;
+    /// Whether it loads although there may be a value.
+    const REFRESHES: bool = false;
 
     /// The lifetime of what does not come with one.
     fn ttl(&self) -> Option<Duration>;
@@ -198,10 +197,21 @@ pub(crate) trait Terms<V> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Cache,
+    /// The same, when it was stale.
+    Stale,
     /// The call's own closure.
     Closure,
     /// Another call's load that this one waited for, be it that it found its value in the cache.
     Flight,
+}
+
+impl From<Age> for Source {
+    fn from(age: Age) -> Self {
+        match age {
+            Age::Fresh => Self::Cache,
+            Age::Stale | Age::Due => Self::Stale,
+        }
+    }
 }
 
 /// A value, and nothing besides.
@@ -211,6 +221,28 @@ pub(crate) struct Plain;
 impl<V> Terms<V> for Plain {
     type Given = V;
     type Told = V;
+
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    fn take(&self, value: V) -> Loaded<V> {
+        Loaded { value, ttl: None }
+    }
+
+    fn tell(value: V, _: Source) -> V {
+        value
+    }
+}
+
+/// The same, of a load that is made whether or not there is a value.
+#[derive(Clone, Copy)]
+pub(crate) struct Renewed;
+
+impl<V> Terms<V> for Renewed {
+    type Given = V;
+    type Told = V;
+    const REFRESHES: bool = true;
 
     fn ttl(&self) -> Option<Duration> {
         None

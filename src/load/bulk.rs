@@ -22,7 +22,8 @@ use super::leader::Leader;
 use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
 use crate::flight::attempt::Running;
-use crate::flight::{FlightName, Outcome, PollScope};
+use crate::flight::{Failure, FlightName, PollScope};
+use crate::shard::hit::Found;
 use crate::store::{Store, hash_of};
 
 /// The answers to a call for many keys, in the order in which it asked; `None` for one that the load left
@@ -57,14 +58,14 @@ where
                 break Ok(());
             }
             let mut batch = Batch { store, leaders: Vec::new() };
-            let waiters = asked.take_steps(steps, found, &mut batch.leaders);
+            let waiters = asked.take_steps(steps, found, &mut batch.leaders, None);
             found = Source::Flight;
             let ttl = terms.ttl();
             let loaded = batch.load::<P, _, _, _>(&mut asked, hasher, &mut load, ttl).await;
             // What a load has left out is for others to load.
-            let outcome =
-                || loaded.as_ref().err().map_or(Outcome::Abandoned, |e| errors.outcome(e));
-            batch.end(outcome).await;
+            let failure = || loaded.as_ref().err().and_then(|error| errors.share(error));
+            let has_all = batch.end(&mut asked, failure).await;
+            let loaded = if has_all { Ok(()) } else { loaded };
             match settle(loaded, waiters, &mut asked, &errors).await {
                 Ok(left) => steps = left,
                 Err(error) => break Err(error),
@@ -153,18 +154,30 @@ impl<K: Hash + Eq + Clone, V: Clone> Asked<K, V> {
     }
 
     /// Takes note of what was `found` there, adds the flights that the call leads to `leaders`, and returns
-    /// those that it waits for.
+    /// those that it waits for. What is to be refreshed by a load apart, if there is one, goes there, and its
+    /// value is the answer; otherwise it is loaded with the rest.
     pub(super) fn take_steps<'a>(
         &mut self,
         steps: Vec<(usize, Start<'a, K, V>)>,
         found: Source,
         leaders: &mut Leaders<'a, K, V>,
+        mut apart: Option<&mut Leaders<'a, K, V>>,
     ) -> Vec<(usize, Waiter<'a, K, V>)> {
         let mut waiters = Vec::new();
         for (place, step) in steps {
             match step {
-                Start::Found(value) => self.answer(place, value, found),
+                Start::Found(Found { value, age }) => {
+                    let source = if found == Source::Cache { age.into() } else { found };
+                    self.answer(place, value, source);
+                }
                 Start::Lead(leader) => leaders.push((place, Some(leader))),
+                Start::Refresh(leader, value) => match &mut apart {
+                    Some(apart) => {
+                        self.answer(place, value, Source::Stale);
+                        apart.push((place, Some(leader)));
+                    }
+                    None => leaders.push((place, Some(leader))),
+                },
                 Start::Wait(waiter) => waiters.push((place, waiter)),
             }
         }
@@ -298,17 +311,23 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         Ok(())
     }
 
-    /// Ends the flights that are left without a value.
-    async fn end(mut self, outcome: impl Fn() -> Outcome<V>) {
+    /// Ends the flights that are left without a value. A refresh has left the old one, which is the answer
+    /// then; tells whether there is one for each.
+    async fn end(mut self, asked: &mut Asked<K, V>, failure: impl Fn() -> Option<Failure>) -> bool {
+        let mut has_all = true;
         self.leaders.retain(|(_, leader)| leader.is_some());
-        while let Some((_, leader)) = self.leaders.pop() {
+        while let Some((place, leader)) = self.leaders.pop() {
             if let Some(mut leader) = leader {
-                leader.end(&outcome);
+                match leader.fail(&failure) {
+                    Some(left) => asked.answer(place, left, Source::Stale),
+                    None => has_all = false,
+                }
             }
             if self.leaders.len() % AT_ONCE == AT_ONCE - 1 {
                 yield_now().await;
             }
         }
+        has_all
     }
 
     /// Takes the leader of the key at `place`, if it is still to end its flight.
@@ -372,5 +391,5 @@ where
         return Err(error);
     }
     left.sort_by_key(|(place, _)| *place);
-    Ok(left.into_iter().map(|(place, call)| (place, call.lead_or_join())).collect())
+    Ok(left.into_iter().map(|(place, call)| (place, call.lead_or_join_again())).collect())
 }

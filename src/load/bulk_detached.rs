@@ -61,8 +61,15 @@ where
             if steps.is_empty() {
                 break Ok(());
             }
-            let mut leaders = Vec::new();
-            let waiters = asked.take_steps(steps, found, &mut leaders);
+            let (mut leaders, mut stale) = (Vec::new(), Vec::new());
+            let apart = store.spawner().map(|_| &mut stale);
+            let waiters = asked.take_steps(steps, found, &mut leaders, apart);
+            if !stale.is_empty() {
+                let keys = asked.keys_of(&stale).await;
+                let batch = Batch::begin(store, names(&stale), new_errors(), || load(keys));
+                let own = Box::pin(batch.detach(stale, &asked, terms.ttl())).await;
+                Joined::hand_over(store, own.into_iter().map(|(_, joined)| joined));
+            }
             found = Source::Flight;
             let mut loaded = Ok(());
             if !leaders.is_empty() {
@@ -152,7 +159,7 @@ where
                 None => LoadEnd::Nothing,
             },
             Outcome::Failure(failure) => LoadEnd::Failure(Arc::clone(failure)),
-            Outcome::Abandoned => LoadEnd::Nothing,
+            Outcome::Abandoned | Outcome::Stale(..) => LoadEnd::Nothing,
         }
     }
 
@@ -203,25 +210,33 @@ where
         asked: &mut Asked<K, V>,
         errors: &P,
     ) -> Result<(), P::Error> {
-        let brought = match self.outcome().await {
-            Outcome::Value(brought) => brought,
-            Outcome::Failure(failure) => {
-                let error = errors.take(failure);
-                return Err(error.expect("it is an error of this call's load"));
-            }
+        let (brought, failure) = match self.outcome().await {
+            Outcome::Value(brought) => (Some(brought), None),
+            Outcome::Failure(failure) => (None, Some(failure)),
             // Its closure is spent.
-            Outcome::Abandoned => {
+            Outcome::Abandoned | Outcome::Stale(..) => {
                 panic!("the load of this call panicked while another call polled it")
             }
         };
+        let mut has_all = true;
         for (number, (place, joined)) in own.into_iter().enumerate() {
-            joined.outcome().await.1.settle().await;
-            if let Some(value) = brought.get(asked.key(place)) {
-                asked.answer(place, value.clone(), Source::Closure);
+            let (outcome, deliveries) = joined.outcome().await;
+            deliveries.settle().await;
+            let value = brought.and_then(|brought| brought.get(asked.key(place)));
+            match (value, outcome) {
+                (Some(value), _) => asked.answer(place, value.clone(), Source::Closure),
+                (None, Outcome::Stale(left, _)) => {
+                    asked.answer(place, left.clone(), Source::Stale);
+                }
+                _ => has_all = false,
             }
             if store.is_turn_over(number + 1, AT_ONCE) {
                 yield_now().await;
             }
+        }
+        if let Some(failure) = failure.filter(|_| !has_all) {
+            let error = errors.take(failure);
+            return Err(error.expect("it is an error of this call's load"));
         }
         Ok(())
     }

@@ -32,12 +32,18 @@ where
 {
     async move {
         let leader = 'leads: {
-            let waits = match start(store, hash_of(hasher, key.query()), key, Kind::Detached) {
-                Start::Found(value) => {
+            let kind = if T::REFRESHES { Kind::DetachedRefresh } else { Kind::Detached };
+            let waits = match start(store, hash_of(hasher, key.query()), key, kind) {
+                Start::Found(found) => {
                     drop(load);
-                    return P::answer(Ok(T::tell(value, Source::Cache)));
+                    return P::answer(Ok(T::tell(found.value, found.age.into())));
                 }
-                Start::Lead(leader) => break 'leads leader,
+                Start::Refresh(leader, value) if store.spawner().is_some() => {
+                    // The only caller leaves it, and it goes to the spawner.
+                    drop(leader.detach(|| load(store.begin_load())));
+                    return P::answer(Ok(T::tell(value, Source::Stale)));
+                }
+                Start::Lead(leader) | Start::Refresh(leader, _) => break 'leads leader,
                 Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };
             match waits.await {
@@ -53,14 +59,19 @@ where
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
         let answer = match outcome {
-            Outcome::Value(value) => Some(Ok(value.clone())),
-            Outcome::Failure(failure) => errors.take(failure).map(Err),
-            Outcome::Abandoned => None,
+            Outcome::Value(value) => Some(Ok(T::tell(value.clone(), Source::Closure))),
+            Outcome::Stale(left, _) if !T::REFRESHES => {
+                Some(Ok(T::tell(left.clone(), Source::Stale)))
+            }
+            Outcome::Failure(failure) | Outcome::Stale(_, Some(failure)) => {
+                errors.take(failure).map(Err)
+            }
+            Outcome::Abandoned | Outcome::Stale(_, None) => None,
         };
         drop(joined);
         // Its closure is spent, so it cannot go on as others do.
         let answer = answer.expect("the load of this call panicked while another call polled it");
-        P::answer(answer.map(|value| T::tell(value, Source::Closure)))
+        P::answer(answer)
     }
 }
 
@@ -90,6 +101,6 @@ impl<'a, K, V> Leader<'a, K, V> {
         let completion = self.flight.completion();
         completion.bring(load);
         self.stage = Stage::Ended;
-        Joined::of_leader(self.store, self.flight, completion)
+        Joined::of_leader(self.store, self.flight, self.kind, completion)
     }
 }

@@ -16,44 +16,46 @@ use crate::flight::attempt::Running;
 use crate::flight::{
     Begun, Completion, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
 };
-use crate::shard::lead_or_join::FlightRef;
+use crate::shard::lead_or_join::{FlightRef, OpenFlight};
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
+use crate::store::spawner::LeftFlight;
+use crate::sync::unwind::caught;
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
-/// goes, the load goes with it.
+/// goes, the load goes with it, or on without them in a cache that has a spawner.
 pub(super) struct Joined<'a, K, V> {
-    store: &'a Store<K, V>,
-    flight: FlightRef<'a, K, V>,
+    share: Share<'a, K, V>,
     completion: Arc<Completion<V>>,
-    /// Whether it came when the load of several keys had ended of which its load is a part: what that has
-    /// brought is for others.
-    is_late: bool,
+    has_left: bool,
 }
 
 impl<'a, K, V> Joined<'a, K, V> {
     /// A share in a flight, which has counted it.
-    pub(super) fn new(
-        store: &'a Store<K, V>,
-        flight: FlightRef<'a, K, V>,
-        completion: Arc<Completion<V>>,
-    ) -> Self {
+    pub(super) fn new(store: &'a Store<K, V>, open: OpenFlight<'a, K, V>) -> Self {
+        let OpenFlight { flight, kind, completion } = open;
         let is_late = completion.comes_late();
-        Self { store, flight, completion, is_late }
+        Self { share: Share { store, flight, kind, is_late }, completion, has_left: false }
     }
 
     /// The share of the call that has started the load.
     pub(super) fn of_leader(
         store: &'a Store<K, V>,
         flight: FlightRef<'a, K, V>,
+        kind: Kind,
         completion: Arc<Completion<V>>,
     ) -> Self {
-        Self { store, flight, completion, is_late: false }
+        Self { share: Share { store, flight, kind, is_late: false }, completion, has_left: false }
+    }
+
+    /// What kind of flight it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.share.kind
     }
 
     /// Tells whether the outcome is for others.
     pub(super) fn is_late(&self) -> bool {
-        self.is_late
+        self.share.is_late
     }
 
     /// Waits for the end of the flight, and helps to bring it about. Returns besides what is left to do for
@@ -66,9 +68,9 @@ impl<'a, K, V> Joined<'a, K, V> {
         let mut deliveries = Deliveries::default();
         loop {
             let poll_load = |guard: LoadGuard<'_, _>, load, cx: &Context<'_>| {
-                self.poll_load(guard, load, cx, &mut deliveries)
+                self.share.poll_load(guard, load, cx, &mut deliveries)
             };
-            match self.completion.outcome(Some(self.flight.name()), poll_load).await {
+            match self.completion.outcome(Some(self.share.flight.name()), poll_load).await {
                 ControlFlow::Continue(outcome) => return (outcome, deliveries),
                 ControlFlow::Break(Pause) => {
                     std::mem::take(&mut deliveries).settle().await;
@@ -78,10 +80,62 @@ impl<'a, K, V> Joined<'a, K, V> {
         }
     }
 
+    /// Leaves many flights at once; those that nobody else polls to the spawner, as one task.
+    pub(super) fn hand_over(store: &Store<K, V>, shares: impl Iterator<Item = Self>) {
+        let left = shares.filter_map(|mut joined| joined.leave());
+        hand_over(store, left.collect());
+    }
+
+    /// Leaves the flight; returns it if a spawner is to see to it.
+    fn leave(&mut self) -> Option<LeftFlight<K, V>> {
+        let is_over =
+            std::mem::replace(&mut self.has_left, true) || !self.completion.needs_callers();
+        if is_over {
+            return None;
+        }
+        let Share { store, flight, kind, is_late } = self.share;
+        if store.spawner().is_none() {
+            store.leave(flight, kind);
+            return None;
+        }
+        let completion = Arc::clone(&self.completion);
+        flight
+            .leave_unless_last()
+            .then(|| LeftFlight::new(store, flight, kind, completion, is_late))
+    }
+}
+
+/// Has the spawner see to these flights.
+fn hand_over<K, V>(store: &Store<K, V>, left: Vec<LeftFlight<K, V>>) {
+    if let Some(spawn) = store.spawner().filter(|_| !left.is_empty()) {
+        // It may panic, and within a `Drop`.
+        caught(|| spawn(left));
+    }
+}
+
+/// What a share in a flight is in, but for where it ends.
+pub(super) struct Share<'a, K, V> {
+    pub(super) store: &'a Store<K, V>,
+    pub(super) flight: FlightRef<'a, K, V>,
+    pub(super) kind: Kind,
+    /// Whether it came when the load of several keys had ended of which its load is a part: what that has
+    /// brought is for others.
+    pub(super) is_late: bool,
+}
+
+impl<K, V> Clone for Share<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Share<'_, K, V> {}
+
+impl<K, V> Share<'_, K, V> {
     /// Moves the load on as far as it gets; adds what is left to do for the listener to `deliveries`, which
     /// a `Drop` that panics here would otherwise leak.
-    fn poll_load(
-        &self,
+    pub(super) fn poll_load(
+        self,
         guard: LoadGuard<'_, V>,
         load: LoadProgress<V>,
         cx: &Context<'_>,
@@ -92,7 +146,7 @@ impl<'a, K, V> Joined<'a, K, V> {
         V: Clone,
     {
         // Lets the others go on if the load panics, which itself counts that as a failure.
-        let mut leader = Leader::new(self.store, self.flight, Kind::Detached);
+        let mut leader = Leader::new(self.store, self.flight, self.kind);
         let polled = {
             let waker = guard.waker();
             let _scope = PollScope::enter_with(self.flight.name(), &waker, cx);
@@ -123,12 +177,12 @@ impl<'a, K, V> Joined<'a, K, V> {
                 (value, publishing, delivered)
             }
             LoadEnd::Failure(failure) => {
-                leader.end(|| Outcome::Failure(failure));
+                drop(leader.fail(|| Some(failure)));
                 deliveries.append(leader.backlog());
                 return ControlFlow::Continue(());
             }
             LoadEnd::Nothing => {
-                leader.end(|| Outcome::Abandoned);
+                drop(leader.fail(|| None));
                 return ControlFlow::Continue(());
             }
         };
@@ -141,7 +195,7 @@ impl<'a, K, V> Joined<'a, K, V> {
 }
 
 /// Other tasks are to have the thread.
-struct Pause;
+pub(super) struct Pause;
 
 /// The publication of something that a load has brought, which has failed if it comes to nothing.
 pub(super) struct Publishing<'a, K, V> {
@@ -193,8 +247,7 @@ impl<K, V> Drop for Publishing<'_, K, V> {
 }
 impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
-        if self.completion.needs_callers() {
-            drop(self.flight.leave());
-        }
+        let left = self.leave();
+        hand_over(self.share.store, left.into_iter().collect());
     }
 }

@@ -16,7 +16,7 @@ use crate::sync::{Mutex, MutexGuard};
 pub(super) const AT_ONCE: usize = 256;
 
 /// Futures that a task waits for, each with a place that its output belongs to.
-pub(super) struct Joins<F> {
+pub(crate) struct Joins<F> {
     /// `None` once they have ended.
     joined: Vec<Option<Joined<F>>>,
     /// How many have not ended.
@@ -31,20 +31,37 @@ struct Joined<F> {
 }
 
 impl<F: Future> Joins<F> {
-    pub(super) fn new(futures: impl IntoIterator<Item = (usize, F)>) -> Self {
-        let due = Arc::<Due>::default();
-        let joined = |(number, (place, future))| {
-            let waker = Waker::from(Arc::new(Child { number, due: Arc::clone(&due) }));
-            Some(Joined { place, future: Box::pin(future), waker })
+    pub(crate) fn new(futures: impl IntoIterator<Item = (usize, F)>) -> Self {
+        let mut joins = Self { joined: Vec::new(), left: 0, due: Arc::default() };
+        futures.into_iter().for_each(|(place, future)| joins.add(place, future));
+        joins
+    }
+
+    /// Adds a future, to be polled when the others are the next time.
+    pub(crate) fn add(&mut self, place: usize, future: F) {
+        let free = if self.left == self.joined.len() {
+            None
+        } else {
+            self.joined.iter().position(Option::is_none)
         };
-        let joined: Vec<_> = futures.into_iter().enumerate().map(joined).collect();
-        let left = joined.len();
-        due.list_all(left);
-        Self { joined, left, due }
+        let number = free.unwrap_or(self.joined.len());
+        let waker = Waker::from(Arc::new(Child { number, due: Arc::clone(&self.due) }));
+        let joined = Some(Joined { place, future: Box::pin(future), waker });
+        match self.joined.get_mut(number) {
+            Some(room) => *room = joined,
+            None => self.joined.push(joined),
+        }
+        self.left += 1;
+        self.due.add(number);
+    }
+
+    /// How many have not ended.
+    pub(crate) fn len(&self) -> usize {
+        self.left
     }
 
     /// Polls some of those that are due, and passes what they give to `ended`; ready once all have ended.
-    pub(super) fn poll(
+    pub(crate) fn poll(
         &mut self,
         cx: &Context<'_>,
         mut ended: impl FnMut(usize, F::Output),
@@ -98,11 +115,15 @@ impl Due {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists all of so many futures.
-    fn list_all(&self, futures: usize) {
+    /// Lists a future that is new.
+    fn add(&self, number: usize) {
         let mut state = self.lock();
-        state.numbers = (0..futures).collect();
-        state.is_listed = vec![true; futures];
+        if state.is_listed.len() <= number {
+            state.is_listed.resize(number + 1, false);
+        }
+        if !mem::replace(&mut state.is_listed[number], true) {
+            state.numbers.push(number);
+        }
     }
 
     /// Takes some of the list, tells whether there is more, and notes which task to wake when there is one

@@ -19,7 +19,7 @@ use crate::sync::counters::Event;
 pub(super) struct Leader<'a, K, V> {
     pub(super) store: &'a Store<K, V>,
     pub(super) flight: FlightRef<'a, K, V>,
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) stage: Stage,
 }
 
@@ -143,8 +143,8 @@ impl<'a, K, V> Leader<'a, K, V> {
     #[inline(always)]
     pub(super) fn publication(&self, value: V, appraised: Appraised) -> Publication<'a, K, V> {
         let origin = match self.kind {
-            Kind::Led | Kind::Detached => Origin::Load(self.flight.id()),
             Kind::Update => Origin::Update(self.flight.id()),
+            _ => Origin::Load(self.flight.id()),
         };
         self.store.publication(origin, value, appraised)
     }
@@ -190,20 +190,16 @@ impl<'a, K, V> Leader<'a, K, V> {
         completion.complete(outcome);
     }
 
-    /// Ends the flight without a value.
-    pub(super) fn fail(&mut self, outcome: impl FnOnce() -> Outcome<V>) {
-        self.store.count(Event::LoadFailure);
-        self.end(outcome);
-    }
-
     /// Leaves the waiters to themselves.
     #[cold]
     fn abandon(&mut self) {
-        match self.stage {
-            Stage::Leading => self.end(|| Outcome::Abandoned),
-            Stage::Loading => self.fail(|| Outcome::Abandoned),
-            Stage::Ended => {}
+        if self.stage == Stage::Loading {
+            self.store.count(Event::LoadFailure);
         }
+        if self.kind.is_refresh() {
+            return self.abandon_refresh();
+        }
+        self.end(|| Outcome::Abandoned);
     }
 }
 

@@ -134,10 +134,10 @@ async fn lead<K: Eq, V: Clone>(store: &Store<K, V>, hash: u64, key: K) -> Begun<
     loop {
         // Before the flight: a clock of the user's that writes could fence it every time.
         let now = store.lifetimes().roughly_now();
-        match shard.lead_update(&mut request) {
-            LeadOrJoin::Join(flight, completion) => {
+        match shard.lead_update(&mut request, now) {
+            LeadOrJoin::Join(open) => {
                 // If it has published the value, it waits for the listener when it is done itself.
-                drop(Joined::new(store, flight, completion).outcome().await.1);
+                drop(Joined::new(store, open).outcome().await.1);
             }
             LeadOrJoin::Lead(flight) => {
                 let leader = Leader::new(store, flight, Kind::Update);

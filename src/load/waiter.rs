@@ -4,18 +4,21 @@ use super::answer::Errors;
 use super::join::Joined;
 use super::key::KeySource;
 use super::leader::Leader;
+use crate::entries::freshness::{Age, Claim};
 use crate::entries::{FlightKey, Kind};
 use crate::flight::Outcome;
 use crate::shard::departed::Departed;
-use crate::shard::hit::Use;
+use crate::shard::hit::{Found, Use};
 use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
 use crate::store::Store;
 use crate::sync::counters::Event;
 
 /// How a call goes on.
 pub(super) enum Start<'a, K, V> {
-    Found(V),
+    Found(Found<V>),
     Lead(Leader<'a, K, V>),
+    /// It has found this value and leads its refresh.
+    Refresh(Leader<'a, K, V>, V),
     Wait(Waiter<'a, K, V>),
 }
 
@@ -31,31 +34,99 @@ where
     K: Eq,
     V: Clone,
 {
+    if kind.is_refresh() {
+        return start_refresh(store, hash, key, kind);
+    }
     let key = match key.try_into_key() {
         Ok(key) => {
             // With the key at hand, a hit and a flight are looked for at once, but not by a pin; nor where
             // the key of a flight is made anew, which a hit is not to pay for.
-            let value = match store.appraises() {
-                true => store.get(hash, &key),
-                false => store.get_pinned(hash, &key),
+            let found = match store.appraises() {
+                true => store.get(hash, &key, Claim::Yes),
+                false => store.get_pinned(hash, &key, Claim::Yes),
             };
-            if let Some(value) = value {
+            if let Some(found) = found {
+                if found.age != Age::Fresh {
+                    return start_stale(store, hash, || key, kind, found);
+                }
                 drop(key);
-                return Start::Found(value);
+                return Start::Found(found);
             }
             key
         }
-        Err(borrowed) => match store.get(hash, borrowed.query()) {
-            Some(value) => return Start::Found(value),
+        Err(borrowed) => match store.get(hash, borrowed.query(), Claim::Yes) {
+            Some(found) if found.age != Age::Fresh => {
+                return start_stale(store, hash, || borrowed.into_key(), kind, found);
+            }
+            Some(found) => return Start::Found(found),
             None => borrowed.into_key(),
         },
     };
     Call::new(store, hash, key, kind).lead_or_join()
 }
 
+/// Does the same for a call that loads whatever value there is.
+#[cold]
+fn start_refresh<K: Eq, V: Clone>(
+    store: &Store<K, V>,
+    hash: u64,
+    key: impl KeySource<K>,
+    kind: Kind,
+) -> Start<'_, K, V> {
+    let mut call = Call::new(store, hash, key.into_key(), kind);
+    let met = call.meet_anyway();
+    call.go_on(met)
+}
+
+/// Goes on with a value that is stale: begins its refresh if the call has claimed that, and nothing has come
+/// between.
+#[cold]
+fn start_stale<K, V>(
+    store: &Store<K, V>,
+    hash: u64,
+    key: impl FnOnce() -> K,
+    kind: Kind,
+    Found { value, age }: Found<V>,
+) -> Start<'_, K, V>
+where
+    K: Eq,
+{
+    if age != Age::Due {
+        drop(key);
+        return Start::Found(Found { value, age });
+    }
+    let claim = ClaimGuard { store, hash };
+    let key = Some(FlightKey::new(key(), store.appraises()));
+    let kind = kind.refreshing();
+    let mut request = LoadRequest { hash, key, kind, of: Use::Uncounted };
+    let flight = store.shard(hash).board(&mut request);
+    std::mem::forget(claim);
+    // The key may be left, and its `Drop` may panic.
+    drop(request);
+    match flight {
+        Some(flight) => {
+            store.count(Event::Refresh);
+            Start::Refresh(Leader::new(store, flight, kind), value)
+        }
+        None => Start::Found(Found { value, age: Age::Stale }),
+    }
+}
+
+/// Gives a claim up that comes to no flight, as the user's code panics.
+struct ClaimGuard<'a, K, V> {
+    store: &'a Store<K, V>,
+    hash: u64,
+}
+
+impl<K, V> Drop for ClaimGuard<'_, K, V> {
+    fn drop(&mut self) {
+        self.store.shard(self.hash).release_claim(self.hash);
+    }
+}
+
 /// A value, or a flight: how a call looks after one section under the lock.
 enum Met<'a, K, V> {
-    Value(V),
+    Value(Found<V>),
     Leads(Leader<'a, K, V>),
     Joins(Joined<'a, K, V>),
 }
@@ -70,16 +141,35 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
     #[inline]
     fn new(store: &'a Store<K, V>, hash: u64, key: K, kind: Kind) -> Self {
         let key = Some(FlightKey::new(key, store.appraises()));
-        Self { store, request: LoadRequest { hash, key, kind, of: Use::Hit } }
+        let of = if kind.is_refresh() { Use::Uncounted } else { Use::Hit };
+        Self { store, request: LoadRequest { hash, key, kind, of } }
     }
 
     /// Finds a value, leads a flight or joins the one there is.
     #[inline]
-    pub(super) fn lead_or_join(mut self) -> Start<'a, K, V> {
-        match self.meet() {
-            Met::Value(value) => {
+    fn lead_or_join(mut self) -> Start<'a, K, V> {
+        let met = self.meet();
+        self.go_on(met)
+    }
+
+    /// The same for a call that has waited in vain.
+    #[cold]
+    pub(super) fn lead_or_join_again(mut self) -> Start<'a, K, V> {
+        let met = if self.request.kind.is_refresh() { self.meet_anyway() } else { self.meet() };
+        self.go_on(met)
+    }
+
+    #[inline(always)]
+    fn go_on(self, met: Met<'a, K, V>) -> Start<'a, K, V> {
+        match met {
+            Met::Value(found) if found.age != Age::Fresh => {
+                let Self { store, request: LoadRequest { hash, key, kind, .. } } = self;
+                let key = || key.expect("it is the call's until it leads").into_inner();
+                start_stale(store, hash, key, kind, found)
+            }
+            Met::Value(found) => {
                 drop(self);
-                Start::Found(value)
+                Start::Found(found)
             }
             Met::Leads(leader) => Start::Lead(leader),
             Met::Joins(joined) => Start::Wait(Waiter { call: self, joined }),
@@ -92,23 +182,37 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
         let store = self.store;
         let mut departed = Departed::default();
         let met = match store.lead_or_join(&mut self.request, &mut departed) {
-            LeadOrJoin::Hit(value) => {
+            LeadOrJoin::Hit(found) => {
                 drop(departed);
-                return Met::Value(value);
+                return Met::Value(found);
             }
             LeadOrJoin::Lead(flight) => {
                 self.count(Event::Miss);
                 Met::Leads(Leader::new(store, flight, self.request.kind))
             }
-            LeadOrJoin::Join(flight, completion) => {
+            LeadOrJoin::Join(open) => {
                 self.count(Event::Coalesced);
-                Met::Joins(Joined::new(store, flight, completion))
+                Met::Joins(Joined::new(store, open))
             }
         };
         // What had expired is left to whoever delivers; this call waits for the listener when it has
         // loaded.
         departed.let_go();
         met
+    }
+
+    /// Looks for a flight alone, whatever value there is.
+    #[cold]
+    fn meet_anyway(&mut self) -> Met<'a, K, V> {
+        let store = self.store;
+        match store.shard(self.request.hash).lead_refresh(&mut self.request) {
+            LeadOrJoin::Hit(_) => unreachable!("it does not look for one"),
+            LeadOrJoin::Lead(flight) => {
+                store.count(Event::Refresh);
+                Met::Leads(Leader::new(store, flight, self.request.kind))
+            }
+            LeadOrJoin::Join(open) => Met::Joins(Joined::new(store, open)),
+        }
     }
 
     /// Counts the call, unless that was done before: as what it met first.
@@ -149,9 +253,11 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         loop {
             self = match self.settle(errors).await {
                 Settled::Answer(answer) => return Waited::Answer(answer),
-                Settled::GoOn(call) => match call.lead_or_join() {
-                    Start::Found(value) => return Waited::Answer(Ok(value)),
-                    Start::Lead(leader) => return Waited::Lead(leader),
+                Settled::GoOn(call) => match call.lead_or_join_again() {
+                    Start::Found(found) => return Waited::Answer(Ok(found.value)),
+                    Start::Refresh(leader, _) | Start::Lead(leader) => {
+                        return Waited::Lead(leader);
+                    }
                     Start::Wait(waiter) => waiter,
                 },
             };
@@ -163,7 +269,11 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
         let (outcome, deliveries) = self.joined.outcome().await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
-        let answer = if self.joined.is_late() { None } else { answer(errors, outcome) };
+        let Self { call, joined } = &self;
+        // What an update has left may be the old value, which a call is not to have that loads anyway.
+        let is_for_others =
+            joined.is_late() || call.request.kind.is_refresh() && joined.kind() == Kind::Update;
+        let answer = if is_for_others { None } else { answer(errors, outcome) };
         let Self { call, joined } = self;
         drop(joined);
         match answer {
@@ -182,5 +292,6 @@ fn answer<P: Errors, V: Clone>(errors: &P, outcome: &Outcome<V>) -> Option<Resul
         Outcome::Value(value) => Some(Ok(value.clone())),
         Outcome::Failure(failure) => errors.shared(failure).map(Err),
         Outcome::Abandoned => None,
+        Outcome::Stale(_, failure) => errors.shared(failure.as_ref()?).map(Err),
     }
 }

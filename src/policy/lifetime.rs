@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, in_nanos, nanos};
 use crate::entries::Deadlines;
+use crate::entries::freshness::Freshness;
 
 /// A user's way to tell how long an entry lives.
 type LifetimeFn<K, V> = dyn Fn(&K, &V) -> Option<Duration> + Send + Sync;
@@ -17,6 +18,8 @@ pub(crate) struct Left {
     pub(crate) time: Option<Duration>,
     /// Unless it is used.
     pub(crate) idle: Option<Duration>,
+    /// Until it is stale; `None` for as long as entries of this cache are fresh.
+    pub(crate) fresh: Option<Duration>,
     /// Whether the time is that of a lifetime of its own.
     pub(crate) is_own: bool,
 }
@@ -35,6 +38,10 @@ pub(crate) struct Lifetimes<K, V> {
     /// From one use to the next.
     idle: Option<Duration>,
     of_entry: Option<Box<LifetimeFn<K, V>>>,
+    /// How long an entry is fresh, in a cache that renews those that are not.
+    fresh: Option<Duration>,
+    /// From a refresh that fails to the next.
+    retry: Duration,
     /// The largest part by which a lifetime is shortened.
     jitter: f64,
     clock: Option<Arc<dyn Clock>>,
@@ -51,6 +58,8 @@ impl<K, V> Lifetimes<K, V> {
             ttl: None,
             idle: None,
             of_entry: None,
+            fresh: None,
+            retry: Duration::from_secs(1),
             jitter: 0.0,
             clock: None,
             system: OnceLock::new(),
@@ -66,6 +75,14 @@ impl<K, V> Lifetimes<K, V> {
         self.idle
     }
 
+    pub(crate) fn fresh(&self) -> Option<Duration> {
+        self.fresh
+    }
+
+    pub(crate) fn retry(&self) -> Duration {
+        self.retry
+    }
+
     pub(crate) fn jitter(&self) -> f64 {
         self.jitter
     }
@@ -78,6 +95,15 @@ impl<K, V> Lifetimes<K, V> {
     pub(crate) fn set_idle(&mut self, idle: Duration) {
         self.idle = Some(idle);
         self.use_time();
+    }
+
+    pub(crate) fn set_fresh(&mut self, fresh: Duration) {
+        self.fresh = Some(fresh);
+        self.use_time();
+    }
+
+    pub(crate) fn set_retry(&mut self, retry: Duration) {
+        self.retry = retry;
     }
 
     pub(crate) fn set_of_entry(&mut self, lifetime: Box<LifetimeFn<K, V>>) {
@@ -184,27 +210,41 @@ impl<K, V> Lifetimes<K, V> {
 
     /// When an entry published at `now` expires, which may have a lifetime of its `own`.
     pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
-        let lifetime = own.or(self.ttl).map_or(NEVER, in_nanos);
-        let lifetime = if lifetime == NEVER { NEVER } else { self.shorten(lifetime) };
-        let idle = self.idle.map_or(NEVER, in_nanos);
-        Deadlines { fixed: now.saturating_add(lifetime), idle: now.saturating_add(idle) }
+        let fixed = now.saturating_add(self.shortened(own.or(self.ttl)));
+        let idle = now.saturating_add(self.idle.map_or(NEVER, in_nanos));
+        Deadlines { fixed, idle, fresh: self.freshness(now, self.shortened(self.fresh)) }
+    }
+
+    /// How an entry is that is fresh for so long.
+    fn freshness(&self, now: Nanos, fresh: Nanos) -> Freshness {
+        match self.fresh {
+            Some(_) => Freshness::until(now.saturating_add(fresh)),
+            None => Freshness::Endless,
+        }
+    }
+
+    /// When a refresh is tried again that has failed at `now`.
+    pub(crate) fn next_refresh(&self, now: Nanos) -> Freshness {
+        Freshness::Due(now.saturating_add(in_nanos(self.retry)))
     }
 
     /// When an entry expires that returns at `now` with what it has `left`; `rule` is the lifetime of its
     /// own that it would have today.
     pub(crate) fn of_returning(&self, now: Nanos, left: Left, rule: Option<Duration>) -> Deadlines {
         let longest = if left.is_own { None } else { rule.or(self.ttl) };
-        let soonest = |left: Option<Duration>, longest: Option<Duration>| {
-            let lifetime = left.into_iter().chain(longest).min().map_or(NEVER, in_nanos);
-            now.saturating_add(lifetime)
+        let shorter = |left: Option<Duration>, longest: Option<Duration>| {
+            left.into_iter().chain(longest).min().map_or(NEVER, in_nanos)
         };
+        let soonest = |left, longest| now.saturating_add(shorter(left, longest));
         let idle = if self.idle.is_some() { soonest(left.idle, self.idle) } else { NEVER };
-        Deadlines { fixed: soonest(left.time, longest), idle }
+        let fresh = self.freshness(now, shorter(left.fresh, self.fresh));
+        Deadlines { fixed: soonest(left.time, longest), idle, fresh }
     }
 
-    /// Shortens a lifetime by chance; what lives at all lives on.
-    fn shorten(&self, lifetime: Nanos) -> Nanos {
-        if self.jitter == 0.0 {
+    /// A lifetime, shortened by chance; [`NEVER`] if there is none, and what lives at all lives on.
+    fn shortened(&self, lifetime: Option<Duration>) -> Nanos {
+        let lifetime = lifetime.map_or(NEVER, in_nanos);
+        if self.jitter == 0.0 || lifetime == NEVER {
             return lifetime;
         }
         let part = 1.0 - self.jitter * fastrand::f64();

@@ -7,9 +7,11 @@ use equivalent::Equivalent;
 use super::Shard;
 use super::state::State;
 use crate::clock::Now;
+use crate::entries::freshness::{Age, Claim};
 use crate::entries::{Entries, Slot};
 use crate::sync::Locked;
-use crate::sync::desk::Pin;
+use crate::sync::counters::Event;
+use crate::sync::desk::{Notes, Pin};
 use crate::sync::threads;
 
 /// Whether a use is a hit of a call, or of one that was counted otherwise.
@@ -17,6 +19,13 @@ use crate::sync::threads;
 pub(crate) enum Use {
     Hit,
     Uncounted,
+}
+
+/// A value that was found, and how old it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<V> {
+    pub(crate) value: V,
+    pub(crate) age: Age,
 }
 
 impl<K, V> Shard<K, V> {
@@ -28,14 +37,39 @@ impl<K, V> Shard<K, V> {
 
     /// Returns the live value of `key` under the lock, as a hit.
     #[inline(never)]
-    pub(crate) fn get_locked<Q>(&self, hash: u64, key: &Q, now: Option<Now<'_>>) -> Option<V>
+    pub(crate) fn get_locked<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+        claim: Claim,
+    ) -> Option<Found<V>>
     where
         Q: Equivalent<K> + ?Sized,
         V: Clone,
     {
         let state = &mut *self.lock();
         let slot = self.find_live(&state.entries, hash, key, now)?;
-        Some(self.hit(state, slot, now, Use::Hit))
+        let value = self.hit(state, slot, now, Use::Hit);
+        let age = self.age(&state.entries, slot, now, claim, Use::Hit);
+        Some(Found { value, age })
+    }
+
+    /// Tells how old the entry in `slot` is that is used, and claims its refresh if that is due and the call
+    /// wants to.
+    pub(super) fn age(
+        &self,
+        entries: &Entries<K, V>,
+        slot: Slot,
+        now: Option<Now<'_>>,
+        claim: Claim,
+        of: Use,
+    ) -> Age {
+        let age = now.map_or(Age::Fresh, |now| entries.age(slot, now, claim));
+        if age != Age::Fresh && of == Use::Hit {
+            self.common.counters.count(Event::StaleHit);
+        }
+        age
     }
 
     /// Returns the live value of `key` by a pin of the shard, as a hit.
@@ -53,6 +87,21 @@ impl<K, V> Shard<K, V> {
     {
         let (entries, notes) = pin.read()?;
         let slot = self.find_live(entries, hash, key, now)?;
+        self.use_pinned(entries, notes, slot, now)
+    }
+
+    /// Uses the entry in `slot`, which is alive, by a pin.
+    #[inline(always)]
+    fn use_pinned(
+        &self,
+        entries: &Entries<K, V>,
+        notes: Notes<'_>,
+        slot: Slot,
+        now: Option<Now<'_>>,
+    ) -> Option<V>
+    where
+        V: Clone,
+    {
         let entry = entries.entry(slot);
         let value = entry.value.clone();
         if let Some(Now::Using { idle_deadline, .. }) = now {
@@ -60,6 +109,27 @@ impl<K, V> Shard<K, V> {
         }
         notes.add(slot, |read| entries.touch_pinned(entry, read))?;
         Some(value)
+    }
+
+    /// The same where entries are kept fresh, and how old the value is.
+    #[inline(never)]
+    pub(crate) fn get_pinned_fresh<Q>(
+        &self,
+        mut pin: Locked<'_, Pin<Entries<K, V>>>,
+        hash: u64,
+        key: &Q,
+        now: Option<Now<'_>>,
+        claim: Claim,
+    ) -> Option<Found<V>>
+    where
+        Q: Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let (entries, notes) = pin.read()?;
+        let slot = self.find_live(entries, hash, key, now)?;
+        let value = self.use_pinned(entries, notes, slot, now)?;
+        let age = self.age(entries, slot, now, claim, Use::Hit);
+        Some(Found { value, age })
     }
 
     /// The same where entries expire, compiled apart: other caches have no use for the code.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::departed::Departed;
-use super::hit::Use;
+use super::hit::{Found, Use};
 use super::publication::{Fate, Origin, Publication};
 use super::state::State;
 use crate::clock::Now;
+use crate::entries::freshness::Claim;
 use crate::entries::{Ended, Entries, FlightKey, Kind, Predicate, Slot, Sweeps};
 use crate::flight::{Coalescing, Completion, FlightId, FlightName};
 use crate::sync::MutexGuard;
@@ -27,9 +28,16 @@ pub(crate) struct LoadRequest<K> {
 /// The way on for a call.
 pub(crate) enum LeadOrJoin<'a, K, V> {
     /// Nothing: here is the value.
-    Hit(V),
+    Hit(Found<V>),
     Lead(FlightRef<'a, K, V>),
-    Join(FlightRef<'a, K, V>, Arc<Completion<V>>),
+    Join(OpenFlight<'a, K, V>),
+}
+
+/// A flight that the call has joined, and is counted in.
+pub(crate) struct OpenFlight<'a, K, V> {
+    pub(crate) flight: FlightRef<'a, K, V>,
+    pub(crate) kind: Kind,
+    pub(crate) completion: Arc<Completion<V>>,
 }
 
 impl<K: Eq, V> Shard<K, V> {
@@ -51,7 +59,9 @@ impl<K: Eq, V> Shard<K, V> {
         let found = state.entries.find(*hash, query);
         if let Some(slot) = found {
             if now.is_none_or(|now| !self.is_expired(&state.entries, slot, now)) {
-                return LeadOrJoin::Hit(self.hit(&mut state, slot, now, *of));
+                let value = self.hit(&mut state, slot, now, *of);
+                let age = self.age(&state.entries, slot, now, Claim::Yes, *of);
+                return LeadOrJoin::Hit(Found { value, age });
             }
         }
         match found {
@@ -62,8 +72,9 @@ impl<K: Eq, V> Shard<K, V> {
         let State { entries, guards, .. } = &mut *state;
         let entries = entries.owned();
         if self.common.coalescing == Coalescing::On {
-            if let Some((completion, id)) = entries.join(*hash, query) {
-                return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
+            if let Some((completion, id, kind)) = entries.join(*hash, query) {
+                let flight = FlightRef { shard: self, id };
+                return LeadOrJoin::Join(OpenFlight { flight, kind, completion });
             }
         }
         let key = key.take().expect("it was looked for");
@@ -122,7 +133,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Changes what there is of flights.
-    fn change<R>(&self, change: impl FnOnce(&mut Entries<K, V>) -> R) -> R {
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Entries<K, V>) -> R) -> R {
         change(self.write(None, &mut Departed::default()).entries())
     }
 }
@@ -143,6 +154,10 @@ impl<K, V> Copy for FlightRef<'_, K, V> {}
 
 /// Questions to a flight that has not ended.
 impl<'a, K, V> FlightRef<'a, K, V> {
+    pub(crate) fn new(shard: &'a Shard<K, V>, id: FlightId) -> Self {
+        Self { shard, id }
+    }
+
     pub(crate) fn shard(self) -> &'a Shard<K, V> {
         self.shard
     }
@@ -170,6 +185,12 @@ impl<'a, K, V> FlightRef<'a, K, V> {
     /// ends it; its key is the caller's to drop.
     pub(crate) fn leave(self) -> Option<Ended<K, V>> {
         self.shard.change(|entries| entries.leave(self.id))
+    }
+
+    /// Takes a caller off it, if it is a detached one, has not ended, and has others; tells whether it has not,
+    /// but somebody has to move it on.
+    pub(crate) fn leave_unless_last(self) -> bool {
+        self.shard.change(|entries| entries.leave_unless_last(self.id))
     }
 
     /// Ends it without publishing a value; its key is the caller's to drop.

@@ -41,8 +41,12 @@ impl<K, V> Live<'_, K, V> {
             NEVER => None,
             left => Some(Duration::from_nanos(left)),
         };
-        let Deadlines { fixed, idle } = self.deadlines;
-        Left { time: duration(fixed), idle: duration(idle), is_own: self.has_own_lifetime }
+        let Deadlines { fixed, idle, fresh } = self.deadlines;
+        let fresh = match now.map_or(NEVER, |now| fresh.left(now)) {
+            NEVER => None,
+            left => Some(Duration::from_nanos(left)),
+        };
+        Left { time: duration(fixed), idle: duration(idle), fresh, is_own: self.has_own_lifetime }
     }
 }
 

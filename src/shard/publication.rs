@@ -181,7 +181,7 @@ impl<'a, K, V> Publication<'a, K, V> {
                 if flight.has_sweeps() {
                     return Found::Undecided;
                 }
-                if flight.is_open() && matches!(self.origin, Origin::Load(_)) {
+                if flight.is_first() && matches!(self.origin, Origin::Load(_)) {
                     // Whoever else publishes the key fences the flight, and what there was of it had left
                     // before the flight began.
                     return Found::Nothing;

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::departed::Departed;
 use super::hit::Use;
-use super::lead_or_join::{FlightRef, LeadOrJoin, LoadRequest};
+use super::lead_or_join::{FlightRef, LeadOrJoin, LoadRequest, OpenFlight};
 use super::removals::RemovedEntry;
 use crate::clock::{Nanos, Now};
 use crate::entries::Ended;
@@ -11,17 +11,29 @@ use crate::removal::RemovalCause;
 
 impl<K: Eq, V> Shard<K, V> {
     /// Leads the flight of an update of the key, or joins a flight that it has to wait for.
-    pub(crate) fn lead_update(&self, request: &mut LoadRequest<K>) -> LeadOrJoin<'_, K, V> {
+    ///
+    /// It wins over a refresh of an entry that is alive, and starts from that.
+    pub(crate) fn lead_update(
+        &self,
+        request: &mut LoadRequest<K>,
+        now: Option<Now<'_>>,
+    ) -> LeadOrJoin<'_, K, V> {
         let LoadRequest { hash, key, kind, .. } = request;
         let query = key.as_ref().expect("the key is the call's until it leads").get();
         let mut departed = Departed::default();
         let mut writer = self.write(None, &mut departed);
+        let is_alive = self.find_live(&writer.state.entries, *hash, query, now).is_some();
         let entries = writer.entries();
-        if let Some((completion, id)) = entries.join_for_update(*hash, query) {
-            return LeadOrJoin::Join(FlightRef { shard: self, id }, completion);
+        let joined = entries.join_for_update(*hash, query, is_alive);
+        if let Some((completion, id, kind)) = joined {
+            let flight = FlightRef { shard: self, id };
+            return LeadOrJoin::Join(OpenFlight { flight, kind, completion });
+        }
+        if is_alive {
+            entries.fence_refresh(*hash, query);
         }
         let key = key.take().expect("it was looked for");
-        let id = entries.lead(*hash, key, *kind);
+        let id = entries.lead_update(*hash, key, *kind);
         if writer.state.guards.hold(*hash) {
             writer.entries().guard(id);
         }
@@ -93,7 +105,7 @@ mod tests {
         let shard = Shard::<u32, u32>::new(0, 10, Arc::clone(&common), None);
         let key = Some(FlightKey::Owned(1));
         let mut request = LoadRequest { hash: 1, key, kind: Kind::Update, of: Use::Uncounted };
-        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request) else {
+        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request, None) else {
             unreachable!("there is no flight to join")
         };
         assert!(matches!(flight.start_update(None), Ok(None)));
@@ -108,7 +120,7 @@ mod tests {
         let ended = flight.end();
         drop(ended.completion);
         request.key = Some(ended.key);
-        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request) else {
+        let LeadOrJoin::Lead(flight) = shard.lead_update(&mut request, None) else {
             unreachable!("the flight has ended")
         };
         assert!(matches!(flight.start_update(None), Ok(Some(10))));

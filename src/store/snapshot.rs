@@ -41,6 +41,10 @@ pub struct Saved<K, V> {
     /// How long it has unless it is used; `None` in a cache without a
     /// [`time_to_idle`](crate::Builder::time_to_idle), and it does not count in one.
     pub idle_left: Option<Duration>,
+    /// How long it is fresh, zero if it is stale; `None` in a cache without
+    /// [`fresh_for`](crate::Builder::fresh_for), and it does not count in one.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub fresh_left: Option<Duration>,
     /// Whether `time_left` is of a lifetime that a call has given this entry, and which the rules of a
     /// cache do not shorten.
     pub own_lifetime: bool,
@@ -50,11 +54,17 @@ impl<K, V> Saved<K, V> {
     /// Makes an entry that lives as long as any entry of the cache that it comes into.
     #[must_use]
     pub fn new(key: K, value: V) -> Self {
-        Self { key, value, time_left: None, idle_left: None, own_lifetime: false }
+        let (time_left, idle_left, fresh_left) = (None, None, None);
+        Self { key, value, time_left, idle_left, fresh_left, own_lifetime: false }
     }
 
     pub(crate) fn left(&self) -> Left {
-        Left { time: self.time_left, idle: self.idle_left, is_own: self.own_lifetime }
+        Left {
+            time: self.time_left,
+            idle: self.idle_left,
+            fresh: self.fresh_left,
+            is_own: self.own_lifetime,
+        }
     }
 }
 
@@ -73,8 +83,8 @@ impl<K, V> From<(K, V, Option<Duration>)> for Saved<K, V> {
 
 impl<K, V> From<Copied<K, V>> for Saved<K, V> {
     fn from(Copied { key, value, left }: Copied<K, V>) -> Self {
-        let Left { time, idle, is_own } = left;
-        Self { key, value, time_left: time, idle_left: idle, own_lifetime: is_own }
+        let Left { time: time_left, idle: idle_left, fresh: fresh_left, is_own } = left;
+        Self { key, value, time_left, idle_left, fresh_left, own_lifetime: is_own }
     }
 }
 

@@ -16,8 +16,11 @@ use crate::sync::{AtomicU64, Mutex, OnceLock};
 pub(crate) enum Event {
     Miss,
     Coalesced,
+    StaleHit,
     Load,
     LoadFailure,
+    Refresh,
+    RefreshFailure,
     /// Counted by the nanosecond.
     LoadTime,
     Eviction,
@@ -27,7 +30,7 @@ pub(crate) enum Event {
     Invalidation,
 }
 
-const EVENTS: usize = 9;
+const EVENTS: usize = 12;
 
 /// Counts of one owner, on cache lines of their own.
 #[derive(Default)]
