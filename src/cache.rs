@@ -31,6 +31,9 @@ mod snapshot;
 
 pub(crate) mod stats;
 
+#[cfg(feature = "metrics")]
+mod metrics;
+
 mod janitor;
 
 pub(crate) mod weak;

@@ -9,6 +9,7 @@ mod detached;
 mod id;
 pub(crate) mod load_timer;
 mod recursion;
+pub(crate) mod trace;
 
 use std::any::Any;
 use std::future::{Future, poll_fn};

@@ -70,31 +70,38 @@ where
                 }
             }
         };
+        let mut span = leader.span();
         let given = {
-            let mut load = pin!(leader.start(load));
+            let mut load = pin!(leader.start(|| span.call(load)));
             poll_fn(|cx| {
+                let _entered = span.enter();
                 let _scope = PollScope::enter(leader.flight.name(), cx);
                 load.as_mut().poll(cx)
             })
             .await
         };
         leader.count_time();
-        let (answer, delivered) = match P::result(given) {
-            Ok(given) => {
-                let Loaded { value, ttl } = terms.take(given);
-                let delivered = leader.deliver(&value, ttl);
-                (Ok(T::tell(value, Source::Closure)), delivered)
-            }
-            Err(error) => {
-                let left = leader.fail(|| errors.share(&error));
-                let answer = match left.filter(|_| !T::REFRESHES) {
-                    Some(left) => {
-                        drop(error);
-                        Ok(T::tell(left, Source::Stale))
-                    }
-                    None => Err(error),
-                };
-                (answer, leader.backlog().into())
+        let (answer, delivered) = {
+            // No longer than this, or the future would keep room for it.
+            let result = P::result(given);
+            span.end(result.is_ok());
+            match result {
+                Ok(given) => {
+                    let Loaded { value, ttl } = terms.take(given);
+                    let delivered = leader.deliver(&value, ttl);
+                    (Ok(T::tell(value, Source::Closure)), delivered)
+                }
+                Err(error) => {
+                    let left = leader.fail(|| errors.share(&error));
+                    let answer = match left.filter(|_| !T::REFRESHES) {
+                        Some(left) => {
+                            drop(error);
+                            Ok(T::tell(left, Source::Stale))
+                        }
+                        None => Err(error),
+                    };
+                    (answer, leader.backlog().into())
+                }
             }
         };
         if delivered.is_done() {

@@ -27,6 +27,7 @@ use crate::entries::freshness::{Age, Claim};
 use crate::flight::Coalescing;
 use crate::flight::attempt::Running;
 use crate::flight::load_timer::LoadTimer;
+use crate::flight::trace::LoadSpan;
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
 use crate::policy::capacity::{Capacity, Limits};
@@ -180,8 +181,14 @@ impl<K, V> Store<K, V> {
     }
 
     /// Begins a load that keeps its own account.
-    pub(crate) fn begin_load(&self) -> Running {
-        Running::begin(&self.common.counters, self.load_timer())
+    pub(crate) fn begin_load(&self, is_refresh: bool) -> Running {
+        Running::begin(&self.common.counters, self.load_timer(), self.span(is_refresh))
+    }
+
+    /// Begins the span of a load.
+    #[inline]
+    pub(crate) fn span(&self, is_refresh: bool) -> LoadSpan {
+        LoadSpan::begin(self.name, is_refresh, || self.lifetimes.clock())
     }
 
     /// Tells whether entries are appraised.

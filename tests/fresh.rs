@@ -456,8 +456,10 @@ fn after_the_deadline_a_refresh_is_a_load_that_others_join() {
     });
 }
 
-/// Writes of a key that has the value 10; what they leave.
-const WRITES: [(&str, fn(&Cache), Option<u32>); 9] = [
+/// A write of a key that has the value 10; what it leaves.
+type Write = (&'static str, fn(&Cache), Option<u32>);
+
+const WRITES: [Write; 9] = [
     ("insert", |cache| _ = cache.insert_blocking(1, 20), Some(20)),
     ("remove", |cache| _ = cache.remove_blocking(&1), None),
     ("invalidate", |cache| _ = cache.invalidate_blocking(&1), None),
@@ -882,7 +884,8 @@ fn refresh_joins_what_runs_and_is_joined() {
                 }
                 load.gate.open();
                 assert_eq!(poll(&mut refresh).map_err(|error| *error), Poll::Ready(result));
-                if !is_there && !(result.is_err() && stale.form.ends_with("own")) {
+                let has_own_error = result.is_err() && stale.form.ends_with("own");
+                if !is_there && !has_own_error {
                     let expected = result.map(|value| lookup(value, LookupOutcome::Joined));
                     assert_eq!(poll(&mut call), Poll::Ready(expected), "{}", stale.form);
                 }
@@ -1063,10 +1066,10 @@ fn background_runs_so_many_tasks_at_once_and_the_others_in_their_order() {
         }
         assert!(poll(&mut background).is_pending());
         let started = || loads.iter().map(Load::started).collect::<Vec<_>>();
-        for ended in 0..5 {
+        for (ended, load) in loads.iter().enumerate() {
             let running = (0..5).map(|number| usize::from(number < ended + most));
             assert_eq!(started(), running.collect::<Vec<_>>(), "{limit}");
-            loads[ended].gate.open();
+            load.gate.open();
             assert!(poll(&mut background).is_pending());
         }
         drop(spawn);

@@ -12,6 +12,7 @@ use equivalent::Equivalent;
 use super::AsyncLru;
 use super::lookup::{Lookup, Traced, TracedTimed};
 use crate::flight::Load;
+use crate::flight::attempt::Running;
 use crate::load::answer::{DetachedErrors, Infallible, OwnError, Terms, shared_error};
 use crate::load::detached::{fetch_detached, run};
 use crate::load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
@@ -598,7 +599,9 @@ where
         let (store, hasher) = (self.cache.store(), self.cache.hasher());
         // One for the load, which goes on without the call, and one for the call.
         let of_load = new_errors();
-        let load = move |running| -> Load<V> { Box::pin(run(load(), (of_load, terms), running)) };
+        let load = move |running: Running| -> Load<V> {
+            Box::pin(run(running.span().call(load), (of_load, terms), running))
+        };
         fetch_detached(store, hasher, self.key, load, (new_errors(), terms))
     }
 }

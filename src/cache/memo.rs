@@ -224,8 +224,9 @@ impl<Args, K, V, S> Memo<Args, K, V, S> {
         Fut: Future<Output = V> + Send + 'static,
         X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
     {
-        let load = move |args, running| -> Load<V> {
-            Box::pin(run(function(args), (Infallible, Plain), running))
+        let load = move |args, running: Running| -> Load<V> {
+            let load = running.span().call(|| function(args));
+            Box::pin(run(load, (Infallible, Plain), running))
         };
         Self { cache, function: Function::new(extractor, load) }
     }
@@ -467,8 +468,9 @@ impl<Args, K, V, E, S> TryMemo<Args, K, V, E, S> {
         Fut: Future<Output = Result<V, E>> + Send + 'static,
         X: KeyExtractor<Args, Key = K> + Send + Sync + 'static,
     {
-        let load = move |args, running| -> Load<V> {
-            Box::pin(run(function(args), (shared_error(), Plain), running))
+        let load = move |args, running: Running| -> Load<V> {
+            let load = running.span().call(|| function(args));
+            Box::pin(run(load, (shared_error(), Plain), running))
         };
         Self { cache, function: Function::new(extractor, load), error: PhantomData }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::load_timer::{LoadTimer, Timing};
+use super::trace::LoadSpan;
 use crate::sync::counters::{Counters, Event};
 
 /// A load that has been started. It has failed unless all that it brought was published, and counts once,
@@ -45,31 +46,47 @@ pub(crate) struct Running {
     attempt: Attempt,
     /// In a cache that measures loads.
     timing: Option<Timing>,
+    span: LoadSpan,
     has_succeeded: bool,
 }
 
 impl Running {
     /// Begins a load, and counts it.
-    pub(crate) fn begin(counters: &Arc<Counters>, timer: Option<&LoadTimer>) -> Self {
+    pub(crate) fn begin(
+        counters: &Arc<Counters>,
+        timer: Option<&LoadTimer>,
+        span: LoadSpan,
+    ) -> Self {
         // First, for the clock is the user's: if it panics, there was no load.
         let timing = timer.map(Timing::begin);
-        Self { attempt: Attempt::begin(counters), timing, has_succeeded: false }
+        Self { attempt: Attempt::begin(counters), timing, span, has_succeeded: false }
     }
 
     /// A part of an attempt, which has failed with it.
     pub(crate) fn of(attempt: &Attempt) -> Self {
-        Self { attempt: attempt.clone(), timing: None, has_succeeded: false }
+        Self {
+            attempt: attempt.clone(),
+            timing: None,
+            span: LoadSpan::none(),
+            has_succeeded: false,
+        }
+    }
+
+    /// The span in which its load is made and polled.
+    pub(crate) fn span(&self) -> &LoadSpan {
+        &self.span
     }
 
     pub(crate) fn attempt(&self) -> &Attempt {
         &self.attempt
     }
 
-    /// Takes note that the load has given an answer, of whatever kind.
-    pub(crate) fn answered(&mut self) {
+    /// Takes note that the load has given an answer: a value or an error.
+    pub(crate) fn answered(&mut self, is_value: bool) {
         if let Some(timing) = self.timing.take() {
             timing.end();
         }
+        self.span.end(is_value);
     }
 
     /// Takes note that what it has brought is published, or given to those who are to have it.

@@ -271,18 +271,22 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         }
         let missing = asked.keys_of(&self.leaders).await;
         let flights = names(&self.leaders);
-        let mut running = self.store.begin_load();
+        let mut running = self.store.begin_load(self.refreshes());
         let given = {
-            let mut load = pin!(load(missing));
+            let mut load = pin!(running.span().call(|| load(missing)));
             poll_fn(|cx| {
+                let _entered = running.span().enter();
                 let _scope = PollScope::enter_batch(&flights, cx.waker(), cx);
                 load.as_mut().poll(cx)
             })
             .await
         };
-        running.answered();
         // Before anything is published, so that a panic of the iterator is one of the load.
-        let pairs: Vec<(K, V)> = P::result(given)?.into_iter().collect();
+        let pairs = {
+            let result = P::result(given);
+            running.answered(result.is_ok());
+            result?.into_iter().collect::<Vec<(K, V)>>()
+        };
         let mut pairs = pairs.into_iter();
         // Each stays where it is until it is published, which takes no room in the future.
         while let Some((key, value)) = pairs.as_slice().first() {
@@ -330,6 +334,11 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         has_all
     }
 
+    /// Tells whether it does nothing but refresh.
+    fn refreshes(&self) -> bool {
+        refresh(&self.leaders)
+    }
+
     /// Takes the leader of the key at `place`, if it is still to end its flight.
     fn take(&mut self, place: usize) -> Option<(usize, Leader<'a, K, V>)> {
         let number = self.leaders.binary_search_by_key(&place, |(place, _)| *place).ok()?;
@@ -343,6 +352,11 @@ async fn let_go<T>(mut things: Vec<T>) {
         things.truncate(things.len() - AT_ONCE);
         yield_now().await;
     }
+}
+
+/// Tells whether these flights do nothing but refresh.
+pub(super) fn refresh<K, V>(leaders: &Leaders<'_, K, V>) -> bool {
+    leaders.iter().flat_map(|(_, leader)| leader).all(|leader| leader.kind.is_refresh())
 }
 
 /// The names of the flights, in the order in which [`PollScope::enter_batch`] needs them.

@@ -22,7 +22,7 @@ use ahash::RandomState;
 use futures_lite::future::yield_now;
 
 use super::answer::{DetachedErrors, Source, Terms};
-use super::bulk::{Answers, Asked, Leaders, names, settle};
+use super::bulk::{Answers, Asked, Leaders, names, refresh, settle};
 use super::join::Joined;
 use super::joins::AT_ONCE;
 use crate::entries::Kind;
@@ -66,7 +66,7 @@ where
             let waiters = asked.take_steps(steps, found, &mut leaders, apart);
             if !stale.is_empty() {
                 let keys = asked.keys_of(&stale).await;
-                let batch = Batch::begin(store, names(&stale), new_errors(), || load(keys));
+                let batch = Batch::begin(store, names(&stale), true, new_errors(), || load(keys));
                 let own = Box::pin(batch.detach(stale, &asked, terms.ttl())).await;
                 Joined::hand_over(store, own.into_iter().map(|(_, joined)| joined));
             }
@@ -74,7 +74,10 @@ where
             let mut loaded = Ok(());
             if !leaders.is_empty() {
                 let missing = asked.keys_of(&leaders).await;
-                let batch = Batch::begin(store, names(&leaders), new_errors(), || load(missing));
+                let batch =
+                    Batch::begin(store, names(&leaders), refresh(&leaders), new_errors(), || {
+                        load(missing)
+                    });
                 let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
                 loaded = Box::pin(batch.settle(store, own, &mut asked, &errors)).await;
             }
@@ -110,6 +113,7 @@ where
     fn begin<P, Fut, A>(
         store: &Store<K, V>,
         flights: Arc<[FlightName]>,
+        is_refresh: bool,
         errors: P,
         load: impl FnOnce() -> Fut,
     ) -> Arc<Self>
@@ -118,9 +122,9 @@ where
         Fut: Future<Output = P::Given<A>> + Send + 'static,
         A: IntoIterator<Item = (K, V)> + 'static,
     {
-        let running = store.begin_load();
+        let running = store.begin_load(is_refresh);
         let attempt = running.attempt().clone();
-        let load = Box::pin(run::<P, _, _, _, _>(load(), errors, running));
+        let load = Box::pin(run::<P, _, _, _, _>(running.span().call(load), errors, running));
         let completion = Completion::detached();
         completion.bring(load);
         Arc::new(Self { completion, flights, attempt, has_ended: Arc::default() })
@@ -250,11 +254,14 @@ where
     Fut: Future<Output = P::Given<A>>,
     A: IntoIterator<Item = (K, V)>,
 {
-    let given = load.await;
-    running.answered();
-    let pairs = match P::result(given) {
-        Ok(pairs) => pairs.into_iter().collect::<Vec<(K, V)>>(),
-        Err(error) => return LoadEnd::Failure(errors.keep(error)),
+    // No longer than this, for nothing of the user's but its pairs need be `Send`.
+    let pairs = {
+        let result = P::result(running.span().instrument(load).await);
+        running.answered(result.is_ok());
+        match result {
+            Ok(pairs) => pairs.into_iter().collect::<Vec<(K, V)>>(),
+            Err(error) => return LoadEnd::Failure(errors.keep(error)),
+        }
     };
     let mut brought = Brought::with_capacity_and_hasher(pairs.len(), RandomState::new());
     for (number, (key, value)) in pairs.into_iter().enumerate() {

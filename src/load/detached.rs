@@ -40,7 +40,7 @@ where
                 }
                 Start::Refresh(leader, value) if store.spawner().is_some() => {
                     // The only caller leaves it, and it goes to the spawner.
-                    drop(leader.detach(|| load(store.begin_load())));
+                    drop(leader.detach(|| load(store.begin_load(true))));
                     return P::answer(Ok(T::tell(value, Source::Stale)));
                 }
                 Start::Lead(leader) | Start::Refresh(leader, _) => break 'leads leader,
@@ -54,7 +54,8 @@ where
                 }
             }
         };
-        let joined = leader.detach(|| load(store.begin_load()));
+        let is_refresh = leader.kind.is_refresh();
+        let joined = leader.detach(|| load(store.begin_load(is_refresh)));
         let (outcome, deliveries) = Box::pin(joined.outcome()).await;
         // Before the answer is taken, so that the future needs no room for it.
         deliveries.settle().await;
@@ -85,9 +86,9 @@ where
     P: DetachedErrors,
     T: Terms<V>,
 {
-    let given = load.await;
-    running.answered();
-    match P::result(given) {
+    let result = P::result(running.span().instrument(load).await);
+    running.answered(result.is_ok());
+    match result {
         Ok(given) => LoadEnd::Value(terms.take(given), running),
         Err(error) => LoadEnd::Failure(errors.keep(error)),
     }

@@ -7,6 +7,7 @@ use crate::appraisal::Appraised;
 use crate::entries::{Ended, Kind};
 use crate::flight::Outcome;
 use crate::flight::load_timer::LoadTimer;
+use crate::flight::trace::LoadSpan;
 use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::publication::{Origin, Publication};
@@ -54,6 +55,12 @@ impl<'a, K, V> Leader<'a, K, V> {
     #[cold]
     fn note_begin(&self, timer: &LoadTimer) {
         self.flight.completion().note_begin(timer.now());
+    }
+
+    /// Begins the span of its load.
+    #[inline]
+    pub(super) fn span(&self) -> LoadSpan {
+        self.store.span(self.kind.is_refresh())
     }
 
     /// Counts the time that its load has taken, in a cache that measures that.
