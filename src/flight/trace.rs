@@ -136,6 +136,8 @@ mod off {
 
     pub(crate) struct LoadSpan;
 
+    pub(crate) struct Entered;
+
     impl LoadSpan {
         #[inline(always)]
         pub(crate) fn begin(
@@ -157,7 +159,9 @@ mod off {
         }
 
         #[inline(always)]
-        pub(crate) fn enter(&self) {}
+        pub(crate) fn enter(&self) -> Entered {
+            Entered
+        }
 
         #[inline(always)]
         pub(crate) fn instrument<F: Future>(&self, load: F) -> F {

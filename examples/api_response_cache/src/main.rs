@@ -7,7 +7,7 @@
 //! at the end the counts of both sides are compared.
 //!
 //! ```text
-//! cargo run --release --example api_response_cache
+//! cargo run --release -p api_response_cache
 //! ```
 
 use std::collections::BTreeMap;
