@@ -20,10 +20,18 @@ use async_lru::AsyncLru;
 
 const ENTRIES: u64 = 10_000;
 const CACHES: [&str; 3] = ["async-lru", "quick_cache", "parking_lot+hashlink"];
-const ROWS: [&str; 4] =
-    ["get, hit", "get_or_insert, hit", "the same, with a ttl", "miss that evicts"];
+const ROWS: [&str; 6] = [
+    "get, hit",
+    "get_or_insert, hit",
+    "the same, with a ttl",
+    "the same, kept fresh",
+    "miss that evicts",
+    "the same, kept fresh",
+];
 const WITH_TTL: usize = 2;
-const MISS: usize = 3;
+const FRESH: usize = 3;
+const MISS: usize = 4;
+const FRESH_MISS: usize = 5;
 /// Enough for each shard to search victims many times over.
 const FEW: u64 = 50_000;
 const MANY: u64 = 150_000;
@@ -111,7 +119,7 @@ fn table() -> Result<String, Box<dyn Error>> {
         for (cache, name) in CACHES.iter().enumerate() {
             let width = name.len();
             // The others have no time to live.
-            if row == WITH_TTL && cache > 0 {
+            if [WITH_TTL, FRESH, FRESH_MISS].contains(&row) && cache > 0 {
                 write!(table, " {:>width$} |", "-")?;
                 continue;
             }
@@ -143,13 +151,17 @@ fn count(cache: usize, row: usize, operations: u64) -> Result<u64, Box<dyn Error
 /// Runs one row for one cache, each with as many shards as it takes by default, ours with 16.
 fn run(cache: usize, row: usize, operations: u64) {
     // A cache whose shards each have a fixed share may lose entries before it is full.
-    let capacity = if row == MISS { ENTRIES } else { 2 * ENTRIES } as usize;
+    let evicts = [MISS, FRESH_MISS].contains(&row);
+    let capacity = if evicts { ENTRIES } else { 2 * ENTRIES } as usize;
     match cache {
         0 => {
             // Said, since the default may come to depend on the machine.
             let mut builder = AsyncLru::<u64, u64>::builder().maxsize(capacity).shards(16);
-            if row == WITH_TTL {
+            if [WITH_TTL, FRESH, FRESH_MISS].contains(&row) {
                 builder = builder.ttl(Duration::from_secs(3_600));
+            }
+            if [FRESH, FRESH_MISS].contains(&row) {
+                builder = builder.fresh_for(Duration::from_secs(60));
             }
             operate(&builder.build(), row, operations);
         }
@@ -169,7 +181,7 @@ fn operate(cache: &impl Cache, row: usize, operations: u64) {
         let resident = black_box(operation.wrapping_mul(7_919) % ENTRIES);
         match row {
             0 => drop(black_box(cache.get(&resident))),
-            MISS => drop(black_box(now(cache.get_or_insert(ENTRIES + operation)))),
+            MISS | FRESH_MISS => drop(black_box(now(cache.get_or_insert(ENTRIES + operation)))),
             _ => drop(black_box(now(cache.get_or_insert(resident)))),
         }
     }
