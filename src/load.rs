@@ -18,6 +18,7 @@ pub(crate) mod key;
 mod leader;
 mod refresh;
 pub(crate) mod task;
+mod turns;
 pub(crate) mod update;
 mod waiter;
 

@@ -8,7 +8,6 @@ pub(crate) mod purge;
 pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod snapshot;
-pub(crate) mod spawner;
 pub(crate) mod steps;
 pub(crate) mod sweep;
 
@@ -19,10 +18,10 @@ use std::time::Duration;
 use equivalent::Equivalent;
 
 use self::alarm::Alarm;
-use self::spawner::Spawn;
 use crate::appraisal::Appraised;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
+use crate::entries::Kind;
 use crate::entries::freshness::{Age, Claim};
 use crate::flight::Coalescing;
 use crate::flight::attempt::Running;
@@ -38,12 +37,13 @@ use crate::shard::Shard;
 use crate::shard::common::Common;
 use crate::shard::departed::Departed;
 use crate::shard::hit::Found;
-use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
+use crate::shard::lead_or_join::{FlightRef, LeadOrJoin, LeftFlight, LoadRequest};
 use crate::shard::removals::{Deliveries, RemovalQueue};
 use crate::shard::remove::Removed;
 use crate::sync::counters::{Event, Totals};
 use crate::sync::notify::Notify;
 use crate::sync::threads;
+use crate::sync::unwind::caught;
 
 /// The hash by which a key's shard and its place there are found. A user's hasher may leave any of its bits
 /// constant; here every bit depends on all of them.
@@ -52,6 +52,9 @@ pub(crate) fn hash_of<Q: Hash + ?Sized>(hasher: &impl BuildHasher, key: &Q) -> u
     let product = u128::from(hasher.hash_one(key)) * 0x9E37_79B9_7F4A_7C15;
     product as u64 ^ (product >> 64) as u64
 }
+
+/// Has an executor move flights on that nobody else polls.
+pub(crate) type Spawn<K, V> = dyn Fn(Weak<Store<K, V>>, Vec<LeftFlight<V>>) + Send + Sync;
 
 /// The entries of a cache, and the rules by which they come and go.
 pub(crate) struct Store<K, V> {
@@ -165,15 +168,25 @@ impl<K, V> Store<K, V> {
         self.load_timer.as_ref()
     }
 
-    /// What has an executor run the loads that everybody has left, in a cache that has one.
+    /// Tells whether loads go on that everybody has left.
     #[inline]
-    pub(crate) fn spawner(&self) -> Option<&Spawn<K, V>> {
-        self.spawner.as_deref()
+    pub(crate) fn has_spawner(&self) -> bool {
+        self.spawner.is_some()
     }
 
-    /// Itself, for those who must not keep it.
-    fn downgrade(&self) -> Weak<Self> {
-        Weak::clone(&self.this)
+    /// Has the spawner see to these flights. It is the user's code, and may be called within a `Drop`.
+    pub(crate) fn spawn(&self, flights: Vec<LeftFlight<V>>) {
+        if let Some(spawn) = self.spawner.as_ref().filter(|_| !flights.is_empty()) {
+            caught(|| spawn(Weak::clone(&self.this), flights));
+        }
+    }
+
+    /// Takes a caller off a flight, and ends it if nobody is left to move it on.
+    pub(crate) fn leave(&self, flight: FlightRef<'_, K, V>, kind: Kind) {
+        let ended = flight.leave();
+        if ended.is_some() && kind.is_refresh() {
+            self.count(Event::RefreshFailure);
+        }
     }
 
     pub(crate) fn name(&self) -> Option<&'static str> {

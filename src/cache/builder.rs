@@ -21,8 +21,7 @@ use crate::policy::capacity::Limits;
 use crate::policy::lifetime::Lifetimes;
 use crate::policy::measure::{Measure, Measures};
 use crate::removal::{Listener, RemovalCause};
-use crate::store::spawner::Spawn;
-use crate::store::{Config, Store};
+use crate::store::{Config, Spawn, Store};
 
 /// Entries that a cache holds unless it is told otherwise.
 const DEFAULT_MAXSIZE: usize = 1024;
@@ -623,7 +622,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         K: Eq + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        self.settings.spawner = Some(Box::new(move |flights| spawn(task(flights))));
+        self.settings.spawner = Some(Box::new(move |store, flights| spawn(task(&store, flights))));
         self
     }
 

@@ -62,7 +62,7 @@ where
                 break Ok(());
             }
             let (mut leaders, mut stale) = (Vec::new(), Vec::new());
-            let apart = store.spawner().map(|_| &mut stale);
+            let apart = store.has_spawner().then_some(&mut stale);
             let waiters = asked.take_steps(steps, found, &mut leaders, apart);
             if !stale.is_empty() {
                 let keys = asked.keys_of(&stale).await;

@@ -38,7 +38,7 @@ where
                     drop(load);
                     return P::answer(Ok(T::tell(found.value, found.age.into())));
                 }
-                Start::Refresh(leader, value) if store.spawner().is_some() => {
+                Start::Refresh(leader, value) if store.has_spawner() => {
                     // The only caller leaves it, and it goes to the spawner.
                     drop(leader.detach(|| load(store.begin_load(true))));
                     return P::answer(Ok(T::tell(value, Source::Stale)));

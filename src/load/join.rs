@@ -16,11 +16,9 @@ use crate::flight::attempt::Running;
 use crate::flight::{
     Begun, Completion, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
 };
-use crate::shard::lead_or_join::{FlightRef, OpenFlight};
+use crate::shard::lead_or_join::{FlightRef, LeftFlight, OpenFlight};
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
-use crate::store::spawner::LeftFlight;
-use crate::sync::unwind::caught;
 
 /// A share in a flight. In a detached one, those who have a share poll the load; when the last one
 /// goes, the load goes with it, or on without them in a cache that has a spawner.
@@ -82,34 +80,25 @@ impl<'a, K, V> Joined<'a, K, V> {
 
     /// Leaves many flights at once; those that nobody else polls to the spawner, as one task.
     pub(super) fn hand_over(store: &Store<K, V>, shares: impl Iterator<Item = Self>) {
-        let left = shares.filter_map(|mut joined| joined.leave());
-        hand_over(store, left.collect());
+        store.spawn(shares.filter_map(|mut joined| joined.leave()).collect());
     }
 
     /// Leaves the flight; returns it if a spawner is to see to it.
-    fn leave(&mut self) -> Option<LeftFlight<K, V>> {
-        let is_over =
-            std::mem::replace(&mut self.has_left, true) || !self.completion.needs_callers();
-        if is_over {
+    fn leave(&mut self) -> Option<LeftFlight<V>> {
+        let has_left = std::mem::replace(&mut self.has_left, true);
+        if has_left || !self.completion.needs_callers() {
             return None;
         }
         let Share { store, flight, kind, is_late } = self.share;
-        if store.spawner().is_none() {
+        if !store.has_spawner() {
             store.leave(flight, kind);
             return None;
         }
-        let completion = Arc::clone(&self.completion);
-        flight
-            .leave_unless_last()
-            .then(|| LeftFlight::new(store, flight, kind, completion, is_late))
-    }
-}
-
-/// Has the spawner see to these flights.
-fn hand_over<K, V>(store: &Store<K, V>, left: Vec<LeftFlight<K, V>>) {
-    if let Some(spawn) = store.spawner().filter(|_| !left.is_empty()) {
-        // It may panic, and within a `Drop`.
-        caught(|| spawn(left));
+        flight.leave_unless_last().then(|| {
+            let (shard, id, name) = (flight.shard().number(), flight.id(), flight.name());
+            let completion = Arc::clone(&self.completion);
+            LeftFlight { shard, id, name, kind, completion, is_late }
+        })
     }
 }
 
@@ -247,7 +236,8 @@ impl<K, V> Drop for Publishing<'_, K, V> {
 }
 impl<K, V> Drop for Joined<'_, K, V> {
     fn drop(&mut self) {
-        let left = self.leave();
-        hand_over(self.share.store, left.into_iter().collect());
+        if let Some(left) = self.leave() {
+            self.share.store.spawn(vec![left]);
+        }
     }
 }

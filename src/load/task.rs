@@ -4,6 +4,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::Context;
 
 use futures_lite::FutureExt;
@@ -11,8 +12,9 @@ use futures_lite::future::yield_now;
 
 use super::join::{Pause, Share};
 use crate::flight::LoadGuard;
+use crate::shard::lead_or_join::{FlightRef, LeftFlight};
 use crate::shard::removals::Deliveries;
-use crate::store::spawner::LeftFlight;
+use crate::store::Store;
 
 /// A load that goes on without a caller: what a [`spawner`](crate::Builder::spawner) is given to run.
 ///
@@ -21,42 +23,70 @@ use crate::store::spawner::LeftFlight;
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Makes a task of flights that nobody else polls.
-pub(crate) fn task<K, V>(flights: Vec<LeftFlight<K, V>>) -> Task
+pub(crate) fn task<K, V>(store: &Weak<Store<K, V>>, flights: Vec<LeftFlight<V>>) -> Task
 where
     K: Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
+    let driver = |left| Driver { store: Weak::clone(store), left };
+    let drivers: Vec<_> = flights.into_iter().map(driver).collect();
     Box::pin(async {
-        for flight in flights {
+        for driver in drivers {
             // The executor is not to suffer from it.
-            let end = AssertUnwindSafe(drive(flight)).catch_unwind().await;
+            let end = AssertUnwindSafe(driver.drive()).catch_unwind().await;
             end.err().into_iter().for_each(std::mem::forget);
         }
     })
 }
 
-/// Moves the load of a flight on to its end.
-async fn drive<K: Eq, V: Clone>(left: LeftFlight<K, V>) {
-    /// Why it stops.
-    enum Stop {
-        Pause(Pause),
-        CacheIsGone,
-    }
-    loop {
-        let mut deliveries = Deliveries::default();
-        let poll_load = |guard: LoadGuard<'_, V>, load, cx: &Context<'_>| {
-            let Some(store) = left.store.upgrade() else {
-                return ControlFlow::Break(Stop::CacheIsGone);
+/// The duty to move the load of a flight on. If it is dropped early, the flight ends.
+struct Driver<K, V> {
+    store: Weak<Store<K, V>>,
+    left: LeftFlight<V>,
+}
+
+/// Why it stops.
+enum Stop {
+    Pause(Pause),
+    CacheIsGone,
+}
+
+impl<K: Eq, V: Clone> Driver<K, V> {
+    /// Moves the load on to its end.
+    async fn drive(self) {
+        loop {
+            let mut deliveries = Deliveries::default();
+            let poll_load = |guard: LoadGuard<'_, V>, load, cx: &Context<'_>| {
+                let Some(store) = self.store.upgrade() else {
+                    return ControlFlow::Break(Stop::CacheIsGone);
+                };
+                let LeftFlight { kind, is_late, .. } = self.left;
+                let share = Share { store: &store, flight: self.flight(&store), kind, is_late };
+                share.poll_load(guard, load, cx, &mut deliveries).map_break(Stop::Pause)
             };
-            let (flight, kind, is_late) = (left.flight(&store), left.kind, left.is_late);
-            let share = Share { store: &store, flight, kind, is_late };
-            share.poll_load(guard, load, cx, &mut deliveries).map_break(Stop::Pause)
-        };
-        let end = left.completion.outcome(Some(left.name), poll_load).await;
-        deliveries.settle().await;
-        match end {
-            ControlFlow::Break(Stop::Pause(Pause)) => yield_now().await,
-            ControlFlow::Break(Stop::CacheIsGone) | ControlFlow::Continue(_) => return,
+            let LeftFlight { name, completion, .. } = &self.left;
+            let end = completion.outcome(Some(*name), poll_load).await;
+            deliveries.settle().await;
+            match end {
+                ControlFlow::Break(Stop::Pause(Pause)) => yield_now().await,
+                ControlFlow::Break(Stop::CacheIsGone) | ControlFlow::Continue(_) => return,
+            }
+        }
+    }
+}
+
+impl<K, V> Driver<K, V> {
+    fn flight<'a>(&self, store: &'a Store<K, V>) -> FlightRef<'a, K, V> {
+        FlightRef::new(&store.shards()[self.left.shard], self.left.id)
+    }
+}
+
+impl<K, V> Drop for Driver<K, V> {
+    fn drop(&mut self) {
+        if self.left.completion.needs_callers() {
+            if let Some(store) = self.store.upgrade() {
+                store.leave(self.flight(&store), self.left.kind);
+            }
         }
     }
 }

@@ -40,6 +40,18 @@ pub(crate) struct OpenFlight<'a, K, V> {
     pub(crate) completion: Arc<Completion<V>>,
 }
 
+/// A detached flight that its last caller has left, and that still counts this one as a caller.
+pub(crate) struct LeftFlight<V> {
+    /// The number of its shard.
+    pub(crate) shard: usize,
+    pub(crate) id: FlightId,
+    pub(crate) name: FlightName,
+    pub(crate) kind: Kind,
+    pub(crate) completion: Arc<Completion<V>>,
+    /// Whether the outcome is for others.
+    pub(crate) is_late: bool,
+}
+
 impl<K: Eq, V> Shard<K, V> {
     /// Finds the live value of the key, joins the flight that is open for it, or leads one, which takes the
     /// key. In one section under the lock, so that nothing comes between.
