@@ -1232,3 +1232,112 @@ fn threads_that_write_read_and_refresh_agree() {
     drop(cache);
     runner.join().unwrap();
 }
+
+executors! {
+    async fn on_every_executor_one_caller_refreshes_and_the_others_go_on() {
+        let clock = ManualClock::new();
+        let cache = builder(&clock).build();
+        cache.insert(1, 10).await;
+        clock.advance(FRESH);
+        let load = Load::of(Ok(11));
+        let refresher = async { cache.get_or_insert_with(1, || load.sure()).await };
+        let readers = async {
+            while load.started() == 0 {
+                yield_now().await;
+            }
+            for _ in 0..100 {
+                let lookup = cache.entry(1).or_insert_with(async || unreachable!()).await;
+                assert_eq!((lookup.value, lookup.outcome), (10, LookupOutcome::Stale));
+                yield_now().await;
+            }
+            load.gate.open();
+        };
+        let (value, ()) = futures_lite::future::zip(refresher, readers).await;
+        assert_eq!((value, cache.get(&1), cache.validate()), (11, Some(11), 0));
+    }
+
+    async fn on_every_executor_a_failure_leaves_the_value_and_a_drop_the_refresh_to_the_next() {
+        let clock = ManualClock::new();
+        let cache = builder(&clock).build();
+        cache.insert(1, 10).await;
+        clock.advance(FRESH);
+        // Dropped by a caller that has no more time.
+        let dropped = cache.get_or_insert_with(1, std::future::pending);
+        let no_time = async {
+            yield_now().await;
+            0
+        };
+        assert_eq!(futures_lite::future::or(dropped, no_time).await, 0);
+        let down = async || {
+            yield_now().await;
+            Err::<u32, _>("down")
+        };
+        assert_eq!(cache.try_get_or_insert_with(1, down).await, Ok(10));
+        assert_eq!(cache.try_get_or_insert_with(1, async || Ok::<_, &str>(11)).await, Ok(10));
+        clock.advance(RETRY);
+        assert_eq!(cache.try_get_or_insert_with(1, async || Ok::<_, &str>(11)).await, Ok(11));
+        let stats = cache.stats();
+        assert_eq!((stats.refreshes, stats.refresh_failures, cache.validate()), (3, 2, 0));
+    }
+
+    async fn on_every_executor_writes_win_and_the_deadline_makes_it_a_load() {
+        let clock = ManualClock::new();
+        let cache = builder(&clock).build();
+        for is_written in [true, false] {
+            cache.insert(1, 10).await;
+            clock.advance(FRESH);
+            let load = Load::of(Ok(11));
+            let refresher = async { cache.get_or_insert_with(1, || load.sure()).await };
+            let other = async {
+                while load.started() == 0 {
+                    yield_now().await;
+                }
+                if is_written {
+                    cache.insert(1, 12).await;
+                } else {
+                    clock.advance(TTL);
+                }
+                let found = cache.get_or_insert_with(1, async || unreachable!());
+                let opens = async {
+                    yield_now().await;
+                    load.gate.open();
+                };
+                futures_lite::future::zip(found, opens).await.0
+            };
+            let (own, found) = futures_lite::future::zip(refresher, other).await;
+            assert_eq!((own, found), (11, if is_written { 12 } else { 11 }));
+            assert_eq!(cache.get(&1), Some(found));
+        }
+    }
+
+    async fn on_every_executor_the_spawner_refreshes_single_keys_batches_and_memos() {
+        let clock = ManualClock::new();
+        let (spawner, background) = async_lru::background(4);
+        let memo = builder(&clock).spawner(spawner.clone()).wrap(|args: u32| async move {
+            yield_now().await;
+            10 * args
+        });
+        let cache = builder(&clock).spawner(spawner).build();
+        let pairs = |keys: Vec<u32>| async move {
+            yield_now().await;
+            keys.into_iter().map(|key| (key, key + 100))
+        };
+        let calls = async move {
+            assert_eq!(memo.call(1).await, 10);
+            for key in 1..=3 {
+                cache.insert(key, key).await;
+            }
+            clock.advance(FRESH);
+            assert_eq!(memo.call_traced(1).await.outcome, LookupOutcome::Stale);
+            let answers = cache.entries([1, 2, 3]).detached().or_insert_with(pairs).await;
+            assert_eq!(answers.iter().map(|(_, it)| it.unwrap().value).collect::<Vec<_>>(), [1, 2, 3]);
+            while memo.stats().loads < 2 || cache.peek(&3) == Some(3) {
+                yield_now().await;
+            }
+            assert_eq!((cache.get(&1), cache.get(&2), cache.get(&3)), (Some(101), Some(102), Some(103)));
+            assert_eq!((cache.stats().loads, cache.stats().refreshes), (1, 3));
+            assert_eq!((cache.validate(), memo.cache().validate()), (0, 0));
+        };
+        futures_lite::future::zip(background, calls).await;
+    }
+}

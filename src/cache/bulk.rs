@@ -184,7 +184,9 @@ impl<'a, K, V, S, I> Entries<'a, K, V, S, I> {
 
     /// Has the load live in the cache, and not in this call's future, as
     /// [`Entry::detached`](crate::Entry::detached) says: whichever call for one of its keys is polled moves it
-    /// on for all of them. When the last call that waits for one of its keys goes, the load is dropped.
+    /// on for all of them. When the last call that waits for one of its keys goes, the load goes on by the
+    /// [`spawner`](crate::Builder::spawner), or is dropped if there is none. Keys that it finds stale are
+    /// answered at once where there is one, and refreshed by a load of their own.
     ///
     /// What it brings of a key that nobody waits for any more is not kept, nor does it go to a call that
     /// comes after the load has ended while this one is not polled any more: that loads anew.
@@ -335,7 +337,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// one of its keys; if there are none, it is dropped.
+    /// one of its keys, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -381,7 +383,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// one of its keys; if there are none, it is dropped.
+    /// one of its keys, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///

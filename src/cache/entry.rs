@@ -146,8 +146,11 @@ impl<'a, K, V, S, Q> Entry<'a, K, V, S, Q> {
     ///
     /// Whichever call for the key is polled moves the load on, so a call that is dropped, or kept alive and
     /// not polled any more, holds up nobody and no work is lost: what a service wants whose requests time
-    /// out before its loads end. When the last call that waits for it goes, the load is dropped. Nothing is
-    /// spawned: a load that nobody waits for does not go on.
+    /// out before its loads end. When the last call that waits for it goes, the load goes on by the cache's
+    /// [`spawner`](crate::Builder::spawner); without one nothing is spawned, and it is dropped.
+    ///
+    /// In a cache that keeps entries [fresh](crate::Builder::fresh_for) such a call never waits for a refresh
+    /// if there is a spawner, to whom that goes.
     ///
     /// Calls of all forms for one key share its load, whichever of them has started it. A load that was
     /// started by another form stays in the future of its own call, and this one waits for it.
@@ -399,7 +402,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// it; if there are none, it is dropped.
+    /// it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -440,7 +443,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// it; if there are none, it is dropped.
+    /// it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -479,7 +482,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// it; if there are none, it is dropped.
+    /// it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -511,7 +514,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// it; if there are none, it is dropped.
+    /// it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -550,7 +553,7 @@ where
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
-    /// it; if there are none, it is dropped.
+    /// it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///

@@ -300,7 +300,7 @@ impl<Args, K: Hash + Eq, V, S: BuildHasher> Memo<Args, K, V, S> {
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The function goes on in the calls that wait
-    /// for it; if there are none, it is dropped.
+    /// for it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
@@ -549,7 +549,7 @@ impl<Args, K: Hash + Eq, V, E, S: BuildHasher> TryMemo<Args, K, V, E, S> {
     /// # Cancel safety
     ///
     /// Dropping the future at any await leaves the cache valid. The function goes on in the calls that wait
-    /// for it; if there are none, it is dropped.
+    /// for it, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
     ///
     /// # Panics
     ///
