@@ -609,8 +609,8 @@ impl<K, V> Places for Entries<K, V> {
 
 #[cfg(feature = "__validate")]
 impl<K: Eq, V> Entries<K, V> {
-    /// Asserts that table, entries, flights, stamps, deadlines and sizes agree; returns how many flights
-    /// there are.
+    /// Asserts that table, entries, flights, stamps, deadlines and sizes agree, and that what is stale can be
+    /// refreshed: no call is running that has just found it so. Returns how many flights there are.
     pub(crate) fn validate(&self) -> usize {
         let Self { table, entries, flights, epoch, slots, deadlines, sizes, total_bytes, .. } =
             self;
@@ -634,6 +634,20 @@ impl<K: Eq, V> Entries<K, V> {
         if !sizes.is_empty() {
             let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
             assert_eq!(sum, *total_bytes);
+        }
+        assert!(self.freshness.len() <= *slots);
+        for (slot, entry) in entries {
+            let renews = |flight: &Flight<K, V>| {
+                flight.hash == entry.hash && (flight.kind.is_refresh() || flight.is_update())
+            };
+            match self.freshness(slot as Slot) {
+                Freshness::Claimed => panic!("a call has claimed a refresh and not begun it"),
+                Freshness::Boarded => assert!(
+                    flights.iter().any(|(_, flight)| renews(flight)),
+                    "nobody refreshes the entry, and nobody will"
+                ),
+                Freshness::Endless | Freshness::Until(_) | Freshness::Due(_) => {}
+            }
         }
         for (slot, flight) in flights {
             assert_eq!(flight.id.slot(), slot);

@@ -71,7 +71,7 @@ mod modelled {
     /// Loom's, with a count of its uses. Of several threads that have loaded it loom knows only the last,
     /// and would not try to have another thread store before the others; all uses of the count it
     /// knows. The count puts no order on what is loaded and stored.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     pub(crate) struct AtomicU64 {
         value: atomic::AtomicU64,
         uses: atomic::AtomicU64,
@@ -93,6 +93,16 @@ mod modelled {
 
         pub(crate) fn store(&self, value: u64, order: Ordering) {
             self.used().store(value, order);
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.used().compare_exchange(current, new, success, failure)
         }
 
         pub(crate) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {

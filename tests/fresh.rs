@@ -927,6 +927,60 @@ fn without_single_flight_a_key_has_one_refresh_at_a_time_all_the_same() {
     assert_eq!(cache.validate(), 0);
 }
 
+/// Has all keys meet in one place.
+#[derive(Clone, Default)]
+struct AllAlike;
+
+impl std::hash::Hasher for AllAlike {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+}
+
+#[test]
+fn the_refresh_of_another_key_of_the_same_hash_takes_none_away() {
+    for (ends, fails) in [([0, 1], [true, false]), ([0, 1], [true, true]), ([1, 0], [false, true])]
+    {
+        for fences in [false, true] {
+            let clock = ManualClock::new();
+            let hasher = std::hash::BuildHasherDefault::<AllAlike>::default();
+            let cache = builder(&clock).hasher(hasher).build();
+            cache.insert_many_blocking([(0, 10), (1, 11)]);
+            clock.advance(FRESH);
+            let loads = fails.map(|fails| Load::of(if fails { Err("down") } else { Ok(12) }));
+            let mut calls = [0, 1].map(|key: u32| {
+                let load = &loads[key as usize];
+                let mut call = hand(cache.try_get_or_insert_with(key, || load.run()));
+                assert!(poll(&mut call).is_pending());
+                call
+            });
+            if fences {
+                cache.insert_blocking(1, 13);
+            }
+            for key in ends {
+                loads[key].gate.open();
+                assert!(poll(&mut calls[key]).is_ready());
+                assert_eq!(cache.validate(), usize::from(key == ends[0]));
+                if key == ends[0] {
+                    // The other one goes on, and is not begun again.
+                    let again = cache.get_or_insert_with(ends[1] as u32, async || unreachable!());
+                    assert!([10, 11, 13].contains(&now(again)));
+                }
+            }
+            clock.advance(FRESH);
+            for key in [0, 1] {
+                let again = now(cache.get_or_insert_with(key, async || 14));
+                assert_eq!(
+                    again, 14,
+                    "nobody refreshes {key} any more: {ends:?} {fails:?} {fences}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_key_that_cannot_be_made_leaves_the_refresh_to_the_next_call() {
     let clock = ManualClock::new();

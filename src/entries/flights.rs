@@ -167,6 +167,16 @@ impl<K, V> Entries<K, V> {
         (flight, Bucket(bucket))
     }
 
+    /// The same, of a flight whose value goes in. The entry of another key of its hash may have been left to
+    /// it, as that one's own refresh ended.
+    #[inline(always)]
+    pub(crate) fn take_published(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
+        if self.flight(id).kind.is_refresh() {
+            self.release_refresh(id, Freshness::Due(0));
+        }
+        self.take_flight(id)
+    }
+
     /// Where the table leads to a flight.
     #[inline(always)]
     fn bucket_of(&self, flight: &Flight<K, V>) -> Option<usize> {
@@ -185,21 +195,24 @@ impl<K, V> Entries<K, V> {
 
     /// The same; the entry of its key, if it was to be refreshed by this flight, is to be by another then.
     pub(crate) fn end_refresh(&mut self, id: FlightId, due: Freshness) -> Ended<K, V> {
+        if !self.freshness.is_empty() {
+            self.release_refresh(id, due);
+        }
         let (flight, bucket) = self.take_flight(id);
         self.unlist_bucket(bucket);
         self.end_burst();
-        if !self.freshness.is_empty() {
-            self.release_refresh(flight.hash, due);
-        }
         flight.end()
     }
 
-    /// Has the entry of a key with this hash refreshed by others, when it is `due`, if a flight is noted that
-    /// does and there is none any more.
+    /// Has the entry of a key with the hash of a flight that ends refreshed by others, when it is `due`, if a
+    /// flight is noted that does and there is no other one.
     #[cold]
-    fn release_refresh(&self, hash: u32, due: Freshness) {
-        let is_refresh = |flight: &Flight<K, V>| flight.kind.is_refresh() && !flight.is_fenced();
-        if self.find_flight(hash, is_refresh).is_none() {
+    fn release_refresh(&self, ending: FlightId, due: Freshness) {
+        let hash = self.flight(ending).hash;
+        let is_other = |flight: &Flight<K, V>| {
+            flight.id != ending && flight.kind.is_refresh() && !flight.is_fenced()
+        };
+        if self.find_flight(hash, is_other).is_none() {
             self.release(hash, Freshness::Boarded, due);
         }
     }

@@ -251,7 +251,7 @@ impl<'a, K, V> Publication<'a, K, V> {
                 (Entry::new(*hash, key, value), Bucket::NONE)
             }
             Origin::Load(id) | Origin::Update(id) => {
-                let (flight, bucket) = writer.entries().take_flight(*id);
+                let (flight, bucket) = writer.entries().take_published(*id);
                 let hash = flight.hash();
                 let key = self.part_with_flight(flight.end(), writer.departed);
                 (Entry::new(hash, key.into_inner(), value), bucket)
