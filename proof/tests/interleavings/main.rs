@@ -25,8 +25,10 @@ mod lifetimes;
 #[path = "../../../tests/common/linearizability.rs"]
 mod linearizability;
 mod pinned_readers;
+mod refreshes;
 mod removals;
 mod single_flight;
+mod spawners;
 mod sweeps;
 #[path = "../common/timer.rs"]
 mod timer;

@@ -14,6 +14,8 @@ mod entries;
 mod explore;
 mod janitor;
 mod loads;
+mod refreshes;
+mod spawners;
 #[path = "../common/timer.rs"]
 mod timer;
 mod updates;
