@@ -13,6 +13,8 @@ mod props;
 mod scene;
 #[path = "common/stage.rs"]
 mod stage;
+#[path = "common/stale_scene.rs"]
+mod stale_scene;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
@@ -25,8 +27,9 @@ use async_lru::AsyncLru;
 use common::{Hand, hand, join_all, now, poll};
 use futures_lite::future::{or, pending, yield_now};
 use on_wake::on_wake;
-use scene::{FATES, ROLES, Run, Scene};
+use scene::{FATES, Fate, ROLES, Run, Scene};
 use stage::{Call, Kind};
+use stale_scene::StaleScene;
 use watchdog::{Progress, watched};
 
 type Cache = AsyncLru<u32, u32>;
@@ -52,17 +55,44 @@ fn a_call_that_is_dropped_leaked_or_kept_after_any_poll_leaves_the_cache_valid()
     });
 }
 
+#[test]
+fn a_refresh_that_is_dropped_leaked_or_kept_after_any_poll_leaves_the_key_to_the_next_call() {
+    watched(|progress| {
+        let mut points = 0;
+        for kind in Kind::of_stale_keys() {
+            let calls = Call::of_stale_keys().into_iter().chain(Call::writes());
+            for call in calls {
+                for role in stale_scene::ROLES {
+                    let scene = StaleScene { kind, call, role };
+                    if scene.is_possible() {
+                        points += points_of(|polls, fate| {
+                            progress.reached(format!("{scene:?} after {polls} polls, {fate:?}"));
+                            scene.play(polls, fate)
+                        });
+                    }
+                }
+            }
+        }
+        println!("cancel points of refreshes: {points}");
+        assert!(points >= 1_000, "{points}");
+    });
+}
+
 /// Plays a scene for every number of polls after which its call has not ended, and for every fate;
 /// returns how many these were.
 fn cancel_points(scene: &Scene, progress: &Progress) -> usize {
+    points_of(|polls, fate| {
+        progress.reached(format!("{scene:?} after {polls} polls, {fate:?}"));
+        scene.play(polls, fate)
+    })
+}
+
+/// The same for any way to play one.
+fn points_of(play: impl Fn(usize, Fate) -> Run) -> usize {
     let mut points = 0;
     for fate in FATES {
         let mut polls = 0;
-        loop {
-            progress.reached(format!("{scene:?} after {polls} polls, {fate:?}"));
-            if scene.play(polls, fate) == Run::Ended {
-                break;
-            }
+        while play(polls, fate) == Run::Cut {
             polls += 1;
             assert!(polls < 32, "a call that nothing stands in the way of never ends");
         }

@@ -3,21 +3,20 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
-use std::cell::Cell;
+use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, LocalMemo, ManualClock, Update};
+use async_lru::{AsyncLru, LocalMemo, Lookup, ManualClock, Task, Update};
 use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand};
 use crate::forms::Form;
 use crate::ledger::Ledger;
-use crate::props::{Ending, Failure, Key, Load, Notes, Value, YIELDS, count};
+use crate::props::{Ending, Failure, Key, Load, Notes, Value, YIELDS};
 
 /// The key that calls meet at; keys of one ten have one hash.
 pub const KEY: u32 = 1;
@@ -29,7 +28,15 @@ const ANVIL: u32 = 3;
 /// make room for what calls bring.
 const SEEDS: [u32; 5] = [11, 21, 31, 4, 5];
 
-const TTL: Duration = Duration::from_secs(1);
+/// How long entries live where they are timed, and are fresh where they are kept so.
+pub const TTL: Duration = Duration::from_secs(1);
+/// How long entries live that are kept fresh.
+pub const LONG: Duration = Duration::from_secs(100);
+/// How long after a refresh that has failed the next one is tried.
+pub const RETRY: Duration = Duration::from_millis(100);
+
+/// A key that is asked for together with others.
+pub const BESIDE: u32 = 31;
 
 /// The maker of what is there from the start.
 pub const SEED: u32 = 0;
@@ -41,6 +48,12 @@ pub type Cache = AsyncLru<Key, Value, Fixed>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Load(Form, Ending),
+    Detached(Ending),
+    /// Of its key and another one, which is as stale.
+    Batch(Ending),
+    DetachedBatch(Ending),
+    Refresh,
+    TryRefresh(Ending),
     Memoised,
     MemoTry(Ending),
     Insert,
@@ -95,17 +108,62 @@ impl Call {
     /// How its load ends, if it has one.
     pub fn load(self) -> Option<Ending> {
         match self {
-            Self::Load(_, ending) | Self::MemoTry(ending) => Some(ending),
-            Self::Memoised => Some(Ending::Value),
+            Self::Load(_, ending)
+            | Self::Detached(ending)
+            | Self::Batch(ending)
+            | Self::DetachedBatch(ending)
+            | Self::TryRefresh(ending)
+            | Self::MemoTry(ending) => Some(ending),
+            Self::Memoised | Self::Refresh => Some(Ending::Value),
             _ => None,
         }
+    }
+
+    /// The calls that load a key which has a stale value.
+    pub fn of_stale_keys() -> Vec<Self> {
+        let mut calls: Vec<Self> =
+            Self::all().into_iter().filter(|call| call.load().is_some()).collect();
+        calls.push(Self::Refresh);
+        for ending in [Ending::Value, Ending::Failure] {
+            calls.extend([
+                Self::Detached(ending),
+                Self::Batch(ending),
+                Self::DetachedBatch(ending),
+                Self::TryRefresh(ending),
+            ]);
+        }
+        calls
+    }
+
+    /// The calls that load nothing.
+    pub fn writes() -> Vec<Self> {
+        Self::all().into_iter().filter(|call| call.load().is_none()).collect()
+    }
+
+    /// Whether its load goes on without it.
+    pub fn is_detached(self) -> bool {
+        matches!(self, Self::Detached(_) | Self::DetachedBatch(_))
+    }
+
+    /// Whether it loads whatever there is, and counts as no call.
+    pub fn is_refresh(self) -> bool {
+        matches!(self, Self::Refresh | Self::TryRefresh(_))
+    }
+
+    /// How many keys it asks for.
+    pub fn keys(self) -> u64 {
+        if matches!(self, Self::Batch(_) | Self::DetachedBatch(_)) { 2 } else { 1 }
     }
 
     /// Whether its error goes to those that wait for it.
     pub fn shares_errors(self) -> bool {
         match self {
             Self::Load(form, _) => form.shares_errors(),
-            Self::MemoTry(_) => true,
+            Self::MemoTry(_)
+            | Self::Detached(_)
+            | Self::Batch(_)
+            | Self::DetachedBatch(_)
+            | Self::TryRefresh(_) => true,
             _ => false,
         }
     }
@@ -149,16 +207,21 @@ pub struct Kind {
     is_timed: bool,
     is_measured: bool,
     pub is_single_flight: bool,
+    /// Whether its entries are kept fresh.
+    is_kept_fresh: bool,
+    pub has_spawner: bool,
 }
 
 impl Kind {
-    pub fn all() -> [Self; 7] {
+    pub fn all() -> [Self; 9] {
         let plain = Self {
             maxsize: SEEDS.len() + 1,
             shards: 1,
             is_timed: false,
             is_measured: false,
             is_single_flight: true,
+            is_kept_fresh: false,
+            has_spawner: false,
         };
         [
             plain,
@@ -168,7 +231,23 @@ impl Kind {
             Self { is_measured: true, ..plain },
             Self { is_single_flight: false, ..plain },
             Self { shards: 4, is_timed: true, is_measured: true, ..plain },
+            Self { is_kept_fresh: true, ..plain },
+            Self { is_kept_fresh: true, has_spawner: true, shards: 4, ..plain },
         ]
+    }
+
+    /// Those in which entries go stale, with room for one more.
+    pub fn of_stale_keys() -> Vec<Self> {
+        let [plain, ..] = Self::all();
+        let plain = Self { maxsize: plain.maxsize + 1, is_kept_fresh: true, ..plain };
+        let kinds = [
+            plain,
+            Self { shards: 4, ..plain },
+            Self { is_measured: true, ..plain },
+            Self { is_single_flight: false, ..plain },
+        ];
+        let spawning = kinds.map(|kind| Self { has_spawner: true, ..kind });
+        kinds.into_iter().chain(spawning).collect()
     }
 
     pub fn keeps_entries(self) -> bool {
@@ -190,9 +269,14 @@ fn try_load(args: Args) -> Hand<'static, Result<Value, Failure>> {
     hand(args.load.start())
 }
 
+/// Starts a load that is not to fail.
+fn sure(load: Load) -> impl Future<Output = Value> {
+    let load = load.start();
+    async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) }
+}
+
 fn load(args: Args) -> Hand<'static, Value> {
-    let load = args.load.start();
-    hand(async { load.await.unwrap_or_else(|_| unreachable!("it was not told to fail")) })
+    hand(sure(args.load))
 }
 
 type Wrapped<R> = LocalMemo<Key, Value, fn(Args) -> Hand<'static, R>, fn(&Args) -> Key, Fixed>;
@@ -209,8 +293,14 @@ pub struct Stage {
     pub ledger: Ledger,
     cache: Cache,
     memo: AnyMemo,
-    clock: ManualClock,
-    notes: Rc<Notes>,
+    pub clock: ManualClock,
+    pub notes: Arc<Notes>,
+    /// What the spawner was given.
+    tasks: Arc<Mutex<VecDeque<Task>>>,
+    /// Whether calls find stale values at the keys that they meet at.
+    is_stale: AtomicBool,
+    /// Whether all that was there from the start has gone stale.
+    is_all_stale: bool,
 }
 
 impl Stage {
@@ -231,6 +321,14 @@ impl Stage {
         if !kind.is_single_flight {
             builder = builder.without_single_flight();
         }
+        if kind.is_kept_fresh {
+            builder = builder.fresh_for(TTL).ttl(LONG).refresh_retry(RETRY);
+        }
+        let tasks = Arc::<Mutex<VecDeque<Task>>>::default();
+        if kind.has_spawner {
+            let tasks = Arc::clone(&tasks);
+            builder = builder.spawner(move |task| tasks.lock().unwrap().push_back(task));
+        }
         let builder = builder.key_extractor(key_of as fn(&Args) -> Key);
         let memo = match call {
             Call::MemoTry(_) => AnyMemo::Fallible(builder.wrap_local(try_load as fn(Args) -> _)),
@@ -242,13 +340,37 @@ impl Stage {
         };
         let notes = Notes { is_single_flight: kind.is_single_flight, ..Notes::default() };
         let ledger = Ledger::default();
-        let stage = Self { kind, ledger, cache, memo, clock, notes: Rc::new(notes) };
+        let (notes, is_stale, is_all_stale) = (Arc::new(notes), AtomicBool::new(false), false);
+        let stage = Self { kind, ledger, cache, memo, clock, notes, tasks, is_stale, is_all_stale };
         for key in SEEDS {
             stage.cache.insert_blocking(stage.key(key), stage.value(SEED));
         }
         stage.clock.advance(TTL);
         stage.cache.insert_blocking(stage.key(ANVIL), stage.value(SEED));
         stage
+    }
+
+    /// The same, where the key that calls meet at has a stale value, and so have all others.
+    pub fn stale(kind: Kind, call: Call) -> Self {
+        let stage = Self { is_all_stale: true, ..Self::new(kind, call) };
+        stage.cache.insert_blocking(stage.key(KEY), stage.value(SEED));
+        stage.clock.advance(TTL);
+        stage.set_stale(true);
+        stage
+    }
+
+    /// Says whether calls find stale values at the keys that they meet at, from now on.
+    pub fn set_stale(&self, is_stale: bool) {
+        self.is_stale.store(is_stale, Ordering::Relaxed);
+    }
+
+    pub fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Takes a task that the spawner was given.
+    pub fn take_task(&self) -> Option<Task> {
+        self.tasks.lock().unwrap().pop_front()
     }
 
     fn key(&self, number: u32) -> Key {
@@ -264,13 +386,17 @@ impl Stage {
         self.ledger.act_as(maker);
         let cache = &self.cache;
         let own_key = self.key(key);
-        let has_started = Rc::new(Cell::new(false));
+        let has_started = Arc::new(AtomicBool::new(false));
+        let refreshes = if call.is_refresh() || self.is_stale() { call.keys() } else { 0 };
+        let ends = if call.is_detached() { refreshes.min(1) } else { refreshes };
         let load = |ending| Load {
             maker,
             key,
             ending,
-            has_started: Rc::clone(&has_started),
-            notes: Rc::clone(&self.notes),
+            refreshes,
+            ends,
+            has_started: Arc::clone(&has_started),
+            notes: Arc::clone(&self.notes),
             ledger: self.ledger.clone(),
             item: self.ledger.make("load"),
         };
@@ -280,6 +406,42 @@ impl Stage {
                 let load = load(ending);
                 let call = form.call(cache, own_key, move || load.start());
                 hand(async move { answer(call.await) })
+            }
+            (Call::Detached(ending), _) => {
+                let load = load(ending);
+                let call = cache.entry(own_key).detached().or_try_insert_with(|| load.start());
+                hand(async { answer(told(call.await.map(|lookup| lookup.value))) })
+            }
+            (Call::Batch(ending), _) => {
+                let mut load = Some(load(ending));
+                let call = cache.try_get_or_insert_many([own_key, self.key(BESIDE)], move |keys| {
+                    bring(load.take().expect("it is asked once"), keys)
+                });
+                hand(async { answer(told(call.await.map(first))) })
+            }
+            (Call::DetachedBatch(ending), _) => {
+                let mut load = Some(load(ending));
+                let call = cache.entries([own_key, self.key(BESIDE)]).detached();
+                let call = call.or_try_insert_with(move |keys| {
+                    bring(load.take().expect("it is asked once"), keys)
+                });
+                let value = |lookup: Lookup<Value>| lookup.value;
+                let values = move |(key, lookup): (Key, Option<_>)| (key, lookup.map(value));
+                hand(async move {
+                    let answers = call.await;
+                    let answers = answers.map(|found| found.into_iter().map(values).collect());
+                    answer(told(answers.map(first)))
+                })
+            }
+            (Call::Refresh, _) => {
+                let load = load(Ending::Value);
+                let call = cache.refresh(own_key, move || sure(load));
+                hand(async { Answer::Value(call.await.maker) })
+            }
+            (Call::TryRefresh(ending), _) => {
+                let load = load(ending);
+                let call = cache.try_refresh(own_key, || load.start());
+                hand(async { answer(told(call.await)) })
             }
             (Call::Memoised, AnyMemo::Sure(memo)) => {
                 let call = memo.call(args(Ending::Value));
@@ -304,9 +466,9 @@ impl Stage {
                 })
             }
             (Call::Update, _) => {
-                let (ledger, has_started) = (self.ledger.clone(), Rc::clone(&has_started));
+                let (ledger, has_started) = (self.ledger.clone(), Arc::clone(&has_started));
                 let update = cache.update_with(own_key, async move |_| {
-                    has_started.set(true);
+                    has_started.store(true, Ordering::Relaxed);
                     for _ in 0..YIELDS {
                         yield_now().await;
                     }
@@ -359,6 +521,9 @@ impl Stage {
         assert_eq!(stats.calls(), self.notes.calls.get(), "{stats}");
         assert_eq!(stats.loads, self.notes.loads.get(), "{stats}");
         assert_eq!(stats.load_failures, self.notes.failures.get(), "{stats}");
+        assert_eq!(stats.stale_hits, self.notes.stale_hits.get(), "{stats}");
+        assert_eq!(stats.refreshes, self.notes.refreshes.get(), "{stats}");
+        assert_eq!(stats.refresh_failures, self.notes.refresh_failures.get(), "{stats}");
         let _loads_in_flight = self.cache.validate();
     }
 
@@ -368,8 +533,11 @@ impl Stage {
         self.ledger.act_as(SEED);
         let Self { cache, kind, .. } = self;
         for key in [KEY, ASIDE, ANVIL, 41] {
+            // Where others are stale the anvil is, and no call has changed that.
+            self.set_stale(self.is_all_stale && key == ANVIL && self.cached(key).is_some());
             let mut load = self.begin(SEED, Call::Load(Form::With, Ending::Value), key);
             load.drive();
+            self.set_stale(false);
             let lookup = self.key(key);
             cache.insert_blocking(self.key(key), self.value(99));
             let kept = kind.keeps_entries().then_some(99);
@@ -383,8 +551,9 @@ impl Stage {
             assert!(cache.len() <= kind.maxsize);
         }
         assert_eq!((cache.len(), cache.keys().len()), (kind.maxsize, kind.maxsize));
-        self.clock.advance(TTL);
-        assert_eq!(cache.purge_expired_blocking(), if kind.is_timed { kind.maxsize } else { 0 });
+        self.clock.advance(if kind.is_kept_fresh { LONG } else { TTL });
+        let is_over = kind.is_timed || kind.is_kept_fresh;
+        assert_eq!(cache.purge_expired_blocking(), if is_over { kind.maxsize } else { 0 });
     }
 
     /// The value of a load is kept, as nobody guards its key any more, nor one of the same hash.
@@ -396,15 +565,41 @@ impl Stage {
 
     /// Frees a key whose load will never end.
     pub fn free(&self, key: u32) {
-        self.notes.fences.set(self.notes.fences.get() + 1);
+        self.notes.fences.add(1);
+        // It may be in progress without an entry, or be a stale entry that nobody renews.
         assert!(self.cache.invalidate_blocking(&self.key(key)), "there is a load to fence");
     }
 
     fn forget_counts(&self) {
-        for counter in [&self.notes.calls, &self.notes.loads, &self.notes.failures] {
-            counter.set(0);
+        let Notes { calls, stale_hits, loads, failures, refreshes, refresh_failures, .. } =
+            &*self.notes;
+        for counter in [calls, stale_hits, loads, failures, refreshes, refresh_failures] {
+            counter.forget();
         }
     }
+}
+
+/// What the caller of a load with a shared error is told.
+fn told(result: Result<Value, Arc<Failure>>) -> Result<Value, Failure> {
+    result.map_err(|error| Failure::clone(&error))
+}
+
+/// Starts a load that brings the same for all of these keys.
+fn bring(
+    load: Load,
+    keys: Vec<Key>,
+) -> impl Future<Output = Result<Vec<(Key, Value)>, Failure>> + Send + use<> {
+    let load = load.start();
+    async {
+        let value = load.await?;
+        Ok(keys.into_iter().map(|key| (key, value.clone())).collect())
+    }
+}
+
+/// The answer for the first key of a batch.
+fn first(answers: Vec<(Key, Option<Value>)>) -> Value {
+    let (_, value) = answers.into_iter().next().expect("it asked for some");
+    value.expect("none was left out")
 }
 
 fn done<'a, T>(call: impl Future<Output = T> + 'a) -> Hand<'a, Answer> {
@@ -423,7 +618,7 @@ pub struct Caller<'a> {
     answer: Option<Answer>,
     was_polled: bool,
     /// Whether its own load or update was started.
-    has_started: Rc<Cell<bool>>,
+    has_started: Arc<AtomicBool>,
     /// Whether it was woken since its last poll.
     alarm: Arc<Alarm>,
 }
@@ -451,23 +646,24 @@ impl Caller<'_> {
     }
 
     pub fn has_started(&self) -> bool {
-        self.has_started.get()
+        self.has_started.load(Ordering::Relaxed)
     }
 
     /// Whether it is the one that loads or updates.
     pub fn leads(&self) -> bool {
-        self.has_started.get() && self.answer.is_none()
+        self.has_started() && self.answer.is_none()
     }
 
     /// Polls the call unless it has ended.
     pub fn poll(&mut self) {
         let Some(future) = &mut self.future else { return };
         let notes = &self.stage.notes;
-        if self.call.load().is_some() && !self.was_polled {
-            count(&notes.calls);
+        if self.call.load().is_some() && !self.call.is_refresh() && !self.was_polled {
+            notes.calls.add(self.call.keys());
+            notes.stale_hits.add(if self.stage.is_stale() { self.call.keys() } else { 0 });
         }
         if self.call.fences() {
-            notes.fences.set(notes.fences.get() + 1);
+            notes.fences.add(1);
         }
         self.was_polled = true;
         self.stage.ledger.act_as(self.maker);
@@ -476,9 +672,6 @@ impl Caller<'_> {
         if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.answer = Some(answer);
             self.future = None;
-            if answer == Answer::Failure(self.maker) {
-                count(&notes.failures);
-            }
             if self.call.is_clear() {
                 self.stage.forget_counts();
             }
@@ -493,9 +686,6 @@ impl Caller<'_> {
 
     /// Drops the call, and with it the load that it leads.
     pub fn cancel(mut self) {
-        if self.leads() && self.call.load().is_some() {
-            count(&self.stage.notes.failures);
-        }
         self.future = None;
     }
 
