@@ -6,7 +6,7 @@ mod common;
 use async_lru::{
     ArgsAsKey, AsyncLru, BorrowedKey, Builder, CacheInfo, CacheStats, Clock, DetachedEntries,
     DetachedEntry, Entries, Entry, LocalMemo, Lookup, ManualClock, Memo, OwnedKey, RemovalCause,
-    SystemClock, TryMemo, Update, WeakAsyncLru, WriteGuard,
+    SystemClock, Task, TryMemo, Update, WeakAsyncLru, WriteGuard, background,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -239,10 +239,12 @@ where
     drop(is_send(cache.entry_ref(&key).or_insert_with(f.clone())));
     drop(is_send(cache.entry(key.clone()).or_try_insert_own(g.clone())));
     drop(is_send(cache.entry_ref(&key).or_try_insert_own(g.clone())));
+    drop(is_send(cache.refresh(key.clone(), f.clone())));
     drop(is_send(cache.get_or_insert_with_ref(&key, f)));
     drop(is_send(cache.entry(key.clone()).or_try_insert_with(g.clone())));
     drop(is_send(cache.entry_ref(&key).or_try_insert_with(g.clone())));
     drop(is_send(cache.try_get_or_insert_with(key.clone(), g.clone())));
+    drop(is_send(cache.try_refresh(key.clone(), g.clone())));
     drop(is_send(cache.try_get_or_insert_with_ref(&key, g)));
     drop(is_send(cache.invalidate_if(|_, _| true)));
     drop(is_send(cache.restore([(key.clone(), value.clone(), None)])));
@@ -290,9 +292,12 @@ fn futures_are_not_send_if_what_they_hold_is_not() {
     not_send(cache.get_or_insert_with(1, async || *local));
     not_send(cache.entry(1).or_insert_with(async || *local));
     not_send(cache.invalidate_keys_if(|key| *key == *local));
+    not_send(cache.refresh(1, async || *local));
+    not_send(cache.try_refresh(1, async || Ok::<_, u64>(*local)));
     let cache = AsyncLru::<Rc<str>, u64>::new(1);
     not_send(cache.get_or_insert_with("a".into(), async || 1));
     not_send(cache.insert("a".into(), 1));
+    not_send(cache.refresh("a".into(), async || 1));
     not_send(cache.restore(Vec::<(Rc<str>, u64)>::new()));
 }
 
@@ -483,6 +488,8 @@ fn calls_can_be_spawned() {
         assert_eq!(handle.purge_expired().await, 0);
         assert_eq!(handle.invalidate_if(|_, value| *value > 1).await, 0);
         assert_eq!(handle.restore(handle.snapshot_with_ttl()).await, 0);
+        assert_eq!(handle.refresh(key("a"), load).await, 1);
+        assert_eq!(handle.try_refresh(key("b"), tried).await, Ok(1));
         let owned = key("a");
         let borrowed = owned.as_str();
         assert_eq!(handle.get_or_insert_with_ref(borrowed, load).await, 1);
@@ -506,6 +513,8 @@ fn calls_with_static_texts_can_be_spawned() {
         assert_eq!(cache.entry_ref(&"b").or_insert_with(load).await.value, "text");
         let failed = cache.entry("c").or_try_insert_own(async || Err(later("down").await));
         assert_eq!(failed.await, Err("down"));
+        assert_eq!(cache.refresh("a", load).await, "text");
+        assert_eq!(*cache.try_refresh("a", || later(Err("down"))).await.unwrap_err(), "down");
         assert_eq!(cache.insert("a", "more").await, Some("text"));
         assert_eq!(cache.remove(&"a").await, Some("more"));
         assert!(cache.invalidate(&"b").await);
@@ -532,6 +541,57 @@ fn calls_with_values_and_errors_behind_traits_can_be_spawned() {
     });
 }
 
+#[test]
+fn a_task_and_what_runs_it_in_the_background_can_be_spawned() {
+    fn is_unpin<T: Unpin>() {}
+    is_unpin::<Task>();
+    // No task is polled by two at once.
+    <Task as NotSync<_>>::holds();
+    let task: Task = is_send(Box::pin(later(())));
+    let (spawner, runner) = background(2);
+    fn is_spawner(spawner: impl Fn(Task) + Clone + Send + Sync + 'static) -> impl Fn(Task) {
+        spawner
+    }
+    is_spawner(spawner.clone())(task);
+    let clock = ManualClock::new();
+    let cache = AsyncLru::<String, Arc<str>>::builder()
+        .fresh_for(Duration::from_secs(1))
+        .clock(clock.clone())
+        .spawner(spawner)
+        .build();
+    cache.insert_blocking("a".to_owned(), "old".into());
+    clock.advance(Duration::from_secs(1));
+    let load = || later("new".into());
+    let stale = now(cache.entry("a".to_owned()).detached().or_insert_with(load));
+    assert_eq!(&*stale.value, "old");
+    // The last handle ends the runner when all has been run.
+    let weak = cache.downgrade();
+    let handle = std::thread::spawn(move || smol::block_on(smol::spawn(runner)));
+    while &*cache.get("a").unwrap() != "new" {
+        std::thread::yield_now();
+    }
+    drop(cache);
+    handle.join().unwrap();
+    assert!(weak.upgrade().is_none());
+}
+
+/// Its load need not be, for it lives in the call.
+#[test]
+fn a_cache_of_rcs_keeps_its_entries_fresh() {
+    let clock = ManualClock::new();
+    let builder = AsyncLru::<Rc<str>, Rc<u64>>::builder().fresh_for(Duration::from_secs(1));
+    let cache = builder.clock(clock.clone()).build();
+    let shared = Rc::new(7);
+    cache.insert_blocking("a".into(), Rc::new(1));
+    clock.advance(Duration::from_secs(1));
+    let load = async || {
+        yield_now().await;
+        Rc::clone(&shared)
+    };
+    assert_eq!(*block_on(cache.get_or_insert_with("a".into(), load)), 7);
+    assert_eq!(*block_on(cache.refresh("a".into(), load)), 7);
+}
+
 async fn later<T>(answer: T) -> T {
     yield_now().await;
     answer
@@ -552,9 +612,15 @@ fn calls_of_a_wrapped_function_can_be_spawned() {
         handle.clear().await;
     });
     let parse = AsyncLru::builder().try_wrap(async |text: String| text.parse::<u64>());
-    spawn(async move { assert_eq!(parse.call("12".to_owned()).await, Ok(12)) });
+    spawn(async move {
+        assert_eq!(parse.call("12".to_owned()).await, Ok(12));
+        assert_eq!(parse.refresh("12".to_owned()).await, Ok(12));
+    });
     let double = AsyncLru::builder().wrap(|n: u64| later(n * 2));
-    spawn(async move { assert_eq!(double.call(4).await, 8) });
+    spawn(async move {
+        assert_eq!(double.call(4).await, 8);
+        assert_eq!(double.refresh(4).await, 8);
+    });
     drop(is_send(greet.call(("bob".to_owned(), 1))));
 }
 

@@ -56,6 +56,8 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
         cache.try_get_or_insert_many([1], try_many), both;
         cache.entries([1]).or_insert_with(many), both;
         cache.entries([1]).or_try_insert_with(try_many), both;
+        cache.refresh(1, load), both;
+        cache.try_refresh(1, tried), both;
         cache.update_with(1, change), both;
         cache.update_with_ref(&1, change), both;
         cache.try_update_with(1, try_change), both;
@@ -95,10 +97,15 @@ fn the_future_of_a_call_with_a_detached_load_holds_the_closure_alone() {
     }
     // The function is kept by the memo, and its future by the cache.
     let sum = async |large: Large| later(large).await[5];
-    let memo = AsyncLru::<u64, u64>::builder().key_extractor(|large: &Large| large[0]).wrap(sum);
+    let builder = || AsyncLru::<u64, u64>::builder().key_extractor(|large: &Large| large[0]);
+    let memo = builder().wrap(sum);
+    let try_memo = builder().try_wrap(async |large: Large| Ok::<_, u64>(later(large).await[5]));
     assert_small! {
+        try_memo.call(large), LARGE;
+        try_memo.refresh(large), LARGE;
         memo.call(large), LARGE;
         memo.call_traced(large), LARGE;
+        memo.refresh(large), LARGE;
     }
 }
 
@@ -151,6 +158,8 @@ fn the_future_of_a_call_holds_its_key_once() {
     assert_small! {
         cache.get_or_insert_with(large, async || 1), LARGE;
         cache.entry(large).detached().or_insert_with(|| async { 1 }), LARGE;
+        cache.refresh(large, async || 1), LARGE;
+        cache.try_refresh(large, async || Ok::<_, u64>(1)), LARGE;
         cache.update_with(large, async |_| Update::Put(1)), LARGE;
         cache.insert(large, 1), LARGE;
         cache.insert_with_ttl(large, 1, Duration::from_secs(1)), LARGE;
@@ -169,6 +178,8 @@ fn the_future_of_a_call_holds_its_value_once_and_that_of_an_update_the_old_one_t
         cache.get_or_insert_with(1, async || large), LARGE;
         cache.entry(1).or_insert_with(async || large), LARGE;
         cache.entry(1).detached().or_insert_with(|| async { [1; 128] }), 0;
+        cache.refresh(1, async || large), LARGE;
+        cache.try_refresh(1, async || Ok::<_, u64>(large)), LARGE;
         cache.get_or_insert_many([1], async |_| vec![(1, large)]), 0;
         cache.update_with(1, async |_| Update::Put(large)), 2 * LARGE;
         cache.insert(1, large), LARGE;

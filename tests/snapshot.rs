@@ -491,3 +491,45 @@ fn entries_come_back_while_other_threads_use_the_cache() {
         assert_eq!(keys.len(), cache.len());
     }
 }
+
+#[cfg(feature = "serde")]
+mod serde {
+    use super::*;
+    use serde_json::Value;
+
+    executors! {
+        async fn what_is_saved_survives_a_round_trip_through_json_with_what_is_left_of_its_freshness() {
+            let clock = ManualClock::new();
+            let builder = || Cache::builder().fresh_for(10 * SECOND).ttl(TTL);
+            let old = builder().clock(clock.clone()).build();
+            old.insert(1, 10).await;
+            clock.advance(4 * SECOND);
+            let saved = old.snapshot_with_ttl();
+            assert_eq!(saved[0].fresh_left, Some(6 * SECOND));
+            let json = serde_json::to_string(&saved).unwrap();
+            let read: Vec<Saved<u32, u32>> = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, saved);
+            let clock = ManualClock::new();
+            let new = builder().clock(clock.clone()).build();
+            assert_eq!(new.restore(read).await, 1);
+            assert_eq!(new.snapshot_with_ttl(), saved);
+            clock.advance(6 * SECOND);
+            assert_eq!(new.get_or_insert_with(1, async || 11).await, 11);
+        }
+
+        /// As it was written by a version that kept nothing fresh: it is as fresh as what is new.
+        async fn what_was_saved_without_a_word_of_its_freshness_comes_back() {
+            let mut saved = serde_json::to_value(saved(1, 10, Some(TTL))).unwrap();
+            let Value::Object(fields) = &mut saved else { panic!("{saved} has no fields") };
+            assert_eq!(fields.remove("fresh_left"), Some(Value::Null));
+            let read: Saved<u32, u32> = serde_json::from_value(saved).unwrap();
+            assert_eq!((read.value, read.fresh_left, read.time_left), (10, None, Some(TTL)));
+            let clock = ManualClock::new();
+            let new = Cache::builder().fresh_for(SECOND).clock(clock.clone()).build();
+            assert_eq!(new.restore([read]).await, 1);
+            assert_eq!(new.snapshot_with_ttl()[0].fresh_left, Some(SECOND));
+            clock.advance(SECOND);
+            assert_eq!(new.get_or_insert_with(1, async || 11).await, 11);
+        }
+    }
+}

@@ -757,6 +757,27 @@ mod serde {
             let json = serde_json::to_string(&endless).unwrap();
             assert_eq!(serde_json::from_str::<CacheInfo>(&json).unwrap(), endless);
         }
+
+        /// As they were written by a version that refreshed nothing.
+        async fn statistics_without_a_word_of_refreshes_can_be_read() {
+            let cache = AsyncLru::<u64, u64>::new(2);
+            cache.get_or_insert_with(1, async || 0).await;
+            let without = |mut json: serde_json::Value, fields: &[&str]| {
+                for field in fields {
+                    let removed = json.as_object_mut().and_then(|json| json.remove(*field));
+                    assert!(removed.is_some(), "{field} of {json}");
+                }
+                json
+            };
+            let stats = serde_json::to_value(cache.stats()).unwrap();
+            let stats = without(stats, &["stale_hits", "refreshes", "refresh_failures"]);
+            let read: CacheStats = serde_json::from_value(stats).unwrap();
+            assert_eq!((read.loads, read.stale_hits, read.refreshes), (1, 0, 0));
+            let info = serde_json::to_value(cache.info()).unwrap();
+            let info = without(info, &["fresh_for", "refresh_retry"]);
+            let read: CacheInfo = serde_json::from_value(info).unwrap();
+            assert_eq!((read.maxsize, read.fresh_for), (2, None));
+        }
     }
 }
 
