@@ -22,7 +22,7 @@ use std::task::Context;
 
 use async_lru::{AsyncLru, LocalMemo, ManualClock};
 use callbacks::{
-    Cache, Callback, Change, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
+    Cache, Callback, Change, FRESH, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
     drop_those_in_progress, forget_wakers, offer, poll_those_in_progress,
 };
 use common::{Calls, Hand, hand, now, poll};
@@ -60,27 +60,47 @@ fn use_everything(memos: &Memos, shared: &Arc<Shared>) {
         let (key, update) = (shared.key(1), shared.update(change));
         drop(at_work(|| within_few_polls(cache.try_update_with(key, update))));
     }
-    for form in Form::ALL {
-        let call = |load| {
-            let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
-            hand(async move { drop(form.call(&cache, key, loader).await) })
-        };
-        flights(cache, shared, Load::Succeeds, &call);
-        if form.is_fallible() {
-            flights(cache, shared, Load::Fails, &call);
+    let starts = match cache.info().fresh_for {
+        Some(_) => &[Start::Nothing, Start::Stale][..],
+        None => &[Start::Nothing],
+    };
+    for start in starts.iter().copied() {
+        for form in Form::ALL {
+            let call = |load| {
+                let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
+                hand(async move { drop(form.call(&cache, key, loader).await) })
+            };
+            flights(cache, shared, start, Load::Succeeds, &call);
+            if form.is_fallible() {
+                flights(cache, shared, start, Load::Fails, &call);
+            }
+        }
+        for load in [Load::Succeeds, Load::Fails] {
+            flights(cache, shared, start, load, &|load| {
+                let (cache, key, loader) =
+                    (cache.clone(), shared.key(5), shared.detached_loader(load));
+                hand(async move { drop(cache.try_get_detached(key, loader).await) })
+            });
+            flights(cache, shared, start, load, &|load| {
+                let (cache, keys) = (cache.clone(), [5, 6].map(|number| shared.key(number)));
+                let loader = shared.bulk_loader(load);
+                hand(async move { drop(cache.try_get_or_insert_many(keys, loader).await) })
+            });
+            flights(cache, shared, start, load, &|load| {
+                let (cache, keys) = (cache.clone(), [5, 6].map(|number| shared.key(number)));
+                let loader = shared.bulk_loader(load);
+                hand(async move {
+                    drop(cache.entries(keys).detached().or_try_insert_with(loader).await);
+                })
+            });
+            flights(cache, shared, start, load, &|load| {
+                let (cache, key, loader) = (cache.clone(), shared.key(5), shared.loader(load));
+                hand(async move { drop(cache.try_refresh(key, loader).await) })
+            });
         }
     }
     for load in [Load::Succeeds, Load::Fails] {
-        flights(cache, shared, load, &|load| {
-            let (cache, key, loader) = (cache.clone(), shared.key(5), shared.detached_loader(load));
-            hand(async move { drop(cache.try_get_detached(key, loader).await) })
-        });
-        flights(cache, shared, load, &|load| {
-            let (cache, keys) = (cache.clone(), [5, 6].map(|number| shared.key(number)));
-            let loader = shared.bulk_loader(load);
-            hand(async move { drop(cache.try_get_or_insert_many(keys, loader).await) })
-        });
-        flights(cache, shared, load, &|load| {
+        flights(cache, shared, Start::Nothing, load, &|load| {
             let change = if load == Load::Succeeds { Change::Put } else { Change::Fails };
             let (cache, key, update) = (cache.clone(), shared.key(5), shared.update(change));
             hand(async move { drop(cache.try_update_with(key, update).await) })
@@ -140,10 +160,19 @@ enum Ending {
     IsDropped,
 }
 
+/// What is there before a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Nothing,
+    /// A stale value.
+    Stale,
+}
+
 /// Makes a call for key 5 that two others wait for, one of them polled with two wakers.
 fn flights(
     cache: &Cache,
     shared: &Arc<Shared>,
+    start: Start,
     load: Load,
     call: &dyn Fn(Load) -> Hand<'static, ()>,
 ) {
@@ -152,6 +181,10 @@ fn flights(
         at_work(poll_those_in_progress);
     };
     for ending in [Ending::Ends, Ending::IsInsertedOver, Ending::IsClearedAway, Ending::IsDropped] {
+        if start == Start::Stale {
+            insert(cache, shared, 5);
+            shared.clock.advance(FRESH);
+        }
         in_progress(load);
         in_progress(Load::Succeeds);
         let mut waiter = call(Load::Succeeds);
@@ -193,6 +226,7 @@ fn every_callback_may_call_every_method() {
                     let memos = Memos::new(kind, &shared);
                     shared.set_stage(&memos);
                     use_everything(&memos, &shared);
+                    drop_those_in_progress();
                     let reached = shared.calls() > 0;
                     assert!(reached || !kind.reaches(callback), "it was never reached");
                     points += usize::from(reached);

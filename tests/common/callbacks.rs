@@ -17,6 +17,8 @@ use crate::common::{Hand, hand, poll};
 
 /// How long entries live.
 pub const TTL: Duration = Duration::from_secs(1);
+/// How long they are fresh, where they are kept so.
+pub const FRESH: Duration = Duration::from_millis(100);
 
 /// The user's code that a cache runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub enum Callback {
     Predicate,
     Listener,
     Clock,
+    Spawner,
     LoaderCall,
     LoaderPoll,
     DetachedPoll,
@@ -50,7 +53,7 @@ pub enum Callback {
 }
 
 impl Callback {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Hash,
         Self::Extract,
         Self::Measure,
@@ -59,6 +62,7 @@ impl Callback {
         Self::Predicate,
         Self::Listener,
         Self::Clock,
+        Self::Spawner,
         Self::LoaderCall,
         Self::LoaderPoll,
         Self::DetachedPoll,
@@ -427,11 +431,22 @@ pub struct Kind {
     is_single_flight: bool,
     /// Whether it weighs its entries, too, and has a listener.
     has_options: bool,
+    /// Whether it keeps its entries fresh.
+    is_kept_fresh: bool,
+    has_spawner: bool,
 }
 
 impl Kind {
-    pub fn all() -> [Self; 6] {
-        let plain = Self { maxsize: 2, shards: 1, is_single_flight: true, has_options: false };
+    pub fn all() -> [Self; 9] {
+        let plain = Self {
+            maxsize: 2,
+            shards: 1,
+            is_single_flight: true,
+            has_options: false,
+            is_kept_fresh: false,
+            has_spawner: false,
+        };
+        let fresh = Self { is_kept_fresh: true, ..plain };
         [
             plain,
             Self { shards: 4, ..plain },
@@ -439,6 +454,9 @@ impl Kind {
             Self { is_single_flight: false, ..plain },
             Self { has_options: true, ..plain },
             Self { has_options: true, shards: 4, ..plain },
+            Self { has_options: true, ..fresh },
+            Self { has_spawner: true, ..fresh },
+            Self { has_spawner: true, is_single_flight: false, shards: 4, ..fresh },
         ]
     }
 
@@ -448,6 +466,7 @@ impl Kind {
         match callback {
             Callback::Measure | Callback::Expiry | Callback::Predicate => self.maxsize > 0,
             Callback::Weigh | Callback::Listener => self.maxsize > 0 && self.has_options,
+            Callback::Spawner => self.has_spawner,
             Callback::WakerClone
             | Callback::WakerWake
             | Callback::WakerDrop
@@ -472,6 +491,21 @@ impl Kind {
                 timed.reached(Callback::Expiry);
                 (key.number % 2 == 1).then_some(TTL / 2)
             });
+        let builder = match self.is_kept_fresh {
+            true => builder.fresh_for(FRESH).refresh_retry(Duration::ZERO),
+            false => builder,
+        };
+        let spawning = Arc::clone(shared);
+        let builder = match self.has_spawner {
+            true => builder.spawner(move |task| {
+                spawning.reached(Callback::Spawner);
+                // What callbacks bring about would bring about more for ever.
+                if WORK.get() != Work::Callback {
+                    offer(task);
+                }
+            }),
+            false => builder,
+        };
         let (heard, weighed) = (Arc::clone(shared), Arc::clone(shared));
         let builder = match self.has_options {
             true => builder.on_remove(move |key, value, _| heard.heard((key, value))).max_weight(
@@ -514,7 +548,7 @@ pub fn poll_those_in_progress() -> bool {
     IN_PROGRESS.with_borrow(|calls| !calls.is_empty())
 }
 
-/// Drops the calls in progress.
+/// Drops the calls in progress, and those that come of that.
 pub fn drop_those_in_progress() {
     while let Some(call) = take_one_in_progress() {
         drop(call);

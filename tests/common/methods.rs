@@ -227,6 +227,35 @@ pub const METHODS: &[(&str, Method)] = &[
             drop(within_few_polls(cache.entry_ref(&key).detached().or_try_insert_own(load)));
         })
     }),
+    ("refresh", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let load = shared.loader(Load::Succeeds);
+            within_few_polls(cache.refresh(key, || sure(load())));
+        })
+    }),
+    ("try_refresh", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            drop(within_few_polls(cache.try_refresh(key, shared.loader(Load::Succeeds))));
+        })
+    }),
+    ("try_refresh, failing", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            drop(within_few_polls(cache.try_refresh(key, shared.loader(Load::Fails))));
+        })
+    }),
+    ("a refresh of what is there that is left", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            let loader = shared.loader(Load::Succeeds);
+            unless_recursive(|| poll(&mut Box::pin(cache.try_refresh(key.clone(), loader))));
+        })
+    }),
+    ("a detached call of what is there that is left", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            let loader = shared.detached_loader(Load::Succeeds);
+            let call = cache.entry_ref(key).detached().or_try_insert_with(loader);
+            unless_recursive(|| poll(&mut Box::pin(call)));
+        })
+    }),
     ("get_many", |memos, shared| {
         let keys = KEYS.map(|number| shared.key(number));
         for cache in memos.caches() {
