@@ -59,7 +59,12 @@ where
                     drop(load);
                     return P::answer(Ok(T::tell(found.value, found.age.into())));
                 }
-                Start::Lead(leader) | Start::Refresh(leader, _) => break 'leads leader,
+                Start::Lead(leader) => break 'leads leader,
+                Start::Refresh(leader, old) => {
+                    // Before the leader is on its way, which a `Drop` that panics would leak.
+                    drop(old);
+                    break 'leads leader;
+                }
                 // In a box, so that the futures of all calls need no room for what waiters remember.
                 Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };

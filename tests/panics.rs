@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Clock, ManualClock, Update};
+use async_lru::{AsyncLru, Builder, Clock, ManualClock, Task, Update};
 use common::{Calls, Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
@@ -31,7 +31,14 @@ thread_local! {
     static ALIVE: Cell<i64> = const { Cell::new(0) };
     /// What happens within the next clone of a key or value.
     static WITHIN_CLONE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    /// What the spawner of a cache was given.
+    static TASKS: RefCell<Vec<Task>> = const { RefCell::new(Vec::new()) };
 }
+
+/// How long entries are fresh, in caches that keep them so.
+const FRESH: Duration = Duration::from_millis(200);
+/// How long after a refresh that has failed the next one is tried.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// A call of user code.
 fn call() {
@@ -116,6 +123,11 @@ type Cache = AsyncLru<Loud, Loud>;
 fn caches() -> Vec<(Cache, ManualClock)> {
     let clock = ManualClock::new;
     let loud = |clock: &ManualClock| LoudClock(clock.clone());
+    // What is given a lifetime of its own must not expire in the middle of a check.
+    let plain = |builder: Builder<Loud, Loud>| {
+        let clock = clock();
+        (builder.clock(clock.clone()).build(), clock)
+    };
     let timed = |clock: ManualClock| {
         let ttl = Duration::from_secs(1);
         let cache = Cache::builder().maxsize(3).ttl(ttl).clock(loud(&clock)).build();
@@ -143,17 +155,47 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         let builder = heard(Cache::builder()).maxsize(3).shards(4).ttl(ttl).clock(loud(&clock));
         (builder.build(), clock)
     };
+    let fresh = |builder: Builder<Loud, Loud>, clock: &ManualClock| {
+        let builder = builder.maxsize(3).fresh_for(FRESH).refresh_retry(RETRY);
+        builder.ttl(Duration::from_secs(1)).clock(loud(clock))
+    };
+    let spawning = |builder: Builder<Loud, Loud>| {
+        builder.spawner(|task| {
+            call();
+            TASKS.with_borrow_mut(|tasks| tasks.push(task));
+        })
+    };
+    let plainly_fresh = |clock: ManualClock| (fresh(Cache::builder(), &clock).build(), clock);
+    let fresh_with_all = |clock: ManualClock| {
+        let builder = heard(fresh(Cache::builder(), &clock)).shards(4);
+        let builder = builder.max_weight(4, |_, value| {
+            call();
+            u64::from(1 + value.0 % 2)
+        });
+        let lifetime = |key: &Loud, _: &Loud| {
+            call();
+            (key.0 % 2 == 1).then_some(Duration::from_millis(500))
+        };
+        (spawning(builder.expiry(lifetime)).build(), clock)
+    };
+    let fresh_and_alone = |clock: ManualClock| {
+        let builder = spawning(fresh(Cache::builder(), &clock)).without_single_flight();
+        (builder.build(), clock)
+    };
     vec![
-        (Cache::new(3), clock()),
-        (Cache::new(0), clock()),
-        (Cache::builder().maxsize(3).shards(4).build(), clock()),
-        (Cache::builder().maxsize(3).without_single_flight().build(), clock()),
-        (measured.build(), clock()),
-        (weighed.build(), clock()),
+        plain(Cache::builder().maxsize(3)),
+        plain(Cache::builder().maxsize(0)),
+        plain(Cache::builder().maxsize(3).shards(4)),
+        plain(Cache::builder().maxsize(3).without_single_flight()),
+        plain(measured),
+        plain(weighed),
         timed(clock()),
         own_lifetimes(clock()),
-        (heard(Cache::builder()).maxsize(3).build(), clock()),
+        plain(heard(Cache::builder()).maxsize(3)),
         heard_and_timed(clock()),
+        plainly_fresh(clock()),
+        fresh_with_all(clock()),
+        fresh_and_alone(clock()),
     ]
 }
 
@@ -174,6 +216,99 @@ fn led(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
 
 fn detached(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
     hand(cache.get_detached(Loud::new(key), move || load(number)))
+}
+
+/// The first fails, where it may, and the others do not.
+fn refreshing(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    if number > 0 {
+        return hand(cache.refresh(Loud::new(key), move || load(number)));
+    }
+    let failing = cache.try_refresh(Loud::new(key), async || {
+        drop(load(0).await);
+        Err::<Loud, _>("down")
+    });
+    hand(async { failing.await.unwrap_or_else(|_| panic_any(Bang)) })
+}
+
+/// A call whose load fails, which leaves it with the old value.
+fn failing(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    let failing = || async {
+        call();
+        yield_now().await;
+        Err::<Loud, _>(Loud::new(0))
+    };
+    if number % 2 == 0 {
+        let call = cache.entry(Loud::new(key)).or_try_insert_own(failing);
+        return hand(async { call.await.map_or_else(|_| panic_any(Bang), |lookup| lookup.value) });
+    }
+    let call = cache.entry(Loud::new(key)).detached().or_try_insert_with(failing);
+    hand(async { call.await.map_or_else(|_| panic_any(Bang), |lookup| lookup.value) })
+}
+
+/// A detached call for a key that is made.
+fn detached_by(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    let borrowed = Loud::new(key);
+    hand(async move {
+        let make = |key: &Loud| {
+            call();
+            key.clone()
+        };
+        let call = cache.entry_by(&borrowed, make).detached();
+        let value = call.or_insert_with(move || load(number)).await.value;
+        // While the value is not on its way, where a `Drop` that panics would leak it.
+        drop(borrowed);
+        value
+    })
+}
+
+/// A detached call for two keys, of which the load leaves one out.
+fn detached_batch(cache: &Cache, key: u32, number: u32) -> Hand<'_, Loud> {
+    let entries = cache.entries([key, 3].map(Loud::new)).detached();
+    let call = entries.or_insert_with(move |mut keys: Vec<Loud>| {
+        call();
+        async move {
+            drop(load(number).await);
+            keys.truncate(1);
+            keys.into_iter().map(|key| (key, Loud::new(number))).collect::<Vec<_>>()
+        }
+    });
+    hand(async move {
+        let mut found = None;
+        for (key, lookup) in call.await {
+            tried(|| drop(key));
+            let lookup = found.replace(lookup);
+            tried(|| drop(lookup));
+        }
+        found.flatten().map_or_else(|| panic_any(Bang), |lookup| lookup.value)
+    })
+}
+
+/// Runs what the spawner was given to its end.
+fn run_tasks(waker: &Waker) {
+    for _ in 0..8 {
+        for mut task in TASKS.take() {
+            let polled = caught(|| task.as_mut().poll(&mut Context::from_waker(waker)));
+            match polled {
+                Some(Poll::Pending) => TASKS.with_borrow_mut(|tasks| tasks.push(task)),
+                _ => tried(|| drop(task)),
+            }
+        }
+    }
+    assert_eq!(TASKS.with_borrow(Vec::len), 0, "tasks never ended");
+}
+
+/// The same as for flights, where there is a stale value, and a spawner that may get the load.
+fn refresh_of(
+    form: Form,
+    cache: &Cache,
+    clock: &ManualClock,
+    waker: &Waker,
+    ending: &dyn Fn(&Cache),
+) {
+    fill(cache);
+    clock.advance(FRESH);
+    flight_of(form, cache, 1, waker, ending);
+    run_tasks(waker);
 }
 
 /// Starts the load of a key, lets two others wait for it, and runs all three to their ends, each
@@ -250,6 +385,10 @@ fn go_away(cache: &Cache, waker: &Waker) {
 /// Runs batches that overlap to their ends.
 fn overlap(cache: &Cache, waker: &Waker) {
     fill(cache);
+    overlap_on(cache, waker);
+}
+
+fn overlap_on(cache: &Cache, waker: &Waker) {
     let keys = |numbers: [u32; 3]| numbers.map(Loud::new);
     let load = |missing: Vec<Loud>| async move {
         call();
@@ -713,7 +852,93 @@ const SCENARIOS: &[Scenario] = &[
     ("a leader that is dropped, with wakers that panic", |cache, _| {
         with_loud_waker(|waker| drop_leader(cache, waker));
     }),
+    ("refreshes of each form", |cache, clock| {
+        for form in FORMS {
+            refresh_of(form, cache, clock, Waker::noop(), &|_| ());
+        }
+    }),
+    ("refreshes that fail alone", |cache, clock| {
+        fill(cache);
+        clock.advance(FRESH);
+        let key = Loud::new(1);
+        let down = async || {
+            call();
+            Err::<Loud, _>("down")
+        };
+        tried(|| block_on(cache.entry_ref(&key).or_try_insert_with(down)));
+        tried(|| drop(key));
+    }),
+    ("refreshes with wakers that panic", |cache, clock| {
+        for form in FORMS {
+            with_loud_waker(|waker| refresh_of(form, cache, clock, waker, &|_| ()));
+        }
+    }),
+    ("refreshes that writes win over", |cache, clock| {
+        for form in FORMS {
+            refresh_of(form, cache, clock, Waker::noop(), &|cache| {
+                cache.insert_blocking(Loud::new(1), Loud::new(7));
+            });
+        }
+        refresh_of(led, cache, clock, Waker::noop(), &|cache| {
+            let put = async |old| {
+                drop(old);
+                Update::Put(Loud::new(8))
+            };
+            // It waits for the load where there is no value.
+            drop(poll(&mut hand(cache.update_with(Loud::new(1), put))));
+        });
+        refresh_of(detached, cache, clock, Waker::noop(), &|cache| {
+            cache.invalidate_if_blocking(|key, value| {
+                call();
+                key.0 == 1 && value.0 == 0
+            });
+        });
+    }),
+    ("refreshes of values that come to their ends meanwhile", |cache, clock| {
+        for form in FORMS {
+            refresh_of(form, cache, clock, Waker::noop(), &|cache| {
+                clock.advance(Duration::from_secs(1));
+                tried(|| block_on(cache.get_or_insert_with(Loud::new(4), || load(4))));
+            });
+        }
+    }),
+    ("refreshes whose calls go", |cache, clock| {
+        for _ in 0..2 {
+            fill(cache);
+            clock.advance(FRESH);
+            go_away(cache, Waker::noop());
+            run_tasks(Waker::noop());
+            fill(cache);
+            clock.advance(FRESH);
+            drop_leader(cache, Waker::noop());
+        }
+    }),
+    ("refreshes whose tasks are dropped", |cache, clock| {
+        for form in [detached, detached_batch] {
+            fill(cache);
+            clock.advance(FRESH);
+            let mut call = form(cache, 1, 1);
+            tried(|| poll(&mut call));
+            tried(|| drop(call));
+            TASKS.take().into_iter().for_each(|task| tried(|| drop(task)));
+        }
+    }),
+    ("batches of stale keys that overlap", |cache, clock| {
+        fill(cache);
+        clock.advance(FRESH);
+        overlap_on(cache, Waker::noop());
+    }),
+    ("a cache that saves and restores what is stale", |cache, clock| {
+        fill(cache);
+        clock.advance(FRESH);
+        let saved = caught(|| cache.snapshot_with_ttl());
+        tried(|| cache.clear_blocking());
+        tried(|| cache.restore_blocking(saved.unwrap_or_default()));
+        flight(cache, 1, Waker::noop(), &|_| ());
+    }),
 ];
+
+const FORMS: [Form; 6] = [led, detached, detached_by, detached_batch, refreshing, failing];
 
 fn fill(cache: &Cache) {
     for key in 1..=3 {
@@ -742,8 +967,15 @@ fn loud_waker() -> Waker {
 }
 
 /// After anything, the cache answers, holds its bound and finds what it lists.
-fn validate(cache: &Cache, what: &str) {
+fn validate(cache: &Cache, clock: &ManualClock, what: &str) {
     let maxsize = cache.info().maxsize;
+    let stats = cache.stats();
+    // A clear forgets the beginnings of what ends later.
+    if what.contains("refreshes") {
+        assert!(stats.load_failures <= stats.loads, "{what}: {stats}");
+        assert!(stats.refresh_failures <= stats.refreshes, "{what}: {stats:?}");
+        assert!(stats.stale_hits <= stats.hits, "{what}: {stats}");
+    }
     assert_eq!(cache.validate(), 0, "{what}: a load is left behind");
     assert!(cache.len() <= maxsize, "{what}");
     let keys = cache.keys();
@@ -757,6 +989,14 @@ fn validate(cache: &Cache, what: &str) {
         let mut call = hand(cache.get_or_insert_with(Loud::new(key), async || Loud::new(key)));
         assert!(poll(&mut call).is_ready(), "{what}: key {key} waits for a load that is gone");
         assert!(cache.len() <= maxsize, "{what}");
+    }
+    if cache.info().fresh_for.is_some() {
+        // Nor is a key that nobody refreshes.
+        clock.advance(FRESH);
+        for key in cache.keys() {
+            let call = hand(cache.get_or_insert_with(key, async || Loud::new(88)));
+            assert_eq!(block_on(call).0, 88, "{what}: a key is left to somebody who is gone");
+        }
     }
     cache.insert_blocking(Loud::new(1), Loud::new(77));
     if maxsize > 0 {
@@ -791,7 +1031,8 @@ fn a_panic_at_any_call_of_user_code_leaves_the_cache_valid() {
                 FUSE.set(point);
                 scenario(&cache, &clock);
                 FUSE.set(u64::MAX);
-                validate(&cache, &what);
+                TASKS.take().into_iter().for_each(drop);
+                validate(&cache, &clock, &what);
                 drop(cache);
                 assert_eq!(ALIVE.get(), 0, "{what}: not everything dropped exactly once");
                 points += 1;

@@ -152,7 +152,7 @@ where
 
     /// The load of one key.
     async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
-        match self.outcome().await {
+        let end = match self.outcome().await {
             Outcome::Value(brought) => match brought.get(&key) {
                 Some(value) => {
                     // It has failed if that panics.
@@ -164,7 +164,11 @@ where
             },
             Outcome::Failure(failure) => LoadEnd::Failure(Arc::clone(failure)),
             Outcome::Abandoned | Outcome::Stale(..) => LoadEnd::Nothing,
-        }
+        };
+        // Before the value is on its way: a `Drop` of the user's that panics would leak it.
+        drop(key);
+        drop(self);
+        end
     }
 
     /// Waits for the load, and moves it on.

@@ -43,7 +43,12 @@ where
                     drop(leader.detach(|| load(store.begin_load(true))));
                     return P::answer(Ok(T::tell(value, Source::Stale)));
                 }
-                Start::Lead(leader) | Start::Refresh(leader, _) => break 'leads leader,
+                Start::Lead(leader) => break 'leads leader,
+                Start::Refresh(leader, old) => {
+                    // Before the leader is on its way, which a `Drop` that panics would leak.
+                    drop(old);
+                    break 'leads leader;
+                }
                 Start::Wait(waiter) => Box::pin(waiter.wait(&errors)),
             };
             match waits.await {

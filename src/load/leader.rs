@@ -200,9 +200,7 @@ impl<'a, K, V> Leader<'a, K, V> {
     /// Leaves the waiters to themselves.
     #[cold]
     fn abandon(&mut self) {
-        if self.stage == Stage::Loading {
-            self.store.count(Event::LoadFailure);
-        }
+        self.count_failure();
         if self.kind.is_refresh() {
             return self.abandon_refresh();
         }

@@ -255,7 +255,10 @@ impl<'a, K: Eq, V: Clone> Waiter<'a, K, V> {
                 Settled::Answer(answer) => return Waited::Answer(answer),
                 Settled::GoOn(call) => match call.lead_or_join_again() {
                     Start::Found(found) => return Waited::Answer(Ok(found.value)),
-                    Start::Refresh(leader, _) | Start::Lead(leader) => {
+                    Start::Lead(leader) => return Waited::Lead(leader),
+                    Start::Refresh(leader, old) => {
+                        // Before the leader is on its way, which a `Drop` that panics would leak.
+                        drop(old);
                         return Waited::Lead(leader);
                     }
                     Start::Wait(waiter) => waiter,
