@@ -1394,4 +1394,24 @@ executors! {
         };
         futures_lite::future::zip(background, calls).await;
     }
+
+#[test]
+fn a_refresh_that_is_dropped_is_taken_up_however_many_other_keys_are_refreshed() {
+    const KEYS: u32 = 500;
+    let clock = ManualClock::new();
+    let cache = builder(&clock).maxsize(KEYS as usize).shards(1).build();
+    (0..KEYS).for_each(|key| _ = cache.insert_blocking(key, 10));
+    clock.advance(FRESH);
+    let load = Load::of(Ok(11));
+    let refresh = |key| {
+        let mut refresh = hand(cache.get_or_insert_with(key, || load.sure()));
+        assert!(poll(&mut refresh).is_pending());
+        (key, refresh)
+    };
+    let refreshes: Vec<_> = (0..KEYS).map(refresh).collect();
+    for (key, refresh) in refreshes {
+        drop(refresh);
+        assert_eq!(now(cache.get_or_insert_with(key, async || 12)), 12, "{key}");
+    }
+    assert_eq!(cache.validate(), 0);
 }

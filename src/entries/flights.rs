@@ -209,8 +209,10 @@ impl<K, V> Entries<K, V> {
     #[cold]
     fn release_refresh(&self, ending: FlightId, due: Freshness) {
         let hash = self.flight(ending).hash;
+        // The table leads to flights of other hashes, too.
         let is_other = |flight: &Flight<K, V>| {
-            flight.id != ending && flight.kind.is_refresh() && !flight.is_fenced()
+            let is_of_key = flight.id != ending && flight.hash == hash;
+            is_of_key && flight.kind.is_refresh() && !flight.is_fenced()
         };
         if self.find_flight(hash, is_other).is_none() {
             self.release(hash, Freshness::Boarded, due);
