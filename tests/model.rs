@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock, RemovalCause, Update};
-use common::{Hand, now, poll};
+use async_lru::{AsyncLru, Builder, Lookup, ManualClock, RemovalCause, Update};
+use common::{Hand, hand, now, poll};
 use forms::Form;
 use futures_lite::future::block_on;
 use naive_lru::{Answer, Call, Change, NaiveLru, Plan, Settings};
@@ -390,7 +390,7 @@ impl<'a> Pair<'a> {
                 Plan::Fail => Poll::Ready(Err(number)),
             })
         };
-        let future = form.call(self.cache, key, load);
+        let future = traced(form, self.cache, key, load);
         let call = Call::new(key, form, number, plan);
         self.pending.push(Pending { future, plan: shared, call });
     }
@@ -461,10 +461,48 @@ impl<'a> Pair<'a> {
             coalesced: stats.coalesced,
             loads: stats.loads,
             load_failures: stats.load_failures,
+            stale_hits: stats.stale_hits,
+            refreshes: stats.refreshes,
+            refresh_failures: stats.refresh_failures,
             evictions: stats.evictions,
             expired: stats.expirations + lying_about,
         };
         assert_eq!(counts, model.counts);
+    }
+}
+
+/// Makes a call of this form that tells where its answer came from.
+fn traced<'a, Fut>(
+    form: Form,
+    cache: &'a Cache,
+    key: u8,
+    load: impl FnOnce() -> Fut + 'a,
+) -> Hand<'a, Answer>
+where
+    Fut: Future<Output = Result<u32, u32>> + 'a,
+{
+    let sure = async |load: Fut| load.await.expect("it takes no load that fails");
+    let told = |lookup: Lookup<u32>| (lookup.value, lookup.outcome);
+    let shared = |error: Arc<u32>| *error;
+    match form {
+        Form::With => {
+            hand(async move { Ok(told(cache.entry(key).or_insert_with(|| sure(load())).await)) })
+        }
+        Form::WithRef => {
+            hand(
+                async move { Ok(told(cache.entry_ref(&key).or_insert_with(|| sure(load())).await)) },
+            )
+        }
+        Form::Own => hand(async move { cache.entry(key).or_try_insert_own(load).await.map(told) }),
+        Form::OwnRef => {
+            hand(async move { cache.entry_ref(&key).or_try_insert_own(load).await.map(told) })
+        }
+        Form::TryWith => hand(async move {
+            cache.entry(key).or_try_insert_with(load).await.map(told).map_err(shared)
+        }),
+        Form::TryWithRef => hand(async move {
+            cache.entry_ref(&key).or_try_insert_with(load).await.map(told).map_err(shared)
+        }),
     }
 }
 
@@ -496,6 +534,8 @@ fn builder(maxsize: usize, shards: usize) -> Builder<u8, u32, Fixed> {
 struct Kind {
     shards: usize,
     ttl: Option<u64>,
+    /// How long entries are fresh, and when a refresh that has failed is tried again.
+    fresh: Option<(u64, u64)>,
     max_weight: Option<u64>,
     max_bytes: Option<u64>,
     is_single_flight: bool,
@@ -515,6 +555,10 @@ impl Kind {
         if let Some(ttl) = self.ttl {
             builder = builder.ttl(Duration::from_nanos(ttl));
         }
+        if let Some((fresh, retry)) = self.fresh {
+            builder = builder.fresh_for(Duration::from_nanos(fresh));
+            builder = builder.refresh_retry(Duration::from_nanos(retry));
+        }
         if !self.is_single_flight {
             builder = builder.without_single_flight();
         }
@@ -533,9 +577,10 @@ fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
     let reports = kind.has_listener.then(Reports::default);
     let cache = kind.build(maxsize, &clock, reports.as_ref());
-    let Kind { shards, ttl, max_weight, max_bytes, is_single_flight, .. } = kind;
+    let Kind { shards, ttl, fresh, max_weight, max_bytes, is_single_flight, .. } = kind;
     let shard_of = shards_of_keys(shards);
-    let settings = Settings { maxsize, max_weight, max_bytes, ttl, is_single_flight, shard_of };
+    let settings =
+        Settings { maxsize, max_weight, max_bytes, ttl, fresh, is_single_flight, shard_of };
     let model = NaiveLru::new(settings);
     let (cache, clock) = (&cache, &clock);
     let mut pair = Pair { cache, clock, model, time: 0, pending: Vec::new(), reports };
@@ -565,6 +610,7 @@ fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Stra
     (select(shards.to_vec()), ttl).prop_map(|(shards, ttl)| Kind {
         shards,
         ttl,
+        fresh: None,
         max_weight: None,
         max_bytes: None,
         is_single_flight: true,
@@ -645,6 +691,7 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
     let kind = Kind {
         shards: 2,
         ttl: Some(1),
+        fresh: None,
         max_weight: None,
         max_bytes: None,
         is_single_flight: true,
@@ -658,6 +705,34 @@ fn a_cache_without_single_flight_is_the_model() {
     let kinds = kinds(&[1, 2, 4], prop::option::of(0..=8_u64))
         .prop_map(|kind| Kind { is_single_flight: false, ..kind });
     hold_against_the_model(kinds, Steps::Forward);
+}
+
+/// The kinds of cache, each of which keeps its entries fresh.
+fn fresh(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
+    let fresh = (0..=12_u64, 0..=6_u64).prop_map(Some);
+    (kinds, fresh).prop_map(|(kind, fresh)| Kind { fresh, ..kind })
+}
+
+#[test]
+fn one_shard_whose_entries_go_stale_is_the_model() {
+    hold_against_the_model(fresh(kinds(&[1], Just(None))), Steps::Forward);
+}
+
+#[test]
+fn one_shard_whose_entries_go_stale_and_expire_is_the_model() {
+    hold_against_the_model(fresh(kinds(&[1], (1..=24_u64).prop_map(Some))), Steps::Forward);
+}
+
+#[test]
+fn several_shards_of_weighed_entries_that_go_stale_and_expire_are_the_model() {
+    let kinds = weighed(kinds(&[2, 4], prop::option::of(1..=24_u64)));
+    hold_against_the_model(fresh(kinds), Steps::Forward);
+}
+
+#[test]
+fn a_listener_hears_of_stale_entries_that_leave_the_model() {
+    let kinds = heard(kinds(&[1, 4], prop::option::of(1..=24_u64)));
+    hold_against_the_model(fresh(kinds), Steps::Forward);
 }
 
 /// The kinds of cache, each with a listener.

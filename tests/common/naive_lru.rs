@@ -3,7 +3,7 @@
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
-use async_lru::RemovalCause;
+use async_lru::{LookupOutcome, RemovalCause};
 
 use crate::forms::Form;
 
@@ -15,8 +15,9 @@ pub enum Plan {
     Fail,
 }
 
-/// What a call gives: the number of the call whose load made the value or the error.
-pub type Answer = Result<u32, u32>;
+/// What a call gives: the number of the call whose load made the value, and where it came from, or the number
+/// of the one whose load made the error.
+pub type Answer = Result<(u32, LookupOutcome), u32>;
 
 /// What a cache is built with.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Settings {
     /// `None` if the bytes of entries are not bounded; otherwise they have as many as [`bytes`] says.
     pub max_bytes: Option<u64>,
     pub ttl: Option<u64>,
+    /// How long entries are fresh, and when a refresh that has failed is tried again.
+    pub fresh: Option<(u64, u64)>,
     pub is_single_flight: bool,
     /// Which shard each key lives in.
     pub shard_of: Vec<usize>,
@@ -40,6 +43,9 @@ pub struct Counts {
     pub coalesced: u64,
     pub loads: u64,
     pub load_failures: u64,
+    pub stale_hits: u64,
+    pub refreshes: u64,
+    pub refresh_failures: u64,
     pub evictions: u64,
     /// Entries whose time was over, whether they are freed or still lie about.
     pub expired: u64,
@@ -95,6 +101,10 @@ struct Entry {
     key: u8,
     value: u32,
     expiry: Option<Expiry>,
+    /// When it is stale.
+    stale_at: Option<u64>,
+    /// When it may be refreshed then, since an attempt at that has failed.
+    refresh_at: u64,
 }
 
 impl Entry {
@@ -142,6 +152,8 @@ struct Flight {
     key: u8,
     standing: Standing,
     outcome: Option<Outcome>,
+    /// Whether it is to renew an entry that was there when it began.
+    is_refresh: bool,
     /// The sweeps that began since, as [`is_chosen`] takes them.
     sweeps: Vec<u8>,
 }
@@ -237,6 +249,7 @@ impl NaiveLru {
     }
 
     pub fn get(&mut self, key: u8) -> Option<u32> {
+        self.counts.stale_hits += u64::from(self.is_stale(key));
         let value = self.use_entry(key);
         *(if value.is_some() { &mut self.counts.hits } else { &mut self.counts.misses }) += 1;
         value
@@ -286,14 +299,53 @@ impl NaiveLru {
         chosen.len()
     }
 
-    /// Whether an update of `key` would have to wait for a load.
+    /// Whether an update of `key` would have to wait for a load, which it does not for one that only renews
+    /// what is there.
     pub fn is_joinable(&self, key: u8) -> bool {
-        self.flights.iter().any(|flight| flight.is_open() && flight.key == key)
+        let is_there = self.peek(key).is_some();
+        let is_waited_for = |flight: &Flight| flight.is_open() && !(is_there && flight.is_refresh);
+        self.flights.iter().any(|flight| is_waited_for(flight) && flight.key == key)
+    }
+
+    /// Whether there is a live entry of `key` that is stale.
+    fn is_stale(&self, key: u8) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.is_some_and(|entry| entry.stale_at.is_some_and(|stale_at| self.now >= stale_at))
+    }
+
+    /// Whether whoever finds the entry of `key` stale is to refresh it: nobody else does, and if one has failed
+    /// that is long enough ago.
+    fn is_due(&self, key: u8) -> bool {
+        let is_refreshed = self.flights.iter().any(|flight| {
+            let is_under_way = flight.outcome.is_none() && flight.standing != Standing::Fenced;
+            flight.key == key && flight.is_refresh && is_under_way
+        });
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        !is_refreshed && entry.is_some_and(|entry| self.now >= entry.refresh_at)
+    }
+
+    /// Takes note that a refresh has failed; returns the value that is there all the same.
+    fn fail_refresh(&mut self, flight: usize) -> Option<u32> {
+        self.counts.refresh_failures += 1;
+        let Flight { key, standing, .. } = self.flights[flight];
+        let (now, retry) = (self.now, self.settings.fresh.map_or(0, |(_, retry)| retry));
+        let entry = self.entries.iter_mut().find(|entry| entry.key == key)?;
+        // After a write it is another value, which it was not to renew.
+        if standing != Standing::Fenced {
+            entry.refresh_at = now + retry;
+        }
+        Some(entry.value)
     }
 
     /// An update that does not have to wait; returns what it leaves.
     pub fn update(&mut self, key: u8, change: Change, value: u32) -> Option<u32> {
         let old = self.use_entry(key);
+        // It starts from what is there, over which no refresh wins any more.
+        for flight in &mut self.flights {
+            if flight.key == key && flight.is_refresh && flight.outcome.is_none() {
+                flight.standing = Standing::Fenced;
+            }
+        }
         match change {
             Change::Put => {
                 self.fence(key);
@@ -350,15 +402,29 @@ impl NaiveLru {
         loop {
             match call.state {
                 State::New | State::Again => {
-                    if let Some(value) = self.use_entry(call.key) {
-                        self.counts.hits += u64::from(matches!(call.state, State::New));
-                        return Some(Ok(value));
+                    let Some(value) = self.use_entry(call.key) else {
+                        self.board(call);
+                        continue;
+                    };
+                    let is_new = matches!(call.state, State::New);
+                    let is_stale = self.is_stale(call.key);
+                    self.counts.hits += u64::from(is_new);
+                    self.counts.stale_hits += u64::from(is_new && is_stale);
+                    if is_stale && self.is_due(call.key) {
+                        self.counts.refreshes += 1;
+                        call.state = State::Leads(self.lead(call.key, true));
+                        continue;
                     }
-                    self.board(call);
+                    let outcome = match (is_new, is_stale) {
+                        (false, _) => LookupOutcome::Joined,
+                        (true, true) => LookupOutcome::Stale,
+                        (true, false) => LookupOutcome::Hit,
+                    };
+                    return Some(Ok((value, outcome)));
                 }
                 State::Leads(flight) => return self.load(flight, call),
                 State::Waits(flight) => match self.flights[flight].outcome? {
-                    Outcome::Value(value) => return Some(Ok(value)),
+                    Outcome::Value(value) => return Some(Ok((value, LookupOutcome::Joined))),
                     Outcome::SharedError(error) if call.form.shares_errors() => {
                         return Some(Err(error));
                     }
@@ -372,6 +438,8 @@ impl NaiveLru {
     pub fn cancel(&mut self, call: &Call) {
         if let State::Leads(flight) = call.state {
             self.counts.load_failures += 1;
+            // The next call takes it up.
+            self.counts.refresh_failures += u64::from(self.flights[flight].is_refresh);
             self.flights[flight].outcome = Some(Outcome::Abandoned);
         }
     }
@@ -431,7 +499,8 @@ impl NaiveLru {
         let old = self.take(key).map(|entry| entry.value);
         let replaced = old.map(|value| (key, value, RemovalCause::Replaced));
         let expiry = ttl.map(|ttl| Expiry { earliest: self.now + ttl, latest: self.latest + ttl });
-        let entry = Entry { key, value, expiry };
+        let stale_at = self.settings.fresh.map(|(fresh, _)| self.now + fresh);
+        let entry = Entry { key, value, expiry, stale_at, refresh_at: 0 };
         let has_room = self.short(std::slice::from_ref(&entry)).is_none();
         if has_room && ttl != Some(0) {
             self.crowding = Some(Crowding::Put(key));
@@ -540,19 +609,26 @@ impl NaiveLru {
             return;
         }
         self.counts.misses += is_new;
+        call.state = State::Leads(self.lead(call.key, false));
+    }
+
+    /// Starts a flight.
+    fn lead(&mut self, key: u8, is_refresh: bool) -> usize {
         self.counts.loads += 1;
         let standing =
             if self.settings.is_single_flight { Standing::Open } else { Standing::Private };
-        let sweeps = Vec::new();
-        self.flights.push(Flight { key: call.key, standing, outcome: None, sweeps });
-        call.state = State::Leads(self.flights.len() - 1);
+        let (outcome, sweeps) = (None, Vec::new());
+        self.flights.push(Flight { key, standing, outcome, is_refresh, sweeps });
+        self.flights.len() - 1
     }
 
     /// Polls the load of a call.
     fn load(&mut self, flight: usize, call: &Call) -> Option<Answer> {
         let (answer, outcome) = match call.plan {
             Plan::Wait => return None,
-            Plan::Succeed => (Ok(call.number), Outcome::Value(call.number)),
+            Plan::Succeed => {
+                (Ok((call.number, LookupOutcome::Loaded)), Outcome::Value(call.number))
+            }
             Plan::Fail if call.form.shares_errors() => {
                 (Err(call.number), Outcome::SharedError(call.number))
             }
@@ -561,6 +637,11 @@ impl NaiveLru {
         self.flights[flight].outcome = Some(outcome);
         if answer.is_err() {
             self.counts.load_failures += 1;
+            if self.flights[flight].is_refresh {
+                if let Some(left) = self.fail_refresh(flight) {
+                    return Some(Ok((left, LookupOutcome::Stale)));
+                }
+            }
         } else if self.flights[flight].keeps_out(call.number) {
             self.left.push((call.key, call.number, RemovalCause::Rejected));
         } else {
