@@ -240,6 +240,15 @@ impl<K, V> Entries<K, V> {
         self.freshness.get(slot as usize).map_or(Age::Fresh, |fresh| fresh.age(now, claim))
     }
 
+    /// Has a stale entry refreshed no sooner than it is `due`.
+    pub(crate) fn let_alone(&mut self, slot: Slot, now: Now<'_>, due: Freshness) {
+        match self.freshness(slot) {
+            Freshness::Until(time) if !now.has_reached(time) => {}
+            Freshness::Endless => {}
+            _ => self.set_freshness(slot, due),
+        }
+    }
+
     /// Notes how it stands with the refresh of an entry that is kept fresh.
     pub(crate) fn set_freshness(&mut self, slot: Slot, freshness: Freshness) {
         if let Some(fresh) = self.freshness.get(slot as usize) {

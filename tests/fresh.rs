@@ -839,6 +839,8 @@ fn refresh_loads_whatever_there_is_and_counts_as_no_call() {
             assert_eq!(now(cache.get_or_insert_with(1, async || 12)), 11);
             clock.advance(FRESH);
             assert!(now(cache.try_refresh(1, async || Err::<u32, _>("down"))).is_err());
+            assert_eq!(now(cache.get_or_insert_with(1, async || 12)), 11);
+            clock.advance(RETRY);
             assert_eq!(now(cache.get_or_insert_with(1, async || 12)), 12);
         }
         assert_eq!(cache.validate(), 0);
@@ -924,6 +926,16 @@ fn without_single_flight_a_key_has_one_refresh_at_a_time_all_the_same() {
     assert_eq!(now(cache.get_or_insert_with(1, async || unreachable!())), 10);
     drop(call);
     assert_eq!(now(cache.get_or_insert_with(1, async || 12)), 12);
+    // Nor if the entry that it was to renew has gone, and another has come and gone stale.
+    clock.advance(FRESH);
+    let mut call = hand(cache.get_or_insert_with(1, || load.sure()));
+    assert!(poll(&mut call).is_pending());
+    clock.advance(TTL);
+    assert_eq!(now(cache.get_or_insert_with(1, async || 13)), 13);
+    clock.advance(FRESH);
+    assert_eq!(now(cache.get_or_insert_with(1, async || unreachable!())), 13);
+    drop(call);
+    assert_eq!(now(cache.get_or_insert_with(1, async || 14)), 14);
     assert_eq!(cache.validate(), 0);
 }
 

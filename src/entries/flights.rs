@@ -34,13 +34,17 @@ impl<K, V> Entries<K, V> {
         self.join_if(hash, key, Flight::is_open)
     }
 
-    /// Tells whether there is a flight of `key` that is open.
-    pub(crate) fn has_open_flight(&self, hash: u64, key: &K) -> bool
+    /// Tells whether there is a flight that brings a value for `key` in place of the one there is: a refresh,
+    /// or an update.
+    pub(crate) fn is_being_refreshed(&self, hash: u64, key: &K) -> bool
     where
         K: Eq,
     {
-        let is_open = |flight: &Flight<K, V>| flight.is_open() && flight.key() == key;
-        self.find_flight(narrow(hash), is_open).is_some()
+        let refreshes = |flight: &Flight<K, V>| {
+            let is_awaited = flight.kind.is_refresh() && !flight.is_fenced();
+            (flight.is_open() || is_awaited) && flight.key() == key
+        };
+        self.find_flight(narrow(hash), refreshes).is_some()
     }
 
     /// Joins a flight that an update of `key` has to wait for: the open one, unless that only renews an entry

@@ -3,9 +3,10 @@
 use super::Shard;
 use super::departed::Departed;
 use super::lead_or_join::{FlightRef, LeadOrJoin, LoadRequest, OpenFlight};
+use super::writer::Writer;
 use crate::clock::Now;
-use crate::entries::Ended;
 use crate::entries::freshness::Freshness;
+use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::Coalescing;
 
 impl<K: Eq, V> Shard<K, V> {
@@ -21,22 +22,14 @@ impl<K: Eq, V> Shard<K, V> {
         if entries.freshness(slot) != Freshness::Claimed {
             return None;
         }
-        let is_alone = self.common.coalescing == Coalescing::Off;
-        if !is_alone && entries.has_open_flight(*hash, query) {
-            // Its end has the entry refreshed by others, if it does not bring another one.
-            entries.set_freshness(slot, Freshness::Boarded);
+        // The end of its flight, be it another call's, has the entry refreshed by others, if it does not bring
+        // another one.
+        entries.set_freshness(slot, Freshness::Boarded);
+        if entries.is_being_refreshed(*hash, query) {
             return None;
         }
         let key = key.take().expect("it was looked for");
-        let id = match is_alone {
-            false => entries.lead_refresh(*hash, key, *kind),
-            true => entries.lead_alone(*hash, key, *kind),
-        };
-        entries.set_freshness(slot, Freshness::Boarded);
-        if writer.state.guards.hold(*hash) {
-            writer.entries().guard(id);
-        }
-        Some(FlightRef { shard: self, id })
+        Some(self.begin_refresh(&mut writer, *hash, key, *kind))
     }
 
     /// Leads a refresh of the key, whatever there is of it, or joins the flight that is open.
@@ -46,22 +39,31 @@ impl<K: Eq, V> Shard<K, V> {
         let mut departed = Departed::default();
         let mut writer = self.write(None, &mut departed);
         let entries = writer.entries();
-        let is_alone = self.common.coalescing == Coalescing::Off;
-        if !is_alone {
+        if self.common.coalescing == Coalescing::On {
             if let Some((completion, id, kind)) = entries.join(*hash, query) {
                 let flight = FlightRef { shard: self, id };
                 return LeadOrJoin::Join(OpenFlight { flight, kind, completion });
             }
         }
         let key = key.take().expect("it was looked for");
-        let id = match is_alone {
-            false => entries.lead_refresh(*hash, key, *kind),
-            true => entries.lead_alone(*hash, key, *kind),
+        LeadOrJoin::Lead(self.begin_refresh(&mut writer, *hash, key, *kind))
+    }
+
+    fn begin_refresh(
+        &self,
+        writer: &mut Writer<'_, K, V>,
+        hash: u64,
+        key: FlightKey<K>,
+        kind: Kind,
+    ) -> FlightRef<'_, K, V> {
+        let id = match self.common.coalescing {
+            Coalescing::On => writer.entries().lead_refresh(hash, key, kind),
+            Coalescing::Off => writer.entries().lead_alone(hash, key, kind),
         };
-        if writer.state.guards.hold(*hash) {
+        if writer.state.guards.hold(hash) {
             writer.entries().guard(id);
         }
-        LeadOrJoin::Lead(FlightRef { shard: self, id })
+        FlightRef { shard: self, id }
     }
 }
 
@@ -79,7 +81,8 @@ impl<K, V> FlightRef<'_, K, V> {
         self.shard.change(|entries| entries.end_refresh(self.id, due))
     }
 
-    /// The same, and returns the live value that it has left in place.
+    /// The same, and returns the live value that it has left in place, which is let alone until then if it is
+    /// stale.
     pub(crate) fn fail_refresh(
         self,
         now: Option<Now<'_>>,
@@ -95,6 +98,11 @@ impl<K, V> FlightRef<'_, K, V> {
         let flight = entries.flight(self.id);
         let slot = self.shard.find_live(entries, flight.hash(), flight.key(), now);
         let left = slot.map(|slot| entries.value(slot).clone());
+        // A later write has nothing to do with the failure.
+        let own = slot.filter(|_| !flight.is_fenced());
+        if let (Some(slot), Some(now)) = (own, now) {
+            writer.entries().let_alone(slot, now, due);
+        }
         (left, writer.entries().end_refresh(self.id, due))
     }
 }
