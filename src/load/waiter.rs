@@ -47,7 +47,7 @@ where
             };
             if let Some(found) = found {
                 if found.age != Age::Fresh {
-                    return start_stale(store, hash, || key, kind, found);
+                    return take_up(store, hash, || key, kind, found).into();
                 }
                 drop(key);
                 return Start::Found(found);
@@ -56,7 +56,7 @@ where
         }
         Err(borrowed) => match store.get(hash, borrowed.query(), Claim::Yes) {
             Some(found) if found.age != Age::Fresh => {
-                return start_stale(store, hash, || borrowed.into_key(), kind, found);
+                return take_up(store, hash, || borrowed.into_key(), kind, found).into();
             }
             Some(found) => return Start::Found(found),
             None => borrowed.into_key(),
@@ -78,22 +78,37 @@ fn start_refresh<K: Eq, V: Clone>(
     call.go_on(met)
 }
 
-/// Goes on with a value that is stale: begins its refresh if the call has claimed that, and nothing has come
-/// between.
+/// How a call goes on that has found a stale value. Not a [`Start`], which hits would build in memory then.
+enum Stale<'a, K, V> {
+    Found(V),
+    Refresh(Leader<'a, K, V>, V),
+}
+
+impl<'a, K, V> From<Stale<'a, K, V>> for Start<'a, K, V> {
+    #[inline(always)]
+    fn from(stale: Stale<'a, K, V>) -> Self {
+        match stale {
+            Stale::Found(value) => Self::Found(Found { value, age: Age::Stale }),
+            Stale::Refresh(leader, value) => Self::Refresh(leader, value),
+        }
+    }
+}
+
+/// Takes up the refresh of a stale value if the call has claimed that, and nothing has come between.
 #[cold]
-fn start_stale<K, V>(
+fn take_up<K, V>(
     store: &Store<K, V>,
     hash: u64,
     key: impl FnOnce() -> K,
     kind: Kind,
     Found { value, age }: Found<V>,
-) -> Start<'_, K, V>
+) -> Stale<'_, K, V>
 where
     K: Eq,
 {
     if age != Age::Due {
         drop(key);
-        return Start::Found(Found { value, age });
+        return Stale::Found(value);
     }
     let claim = ClaimGuard { store, hash };
     let key = Some(FlightKey::new(key(), store.appraises()));
@@ -106,9 +121,9 @@ where
     match flight {
         Some(flight) => {
             store.count(Event::Refresh);
-            Start::Refresh(Leader::new(store, flight, kind), value)
+            Stale::Refresh(Leader::new(store, flight, kind), value)
         }
-        None => Start::Found(Found { value, age: Age::Stale }),
+        None => Stale::Found(value),
     }
 }
 
@@ -165,7 +180,7 @@ impl<'a, K: Eq, V: Clone> Call<'a, K, V> {
             Met::Value(found) if found.age != Age::Fresh => {
                 let Self { store, request: LoadRequest { hash, key, kind, .. } } = self;
                 let key = || key.expect("it is the call's until it leads").into_inner();
-                start_stale(store, hash, key, kind, found)
+                take_up(store, hash, key, kind, found).into()
             }
             Met::Value(found) => {
                 drop(self);
