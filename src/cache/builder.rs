@@ -585,9 +585,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// and of a [`Memo`](crate::Memo), for which nobody waits then, and their loads whose last caller has
     /// left, which are dropped otherwise.
     ///
-    /// `spawn` has the executor run the [`Task`](crate::Task) that it is given, such as `tokio::spawn` or
-    /// `smol::spawn`; for those that have no such function there is [`background`](crate::background). It
-    /// is called by whoever finds the entry stale or leaves the load, within a `Drop` too, and must not wait.
+    /// `spawn` has the executor run the [`Task`](crate::Task) that it is given, such as
+    /// `|task| drop(tokio::spawn(task))` or `|task| smol::spawn(task).detach()`; for those that have no such
+    /// function there is [`background`](crate::background). It is called by whoever finds the entry stale or
+    /// leaves the load, within a `Drop` too, and must not wait.
     ///
     /// A task that is run late or dropped harms nobody: the next call takes its key up. One that is leaked
     /// keeps its key from being refreshed until that is written, evicted or expires. If `spawn` panics, the
