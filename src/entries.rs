@@ -236,7 +236,8 @@ impl<K, V> Entries<K, V> {
 
     /// Tells how old the entry is, for a reader, who claims its refresh if that is due and it wants to.
     #[inline]
-    pub(crate) fn age(&self, slot: Slot, now: Now<'_>, claim: Claim) -> Age {
+    pub(crate) fn age(&self, slot: Slot, now: Option<Now<'_>>, claim: Claim) -> Age {
+        let Some(now) = now else { return Age::Fresh };
         self.freshness.get(slot as usize).map_or(Age::Fresh, |fresh| fresh.age(now, claim))
     }
 

@@ -113,22 +113,16 @@ impl<K, V> Entries<K, V> {
         id
     }
 
-    /// Starts the flight of an update, which others may join.
-    #[inline(never)]
-    pub(crate) fn lead_update(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        self.lead(hash, key, kind)
-    }
-
     /// Starts a flight that others may join, for a key whose entry may be there.
     pub(crate) fn lead_refresh(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        let id = self.lead_update(hash, key, kind);
+        let id = self.lead(hash, key, kind);
         self.flight_mut(id).state = FlightState::Renewing;
         id
     }
 
     /// Starts a flight for the caller alone.
     pub(crate) fn lead_alone(&mut self, hash: u64, key: FlightKey<K>, kind: Kind) -> FlightId {
-        let id = self.lead_update(hash, key, kind);
+        let id = self.lead(hash, key, kind);
         self.flight_mut(id).state = FlightState::Private;
         id
     }
@@ -165,7 +159,7 @@ impl<K, V> Entries<K, V> {
     /// Takes out the flight of this id, which its leader has not ended, but for its place in the table:
     /// that is the caller's to fill, or to give up.
     #[inline(always)]
-    pub(crate) fn take_flight(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
+    pub(super) fn take_flight(&mut self, id: FlightId) -> (Flight<K, V>, Bucket) {
         let flight = self.flights.remove(id.slot());
         let bucket = flight.is_listed().then(|| self.bucket_of(&flight)).flatten();
         (flight, Bucket(bucket))

@@ -271,7 +271,7 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         }
         let missing = asked.keys_of(&self.leaders).await;
         let flights = names(&self.leaders);
-        let mut running = self.store.begin_load(self.refreshes());
+        let mut running = self.store.begin_load(refresh(&self.leaders));
         let given = {
             let mut load = pin!(running.span().call(|| load(missing)));
             poll_fn(|cx| {
@@ -332,11 +332,6 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
             }
         }
         has_all
-    }
-
-    /// Tells whether it does nothing but refresh.
-    fn refreshes(&self) -> bool {
-        refresh(&self.leaders)
     }
 
     /// Takes the leader of the key at `place`, if it is still to end its flight.

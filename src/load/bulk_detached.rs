@@ -66,7 +66,7 @@ where
             let waiters = asked.take_steps(steps, found, &mut leaders, apart);
             if !stale.is_empty() {
                 let keys = asked.keys_of(&stale).await;
-                let batch = Batch::begin(store, names(&stale), true, new_errors(), || load(keys));
+                let batch = Batch::begin(store, &stale, new_errors(), || load(keys));
                 let own = Box::pin(batch.detach(stale, &asked, terms.ttl())).await;
                 Joined::hand_over(store, own.into_iter().map(|(_, joined)| joined));
             }
@@ -74,10 +74,7 @@ where
             let mut loaded = Ok(());
             if !leaders.is_empty() {
                 let missing = asked.keys_of(&leaders).await;
-                let batch =
-                    Batch::begin(store, names(&leaders), refresh(&leaders), new_errors(), || {
-                        load(missing)
-                    });
+                let batch = Batch::begin(store, &leaders, new_errors(), || load(missing));
                 let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
                 loaded = Box::pin(batch.settle(store, own, &mut asked, &errors)).await;
             }
@@ -112,8 +109,7 @@ where
     /// Calls the user's closure.
     fn begin<P, Fut, A>(
         store: &Store<K, V>,
-        flights: Arc<[FlightName]>,
-        is_refresh: bool,
+        leaders: &Leaders<'_, K, V>,
         errors: P,
         load: impl FnOnce() -> Fut,
     ) -> Arc<Self>
@@ -122,7 +118,8 @@ where
         Fut: Future<Output = P::Given<A>> + Send + 'static,
         A: IntoIterator<Item = (K, V)> + 'static,
     {
-        let running = store.begin_load(is_refresh);
+        let flights = names(leaders);
+        let running = store.begin_load(refresh(leaders));
         let attempt = running.attempt().clone();
         let load = Box::pin(run::<P, _, _, _, _>(running.span().call(load), errors, running));
         let completion = Completion::detached();

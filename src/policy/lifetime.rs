@@ -212,15 +212,8 @@ impl<K, V> Lifetimes<K, V> {
     pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
         let fixed = now.saturating_add(self.shortened(own.or(self.ttl)));
         let idle = now.saturating_add(self.idle.map_or(NEVER, in_nanos));
-        Deadlines { fixed, idle, fresh: self.freshness(now, self.shortened(self.fresh)) }
-    }
-
-    /// How an entry is that is fresh for so long.
-    fn freshness(&self, now: Nanos, fresh: Nanos) -> Freshness {
-        match self.fresh {
-            Some(_) => Freshness::until(now.saturating_add(fresh)),
-            None => Freshness::Endless,
-        }
+        let fresh = now.saturating_add(self.shortened(self.fresh));
+        Deadlines { fixed, idle, fresh: Freshness::until(fresh) }
     }
 
     /// When a refresh is tried again that has failed at `now`.
@@ -232,13 +225,14 @@ impl<K, V> Lifetimes<K, V> {
     /// own that it would have today.
     pub(crate) fn of_returning(&self, now: Nanos, left: Left, rule: Option<Duration>) -> Deadlines {
         let longest = if left.is_own { None } else { rule.or(self.ttl) };
-        let shorter = |left: Option<Duration>, longest: Option<Duration>| {
-            left.into_iter().chain(longest).min().map_or(NEVER, in_nanos)
+        let soonest = |left: Option<Duration>, longest: Option<Duration>| {
+            let lifetime = left.into_iter().chain(longest).min().map_or(NEVER, in_nanos);
+            now.saturating_add(lifetime)
         };
-        let soonest = |left, longest| now.saturating_add(shorter(left, longest));
         let idle = if self.idle.is_some() { soonest(left.idle, self.idle) } else { NEVER };
-        let fresh = self.freshness(now, shorter(left.fresh, self.fresh));
-        Deadlines { fixed: soonest(left.time, longest), idle, fresh }
+        let fresh = if self.fresh.is_some() { soonest(left.fresh, self.fresh) } else { NEVER };
+        let fixed = soonest(left.time, longest);
+        Deadlines { fixed, idle, fresh: Freshness::until(fresh) }
     }
 
     /// A lifetime, shortened by chance; [`NEVER`] if there is none, and what lives at all lives on.

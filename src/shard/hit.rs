@@ -51,25 +51,15 @@ impl<K, V> Shard<K, V> {
         let state = &mut *self.lock();
         let slot = self.find_live(&state.entries, hash, key, now)?;
         let value = self.hit(state, slot, now, Use::Hit);
-        let age = self.age(&state.entries, slot, now, claim, Use::Hit);
-        Some(Found { value, age })
+        Some(self.found(value, state.entries.age(slot, now, claim), Use::Hit))
     }
 
-    /// Tells how old the entry in `slot` is that is used, and claims its refresh if that is due and the call
-    /// wants to.
-    pub(super) fn age(
-        &self,
-        entries: &Entries<K, V>,
-        slot: Slot,
-        now: Option<Now<'_>>,
-        claim: Claim,
-        of: Use,
-    ) -> Age {
-        let age = now.map_or(Age::Fresh, |now| entries.age(slot, now, claim));
+    /// Counts the value that was found, if it is stale and the use a hit.
+    pub(super) fn found(&self, value: V, age: Age, of: Use) -> Found<V> {
         if age != Age::Fresh && of == Use::Hit {
             self.common.counters.count(Event::StaleHit);
         }
-        age
+        Found { value, age }
     }
 
     /// Returns the live value of `key` by a pin of the shard, as a hit.
@@ -128,8 +118,7 @@ impl<K, V> Shard<K, V> {
         let (entries, notes) = pin.read()?;
         let slot = self.find_live(entries, hash, key, now)?;
         let value = self.use_pinned(entries, notes, slot, now)?;
-        let age = self.age(entries, slot, now, claim, Use::Hit);
-        Some(Found { value, age })
+        Some(self.found(value, entries.age(slot, now, claim), Use::Hit))
     }
 
     /// The same where entries expire, compiled apart: other caches have no use for the code.

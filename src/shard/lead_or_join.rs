@@ -72,8 +72,8 @@ impl<K: Eq, V> Shard<K, V> {
         if let Some(slot) = found {
             if now.is_none_or(|now| !self.is_expired(&state.entries, slot, now)) {
                 let value = self.hit(&mut state, slot, now, *of);
-                let age = self.age(&state.entries, slot, now, Claim::Yes, *of);
-                return LeadOrJoin::Hit(Found { value, age });
+                let age = state.entries.age(slot, now, Claim::Yes);
+                return LeadOrJoin::Hit(self.found(value, age, *of));
             }
         }
         match found {

@@ -33,7 +33,7 @@ impl<K: Eq, V> Shard<K, V> {
             entries.fence_refresh(*hash, query);
         }
         let key = key.take().expect("it was looked for");
-        let id = entries.lead_update(*hash, key, *kind);
+        let id = entries.lead(*hash, key, *kind);
         if writer.state.guards.hold(*hash) {
             writer.entries().guard(id);
         }
