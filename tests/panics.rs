@@ -9,7 +9,7 @@ mod common;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
@@ -117,27 +117,74 @@ impl Clock for LoudClock {
     }
 }
 
-type Cache = AsyncLru<Loud, Loud>;
+/// How far the hashes of keys tell them apart: the same in every run, so that a call that a collision alone
+/// brings is panicked in each time.
+#[derive(Clone, Copy)]
+enum Hashes {
+    Distinct,
+    /// As far as a table looks before it compares, all are the same.
+    Alike,
+    Same,
+}
+
+impl BuildHasher for Hashes {
+    type Hasher = Hashed;
+
+    fn build_hasher(&self) -> Hashed {
+        Hashed { hashes: *self, number: 0 }
+    }
+}
+
+struct Hashed {
+    hashes: Hashes,
+    number: u64,
+}
+
+impl Hasher for Hashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is one number");
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.number = number.into();
+    }
+
+    fn finish(&self) -> u64 {
+        match self.hashes {
+            Hashes::Distinct => self.number,
+            // The cache multiplies by the golden ratio, which takes multiples of a Fibonacci number close to
+            // whole ones: hashes of which the highest bits are the same.
+            Hashes::Alike => self.number * 1_346_269,
+            Hashes::Same => 0,
+        }
+    }
+}
+
+type Cache = AsyncLru<Loud, Loud, Hashes>;
+
+fn builder() -> Builder<Loud, Loud, Hashes> {
+    AsyncLru::builder().hasher(Hashes::Distinct)
+}
 
 /// The caches that scenarios run on, and the clock of those that have one.
 fn caches() -> Vec<(Cache, ManualClock)> {
     let clock = ManualClock::new;
     let loud = |clock: &ManualClock| LoudClock(clock.clone());
     // What is given a lifetime of its own must not expire in the middle of a check.
-    let plain = |builder: Builder<Loud, Loud>| {
+    let plain = |builder: Builder<Loud, Loud, Hashes>| {
         let clock = clock();
         (builder.clock(clock.clone()).build(), clock)
     };
     let timed = |clock: ManualClock| {
         let ttl = Duration::from_secs(1);
-        let cache = Cache::builder().maxsize(3).ttl(ttl).clock(loud(&clock)).build();
+        let cache = builder().maxsize(3).ttl(ttl).clock(loud(&clock)).build();
         (cache, clock)
     };
-    let measured = Cache::builder().maxsize(3).measure_with(|_, _| {
+    let measured = builder().maxsize(3).measure_with(|_, _| {
         call();
         100
     });
-    let weighed = Cache::builder().max_weight(4, |_, value| {
+    let weighed = builder().max_weight(4, |_, value| {
         call();
         u64::from(1 + value.0 % 2)
     });
@@ -146,28 +193,31 @@ fn caches() -> Vec<(Cache, ManualClock)> {
             call();
             (key.0 % 2 == 1).then_some(Duration::from_millis(500))
         };
-        let builder = Cache::builder().maxsize(3).clock(loud(&clock)).expiry(lifetime);
+        let builder = builder().maxsize(3).clock(loud(&clock)).expiry(lifetime);
         (builder.time_to_idle(Duration::from_secs(1)).build(), clock)
     };
-    let heard = |builder: Builder<Loud, Loud>| builder.on_remove(|_, _, _| call());
+    let heard = |builder: Builder<Loud, Loud, Hashes>| builder.on_remove(|_, _, _| call());
     let heard_and_timed = |clock: ManualClock| {
         let ttl = Duration::from_secs(1);
-        let builder = heard(Cache::builder()).maxsize(3).shards(4).ttl(ttl).clock(loud(&clock));
+        let builder = heard(builder()).maxsize(3).shards(4).ttl(ttl).clock(loud(&clock));
         (builder.build(), clock)
     };
-    let fresh = |builder: Builder<Loud, Loud>, clock: &ManualClock| {
+    let fresh = |builder: Builder<Loud, Loud, Hashes>, clock: &ManualClock| {
         let builder = builder.maxsize(3).fresh_for(FRESH).refresh_retry(RETRY);
         builder.ttl(Duration::from_secs(1)).clock(loud(clock))
     };
-    let spawning = |builder: Builder<Loud, Loud>| {
+    let spawning = |builder: Builder<Loud, Loud, Hashes>| {
         builder.spawner(|task| {
             call();
             TASKS.with_borrow_mut(|tasks| tasks.push(task));
         })
     };
-    let plainly_fresh = |clock: ManualClock| (fresh(Cache::builder(), &clock).build(), clock);
+    let plainly_fresh = |hashes: Hashes| {
+        let clock = clock();
+        (fresh(builder().hasher(hashes), &clock).build(), clock)
+    };
     let fresh_with_all = |clock: ManualClock| {
-        let builder = heard(fresh(Cache::builder(), &clock)).shards(4);
+        let builder = heard(fresh(builder(), &clock)).shards(4);
         let builder = builder.max_weight(4, |_, value| {
             call();
             u64::from(1 + value.0 % 2)
@@ -179,21 +229,24 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         (spawning(builder.expiry(lifetime)).build(), clock)
     };
     let fresh_and_alone = |clock: ManualClock| {
-        let builder = spawning(fresh(Cache::builder(), &clock)).without_single_flight();
+        let builder = spawning(fresh(builder(), &clock)).without_single_flight();
         (builder.build(), clock)
     };
     vec![
-        plain(Cache::builder().maxsize(3)),
-        plain(Cache::builder().maxsize(0)),
-        plain(Cache::builder().maxsize(3).shards(4)),
-        plain(Cache::builder().maxsize(3).without_single_flight()),
+        plain(builder().maxsize(3)),
+        plain(builder().maxsize(0)),
+        plain(builder().maxsize(3).hasher(Hashes::Alike)),
+        plain(builder().maxsize(3).shards(4)),
+        plain(builder().maxsize(3).without_single_flight()),
         plain(measured),
         plain(weighed),
         timed(clock()),
         own_lifetimes(clock()),
-        plain(heard(Cache::builder()).maxsize(3)),
+        plain(heard(builder()).maxsize(3)),
         heard_and_timed(clock()),
-        plainly_fresh(clock()),
+        plainly_fresh(Hashes::Distinct),
+        plainly_fresh(Hashes::Alike),
+        plainly_fresh(Hashes::Same),
         fresh_with_all(clock()),
         fresh_and_alone(clock()),
     ]
@@ -319,7 +372,16 @@ fn flight(cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
 
 /// The same for calls of any form.
 fn flight_of(form: Form, cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn(&Cache)) {
-    let mut calls: Vec<_> = (0..3).map(|number| Some(form(cache, key, number))).collect();
+    run_calls((0..3).map(|number| form(cache, key, number)), waker, &|| ending(cache));
+}
+
+/// Runs calls side by side to their ends, each caught by itself.
+fn run_calls<'a>(
+    calls: impl Iterator<Item = Hand<'a, Loud>>,
+    waker: &Waker,
+    after_the_first_polls: &dyn Fn(),
+) {
+    let mut calls: Vec<_> = calls.map(Some).collect();
     for round in 0..8 {
         for slot in &mut calls {
             let Some(future) = slot else { continue };
@@ -332,7 +394,7 @@ fn flight_of(form: Form, cache: &Cache, key: u32, waker: &Waker, ending: &dyn Fn
             }
         }
         if round == 0 {
-            caught(|| ending(cache));
+            caught(after_the_first_polls);
         }
     }
     let left = calls.iter().filter(|call| call.is_some()).count();
@@ -900,6 +962,14 @@ const SCENARIOS: &[Scenario] = &[
                 clock.advance(Duration::from_secs(1));
                 tried(|| block_on(cache.get_or_insert_with(Loud::new(4), || load(4))));
             });
+        }
+    }),
+    ("refreshes of keys side by side", |cache, clock| {
+        for form in FORMS {
+            fill(cache);
+            clock.advance(FRESH);
+            run_calls((1..=3).map(|key| form(cache, key, 7)), Waker::noop(), &|| ());
+            run_tasks(Waker::noop());
         }
     }),
     ("refreshes whose calls go", |cache, clock| {

@@ -22,10 +22,12 @@ impl<K: Eq, V> Shard<K, V> {
         if entries.freshness(slot) != Freshness::Claimed {
             return None;
         }
+        // Looked for before anything is noted, since keys are compared, which may panic.
+        let is_being_refreshed = entries.is_being_refreshed(*hash, query);
         // The end of its flight, be it another call's, has the entry refreshed by others, if it does not bring
         // another one.
         entries.set_freshness(slot, Freshness::Boarded);
-        if entries.is_being_refreshed(*hash, query) {
+        if is_being_refreshed {
             return None;
         }
         let key = key.take().expect("it was looked for");
