@@ -105,6 +105,7 @@ pub use equivalent::Equivalent;
 pub use load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
 pub use load::task::Task;
 pub use load::update::Update;
+pub use policy::eviction::Eviction;
 pub use removal::RemovalCause;
 pub use store::snapshot::Saved;
 

@@ -1,5 +1,7 @@
-//! The rules of a cache: what bounds it, what of its entries is measured, and how long they live.
+//! The rules of a cache: what bounds it, who leaves for want of room, what of its entries is measured, and
+//! how long they live.
 
 pub(crate) mod capacity;
+pub(crate) mod eviction;
 pub(crate) mod lifetime;
 pub(crate) mod measure;

@@ -30,6 +30,7 @@ use crate::flight::trace::LoadSpan;
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
 use crate::policy::capacity::{Capacity, Limits};
+use crate::policy::eviction::Eviction;
 use crate::policy::lifetime::Lifetimes;
 use crate::policy::measure::Measures;
 use crate::removal::Listener;
@@ -79,6 +80,7 @@ pub(crate) struct Config<K, V> {
     /// A power of two.
     pub(crate) shards: usize,
     pub(crate) limits: Limits,
+    pub(crate) eviction: Eviction,
     pub(crate) lifetimes: Lifetimes<K, V>,
     pub(crate) measures: Measures<K, V>,
     pub(crate) coalescing: Coalescing,
@@ -95,9 +97,10 @@ impl<K, V> Store<K, V> {
     }
 
     fn within(config: Config<K, V>, this: Weak<Self>) -> Self {
-        let Config { shards, limits, lifetimes, measures, coalescing, listener, .. } = config;
+        let Config { shards, limits, eviction, lifetimes, measures, coalescing, listener, .. } =
+            config;
         debug_assert!(shards.is_power_of_two());
-        let common = Arc::new(Common::new(shards, limits, coalescing));
+        let common = Arc::new(Common::new(shards, limits, eviction, coalescing));
         let share = limits.maxsize.div_ceil(shards);
         let shard = |number| {
             let removals =
@@ -146,6 +149,10 @@ impl<K, V> Store<K, V> {
     #[inline]
     pub(crate) fn capacity(&self) -> &Capacity {
         &self.common.capacity
+    }
+
+    pub(crate) fn eviction(&self) -> Eviction {
+        self.common.eviction
     }
 
     pub(crate) fn lifetimes(&self) -> &Lifetimes<K, V> {

@@ -18,6 +18,7 @@ use crate::entries::MAX_ENTRIES;
 use crate::flight::Coalescing;
 use crate::load::task::{Task, task};
 use crate::policy::capacity::Limits;
+use crate::policy::eviction::Eviction;
 use crate::policy::lifetime::Lifetimes;
 use crate::policy::measure::{Measure, Measures};
 use crate::removal::{Listener, RemovalCause};
@@ -124,6 +125,7 @@ struct Settings<K, V> {
     max_weight: Option<u64>,
     max_bytes: Option<u64>,
     lifetimes: Lifetimes<K, V>,
+    eviction: Eviction,
     shards: Option<usize>,
     measures: Measures<K, V>,
     coalescing: Coalescing,
@@ -140,6 +142,7 @@ impl<K, V> Builder<K, V> {
             max_weight: None,
             max_bytes: None,
             lifetimes: Lifetimes::new(),
+            eviction: Eviction::default(),
             shards: None,
             measures: Measures { measure: None, weigher: None },
             coalescing: Coalescing::On,
@@ -391,6 +394,21 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// ```
     pub fn ttl_jitter(mut self, share: f64) -> Self {
         self.settings.lifetimes.set_jitter(share);
+        self
+    }
+
+    /// Sets how the entries are chosen that leave when the cache is full; [`Eviction::Lru`] by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, Eviction};
+    ///
+    /// let cache = AsyncLru::<u32, u32>::builder().eviction(Eviction::Adaptive).build();
+    /// assert_eq!(cache.info().eviction, Eviction::Adaptive);
+    /// ```
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.settings.eviction = eviction;
         self
     }
 
@@ -868,10 +886,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 impl<K, V> Settings<K, V> {
     fn into_store(self) -> Arc<Store<K, V>> {
         let limits = self.limits();
-        let default = || default_shards(self.maxsize.unwrap_or(DEFAULT_MAXSIZE));
         Store::new(Config {
-            shards: self.shards.unwrap_or_else(default),
+            shards: self.shards.unwrap_or_else(|| self.default_shards()),
             limits,
+            eviction: self.eviction,
             lifetimes: self.lifetimes,
             measures: self.measures,
             coalescing: self.coalescing,
@@ -888,6 +906,23 @@ impl<K, V> Settings<K, V> {
         let has_another = max_weight.is_some() || max_bytes.is_some();
         let default = if has_another { MAX_ENTRIES } else { DEFAULT_MAXSIZE };
         Limits { maxsize: maxsize.unwrap_or(default), max_weight, max_bytes }
+    }
+
+    /// Enough shards that threads seldom meet, of enough entries that the order of eviction means something.
+    fn default_shards(&self) -> usize {
+        let maxsize = self.maxsize.unwrap_or(DEFAULT_MAXSIZE);
+        if maxsize < SMALL {
+            return 1;
+        }
+        let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+        let wanted = (8 * cores).next_power_of_two().clamp(FEWEST_SHARDS, MAX_SHARDS);
+        // A power of two that leaves each as many entries, or (of exact order) not many fewer.
+        let most = maxsize / SHARD_ENTRIES;
+        let most = match self.eviction {
+            Eviction::Lru => most.next_power_of_two(),
+            Eviction::Adaptive => 1 << most.ilog2(),
+        };
+        wanted.min(most)
     }
 }
 
@@ -911,21 +946,11 @@ impl<K, V, S, X> fmt::Debug for Builder<K, V, S, X> {
         f.debug_struct("Builder")
             .field("limits", &self.settings.limits())
             .field("ttl", &self.settings.lifetimes.ttl())
+            .field("eviction", &self.settings.eviction)
             .field("shards", &self.settings.shards)
             .field("coalescing", &self.settings.coalescing)
             .finish_non_exhaustive()
     }
-}
-
-/// Enough shards that threads seldom meet, of enough entries that the order of use means something.
-fn default_shards(maxsize: usize) -> usize {
-    if maxsize < SMALL {
-        return 1;
-    }
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let wanted = (8 * cores).next_power_of_two().clamp(FEWEST_SHARDS, MAX_SHARDS);
-    let most = (maxsize / SHARD_ENTRIES).next_power_of_two();
-    wanted.min(most)
 }
 
 #[cfg(test)]

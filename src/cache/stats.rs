@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::AsyncLru;
 use crate::deep_size::shared_size;
 use crate::entries::MAX_ENTRIES;
+use crate::policy::eviction::Eviction;
 use crate::sync::counters::Event;
 
 /// The configuration of a cache.
@@ -45,6 +46,9 @@ pub struct CacheInfo {
     pub ttl_jitter: f64,
     /// The number of shards.
     pub shards: usize,
+    /// How the entries are chosen that leave when the cache is full.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub eviction: Eviction,
 }
 
 impl fmt::Display for CacheInfo {
@@ -61,6 +65,9 @@ impl fmt::Display for CacheInfo {
             write!(f, ", {}", pretty_bytes(bytes))?;
         }
         write!(f, " in {} shard{plural}, ", self.shards)?;
+        if self.eviction != Eviction::Lru {
+            write!(f, "{} eviction, ", self.eviction)?;
+        }
         match self.ttl {
             Some(ttl) => write!(f, "each for {ttl:?}")?,
             None => f.write_str("no time to live")?,
@@ -237,6 +244,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
             refresh_retry: store.lifetimes().retry(),
             ttl_jitter: store.lifetimes().jitter(),
             shards: store.shards().len(),
+            eviction: store.eviction(),
         }
     }
 
@@ -315,6 +323,7 @@ impl<K, V, S> fmt::Debug for AsyncLru<K, V, S> {
             .field("fresh_for", &info.fresh_for)
             .field("ttl_jitter", &info.ttl_jitter)
             .field("shards", &info.shards)
+            .field("eviction", &info.eviction)
             .finish_non_exhaustive()
     }
 }

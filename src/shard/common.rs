@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::entries::Entries;
 use crate::flight::Coalescing;
 use crate::policy::capacity::{Capacity, Limits};
+use crate::policy::eviction::Eviction;
 use crate::sync::AtomicU64;
 use crate::sync::counters::Counters;
 use crate::sync::desk::Desks;
@@ -14,6 +15,7 @@ pub(crate) struct Common<K, V> {
     /// Where threads keep their pins.
     pub(crate) desks: Desks<Entries<K, V>>,
     pub(crate) capacity: Capacity,
+    pub(crate) eviction: Eviction,
     pub(crate) counters: Arc<Counters>,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
     /// those who write to other shards by a clock that has stepped back.
@@ -23,10 +25,16 @@ pub(crate) struct Common<K, V> {
 
 impl<K, V> Common<K, V> {
     /// Makes what so many shards share.
-    pub(crate) fn new(shards: usize, limits: Limits, coalescing: Coalescing) -> Self {
+    pub(crate) fn new(
+        shards: usize,
+        limits: Limits,
+        eviction: Eviction,
+        coalescing: Coalescing,
+    ) -> Self {
         Self {
             desks: Desks::new(shards),
             capacity: Capacity::new(limits),
+            eviction,
             counters: Arc::new(Counters::new()),
             last_expiry: AtomicU64::new(0),
             coalescing,
