@@ -11,6 +11,7 @@ pub(crate) mod freshness;
 mod loading;
 pub(crate) mod lru_list;
 mod node;
+pub(crate) mod ranks;
 pub(crate) mod takers;
 pub(crate) mod wheel;
 
@@ -50,6 +51,11 @@ pub(crate) struct Entries<K, V> {
     epoch: Stamp,
     /// How many of them are no hits of a call: insertions, and uses by calls that were counted otherwise.
     uncounted: u64,
+    /// What arrivals round the latest stamp up by: zero where uses are not counted.
+    within_tick: Stamp,
+    /// Where uses are counted, those of entries with earlier stamps than this are gains.
+    gain_bar: Stamp,
+    gains: AtomicU64,
     flights: Slab<Flight<K, V>>,
     /// How many flights there were, which tells those of one slot apart.
     started: u32,
@@ -75,6 +81,9 @@ impl<K, V> Default for Entries<K, V> {
             entries: Slab::new(),
             epoch: 0,
             uncounted: 0,
+            within_tick: 0,
+            gain_bar: 0,
+            gains: AtomicU64::new(0),
             flights: Slab::new(),
             started: 0,
             slots: 0,
@@ -160,7 +169,11 @@ impl<K, V> Entries<K, V> {
     #[inline]
     pub(crate) fn touch(&mut self, slot: Slot) {
         self.epoch += 1;
-        self.entries[slot as usize].stamp.store(self.epoch, Ordering::Relaxed);
+        let entry = &self.entries[slot as usize];
+        if self.counts_uses() {
+            self.count_use(entry);
+        }
+        entry.stamp.store(self.epoch, Ordering::Relaxed);
     }
 
     /// Records a use of the entry that counts for no hit.
@@ -183,13 +196,14 @@ impl<K, V> Entries<K, V> {
         }
     }
 
-    /// Records the uses that a reader has noted: by slot, the number of the last since the entries were
-    /// pinned, or zero.
+    /// Records the uses that a reader has noted, by slot; zero for none.
     pub(crate) fn merge(&self, notes: &[u32]) {
-        let noted = notes.iter().enumerate().filter(|(_, read)| **read != 0);
-        for (slot, &read) in noted {
-            if let Some(entry) = self.entries.get(slot) {
-                self.touch_pinned(entry, read.into());
+        let noted = notes.iter().enumerate().filter(|(_, note)| **note != 0);
+        for (slot, &note) in noted {
+            match self.entries.get(slot) {
+                Some(entry) if self.counts_uses() => self.merge_uses(entry, note),
+                Some(entry) => self.touch_pinned(entry, note.into()),
+                None => {}
             }
         }
     }
@@ -287,6 +301,11 @@ impl<K, V> Entries<K, V> {
         }
     }
 
+    /// How many entries there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.entries.capacity()
+    }
+
     /// How many slots have ever been in use.
     pub(crate) fn slots(&self) -> usize {
         self.slots
@@ -368,6 +387,7 @@ impl<K, V> Entries<K, V> {
     ) -> Entry<K, V> {
         let old = self.exchange(slot, entry, extras);
         self.unlist_bucket(bucket);
+        self.entries[slot as usize].take_rank(&old);
         old
     }
 
@@ -419,8 +439,9 @@ impl<K, V> Entries<K, V> {
 
     fn take_entries(&mut self) -> Self {
         let flights = std::mem::take(&mut self.flights);
-        let (epoch, uncounted, started) = (self.epoch, self.uncounted, self.started);
-        let left = Self { epoch, uncounted, started, flights, ..Self::default() };
+        let Self { epoch, uncounted, started, within_tick, gain_bar, .. } = *self;
+        let left =
+            Self { epoch, uncounted, started, within_tick, gain_bar, flights, ..Self::default() };
         let taken = std::mem::replace(self, left);
         self.list_flights();
         taken
@@ -498,9 +519,10 @@ impl<K, V> Entries<K, V> {
     /// Stamps an entry on its way in.
     #[inline]
     fn stamp_write(&mut self, entry: &mut Entry<K, V>) {
-        self.epoch += 1;
-        self.uncounted += 1;
-        entry.stamp = AtomicU64::new(self.epoch);
+        let stamp = (self.epoch | self.within_tick) + 1;
+        self.uncounted += stamp - self.epoch;
+        self.epoch = stamp;
+        entry.stamp = AtomicU64::new(stamp);
     }
 
     /// Has the table lead to a node, which is there: in the place of a flight if that left one.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::freshness::Freshness;
 use crate::appraisal::{Appraised, Measured};
 use crate::clock::{NEVER, Nanos};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU8, AtomicU64};
 
 /// Where an entry lives; free for reuse once the entry has left.
 pub(crate) type Slot = u32;
@@ -55,12 +55,27 @@ pub(crate) struct Entry<K, V> {
     /// Whether its fixed deadline is that of a lifetime of its own, given by a call. (Has a place that
     /// would be padding, and values that tell a free slot from one in use.)
     pub(super) has_own_lifetime: bool,
+    /// A [`Rank`](super::ranks::Rank), which readers raise. Like the time it has a place that would be padding.
+    pub(super) rank: AtomicU8,
+    pub(super) queued: u16,
 }
 
 impl<K, V> Entry<K, V> {
     /// One that is in no shard.
     pub(crate) fn new(hash: u64, key: K, value: V) -> Self {
-        Self { stamp: AtomicU64::new(0), key, value, hash: narrow(hash), has_own_lifetime: false }
+        Self {
+            stamp: AtomicU64::new(0),
+            key,
+            value,
+            hash: narrow(hash),
+            has_own_lifetime: false,
+            rank: AtomicU8::new(0),
+            queued: 0,
+        }
+    }
+
+    pub(crate) fn hash(&self) -> u32 {
+        self.hash
     }
 
     pub(crate) fn into_parts(self) -> (K, V) {

@@ -26,6 +26,11 @@ impl Takers {
         takers
     }
 
+    /// Tells whether a slot is there.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.places.get(slot as usize).is_some_and(|place| *place != NOWHERE)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()

@@ -171,6 +171,12 @@ impl Capacity {
         self.weighted.is_some()
     }
 
+    /// The bound by which parts of the cache are best compared: weight or bytes, if they are bounded.
+    pub(crate) fn measure(&self) -> Bound {
+        let bounds = [Bound::Weight, Bound::Bytes];
+        bounds.into_iter().find(|bound| self.has(*bound)).unwrap_or(Bound::Entries)
+    }
+
     /// Tells whether the cache has this bound.
     pub(crate) fn has(&self, bound: Bound) -> bool {
         let has = |weighted: &Weighted| match bound {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::state::Order;
 use crate::entries::Entries;
 use crate::flight::Coalescing;
+use crate::policy::adaptive::Adaptive;
 use crate::policy::capacity::{Capacity, Limits};
 use crate::policy::eviction::Eviction;
 use crate::sync::AtomicU64;
@@ -16,6 +18,8 @@ pub(crate) struct Common<K, V> {
     pub(crate) desks: Desks<Entries<K, V>>,
     pub(crate) capacity: Capacity,
     pub(crate) eviction: Eviction,
+    /// Whether room is made for an entry before it comes; else it takes the place of another.
+    pub(super) makes_room: bool,
     pub(crate) counters: Arc<Counters>,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
     /// those who write to other shards by a clock that has stepped back.
@@ -31,13 +35,24 @@ impl<K, V> Common<K, V> {
         eviction: Eviction,
         coalescing: Coalescing,
     ) -> Self {
+        let capacity = Capacity::new(limits);
         Self {
             desks: Desks::new(shards),
-            capacity: Capacity::new(limits),
+            makes_room: capacity.weighs() || eviction == Eviction::Adaptive,
+            capacity,
             eviction,
             counters: Arc::new(Counters::new()),
             last_expiry: AtomicU64::new(0),
             coalescing,
         }
+    }
+
+    /// Makes the orders in which the entries of a shard leave that has none.
+    pub(super) fn order(&self) -> Order {
+        let adaptive = match self.eviction {
+            Eviction::Lru => None,
+            Eviction::Adaptive => Some(Box::new(Adaptive::new(self.capacity.measure()))),
+        };
+        Order { adaptive, ..Order::default() }
     }
 }

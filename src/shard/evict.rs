@@ -6,6 +6,7 @@ use super::writer::Writer;
 use crate::entries::Slot;
 use crate::entries::lru_list::Oldest;
 use crate::entries::takers::Takers;
+use crate::policy::adaptive::Search;
 use crate::policy::capacity::{Bound, Cost, Reservation};
 use crate::removal::RemovalCause;
 use crate::sync::counters::Event;
@@ -48,15 +49,31 @@ pub(crate) enum Evicted {
 impl Order {
     /// The slots whose entries take something of this bound; `None` as long as all do.
     fn takers(&mut self, bound: Bound) -> Option<&mut Takers> {
-        match bound {
-            Bound::Entries => None,
-            Bound::Weight => self.weight_takers.as_deref_mut(),
-            Bound::Bytes => self.byte_takers.as_deref_mut(),
-        }
+        takers_of(bound, &mut self.weight_takers, &mut self.byte_takers)
+    }
+}
+
+/// Those of the two lists, if there are any, that is of this bound.
+fn takers_of<'a>(
+    bound: Bound,
+    of_weight: &'a mut Option<Box<Takers>>,
+    of_bytes: &'a mut Option<Box<Takers>>,
+) -> Option<&'a mut Takers> {
+    match bound {
+        Bound::Entries => None,
+        Bound::Weight => of_weight.as_deref_mut(),
+        Bound::Bytes => of_bytes.as_deref_mut(),
     }
 }
 
 impl<K, V> State<K, V> {
+    /// Has the order of eviction take note of an entry that is evicted.
+    fn remember(&mut self, victim: Slot) {
+        if let Some(adaptive) = &mut self.order.adaptive {
+            adaptive.remember(&self.entries, victim);
+        }
+    }
+
     /// Tells whether it helps to evict the entry in `slot` where this bound is short.
     fn helps(&self, slot: Slot, bound: Bound) -> bool {
         match bound {
@@ -88,7 +105,7 @@ impl<K, V> Writer<'_, K, V> {
         cost: Cost,
         reservation: &mut Reservation<'_>,
     ) -> Result<Place, NoPlace> {
-        if self.capacity().weighs() {
+        if self.common.makes_room {
             self.make_room(slot, cost, reservation)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
@@ -98,7 +115,7 @@ impl<K, V> Writer<'_, K, V> {
         if reservation.reserve_entry().is_ok() {
             return Ok(Place::Room);
         }
-        match self.oldest(Bound::Entries) {
+        match self.least_recently_used() {
             Oldest::Slot(victim) => Ok(Place::InsteadOf(victim)),
             Oldest::Nothing => Err(NoPlace::NeedsRoom(Bound::Entries)),
             Oldest::Unfinished => Err(NoPlace::Unfinished),
@@ -124,7 +141,7 @@ impl<K, V> Writer<'_, K, V> {
             if self.state.count_helpful(short) == usize::from(own) {
                 return Err(NoPlace::NeedsRoom(short));
             }
-            if self.evict(short, reservation) != Evicted::One {
+            if self.evict(short, slot, reservation) != Evicted::One {
                 return Err(NoPlace::Unfinished);
             }
             match reservation.reserve(missing) {
@@ -150,31 +167,58 @@ impl<K, V> Writer<'_, K, V> {
         }
     }
 
-    /// Takes out the least recently used of the entries that help where this bound is `short`, and adds
+    /// Takes out an entry that helps where this bound is `short`, and not the one that is `kept`, and adds
     /// what it held to the room.
-    pub(crate) fn evict(&mut self, short: Bound, reservation: &mut Reservation<'_>) -> Evicted {
-        let victim = match self.oldest(short) {
+    pub(crate) fn evict(
+        &mut self,
+        short: Bound,
+        kept: Option<Slot>,
+        reservation: &mut Reservation<'_>,
+    ) -> Evicted {
+        let victim = match self.victim(short, kept) {
             Oldest::Slot(victim) => victim,
             Oldest::Nothing => return Evicted::None,
             Oldest::Unfinished => return Evicted::Unfinished,
         };
         let cause = self.cause_of_eviction(victim);
+        if cause == RemovalCause::Capacity {
+            self.state.remember(victim);
+        }
         reservation.inherit(self.cost(victim));
         let entry = self.detach(victim);
         self.part_with(entry, cause);
         Evicted::One
     }
 
-    /// Finds the least recently used of the entries that help where this bound is `short`.
+    /// Finds the least recently used entry.
     #[inline]
-    fn oldest(&mut self, short: Bound) -> Oldest {
+    fn least_recently_used(&mut self) -> Oldest {
         let State { entries, order, .. } = &mut *self.state;
         let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
         let now = entries.epoch();
-        match order.takers(short) {
-            _ if entries.is_empty() => Oldest::Nothing,
-            None => order.lru.oldest(entries, now, &mut steps),
-            Some(takers) => takers.oldest(entries, now, &mut steps),
+        if entries.is_empty() {
+            return Oldest::Nothing;
+        }
+        order.lru.oldest(entries, now, &mut steps)
+    }
+
+    /// Finds the next to leave of the entries that help where this bound is `short`; not the one that is
+    /// `kept`, which is the latest to be used if there is one.
+    fn victim(&mut self, short: Bound, kept: Option<Slot>) -> Oldest {
+        let State { entries, order, .. } = &mut *self.state;
+        let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
+        if entries.is_empty() {
+            return Oldest::Nothing;
+        }
+        let now = entries.epoch();
+        let Order { lru, adaptive, weight_takers, byte_takers, .. } = order;
+        let takers = takers_of(short, weight_takers, byte_takers);
+        match (adaptive, takers) {
+            (Some(adaptive), takers) => {
+                adaptive.victim(Search { entries, lru, takers, kept }, &mut steps)
+            }
+            (None, Some(takers)) => takers.oldest(entries, now, &mut steps),
+            (None, None) => lru.oldest(entries, now, &mut steps),
         }
     }
 

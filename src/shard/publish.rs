@@ -164,7 +164,11 @@ impl<K, V> Writer<'_, K, V> {
     ) {
         self.state.order.expiry.remove(slot);
         let is_expired = self.is_expired(slot);
-        let old = self.entries().replace(slot, entry, publication.extras(), bucket);
+        let State { entries, order, .. } = &mut *self.state;
+        let entries = entries.owned();
+        order.adaptive.iter_mut().for_each(|adaptive| adaptive.count_out(entries, slot));
+        let old = entries.replace(slot, entry, publication.extras(), bucket);
+        order.adaptive.iter_mut().for_each(|adaptive| adaptive.count_in(entries, slot));
         if is_expired {
             self.count(Event::Expiration);
             self.part_with(old, RemovalCause::Expired);
@@ -184,7 +188,10 @@ impl<K, V> Writer<'_, K, V> {
         let State { entries, order, share, .. } = &mut *self.state;
         let entries = entries.owned();
         let slot = entries.insert(entry, extras, bucket, *share);
-        order.lru.prepare(entries, entries.epoch());
+        match &mut order.adaptive {
+            None => order.lru.prepare(entries, entries.epoch()),
+            Some(adaptive) => adaptive.arrive(entries, &mut order.lru, slot),
+        }
         slot
     }
 

@@ -5,7 +5,6 @@ use equivalent::Equivalent;
 use super::Shard;
 use super::departed::Departed;
 use super::removals::{Deliveries, RemovedEntry};
-use super::state::Order;
 use super::writer::Writer;
 use crate::clock::Nanos;
 use crate::entries::emptied::Emptied;
@@ -115,7 +114,7 @@ impl<K, V> Writer<'_, K, V> {
     /// Takes out everything and fences all loads. What was there is for the listener, or to be dropped.
     pub(crate) fn clear(mut self, deliveries: &mut Deliveries<K, V>) -> Option<Emptied<K, V>> {
         self.capacity().release(self.total_cost());
-        self.state.order = Order::default();
+        self.state.order = self.common.order();
         let entries = self.entries().take();
         self.common.counters.add(Event::Invalidation, entries.len() as u64);
         match self.removals() {

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::removals::Deliveries;
+use super::state::State;
 use super::writer::Writer;
 use crate::appraisal::Appraised;
 use crate::clock::Nanos;
@@ -70,6 +71,8 @@ impl<K, V> Writer<'_, K, V> {
         let extras = Extras { is_own: left.is_own, ..Extras::new(appraised, deadlines) };
         let slot = self.insert(Entry::new(hash, key, value), Some(&extras), Bucket::NONE);
         self.note_arrival(slot, true);
+        let State { entries, order, .. } = &mut *self.state;
+        order.adaptive.iter_mut().for_each(|adaptive| adaptive.warm(entries.owned(), slot));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::entries::expiry::ExpiryOrder;
 use crate::entries::lru_list::LruList;
 use crate::entries::takers::Takers;
 use crate::entries::{Entries, Slot, Stamp};
+use crate::policy::adaptive::Adaptive;
 use crate::sync::desk::Pinnable;
 
 /// So many hits under the lock without a write, and as many as half the slots, are worth the pins that the
@@ -36,7 +37,10 @@ pub(crate) struct State<K, V> {
 /// The orders in which entries leave the shard, for want of room and for want of time.
 #[derive(Default)]
 pub(super) struct Order {
+    /// Of all entries, or of the hot ones in a cache that tells them from cold ones.
     pub(super) lru: LruList,
+    /// Tells hot entries from cold ones, in a cache that is to.
+    pub(super) adaptive: Option<Box<Adaptive>>,
     /// The order of those that weigh something, from the first entry on that weighs nothing.
     pub(super) weight_takers: Option<Box<Takers>>,
     /// The same of those that have bytes.
@@ -49,6 +53,9 @@ impl Order {
     #[inline]
     pub(super) fn remove<K, V>(&mut self, slot: Slot, entries: &Entries<K, V>) {
         self.expiry.remove(slot);
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.leave(entries, slot);
+        }
         for takers in self.weight_takers.iter_mut().chain(&mut self.byte_takers) {
             takers.remove(slot, entries);
         }
@@ -58,14 +65,23 @@ impl Order {
     fn heap_size(&self) -> usize {
         let takers = self.weight_takers.iter().chain(&self.byte_takers);
         let takers = takers.map(|takers| size_of::<Takers>() + takers.heap_size());
-        self.lru.heap_size() + takers.sum::<usize>() + self.expiry.heap_size()
+        let adaptive = self.adaptive.as_deref();
+        let adaptive = adaptive.map_or(0, |adaptive| size_of::<Adaptive>() + adaptive.heap_size());
+        self.lru.heap_size() + adaptive + takers.sum::<usize>() + self.expiry.heap_size()
     }
 }
 
 impl<K, V> State<K, V> {
     /// Makes what is in an empty shard that has `share` of the room.
-    pub(super) fn new(share: usize, removals: Option<Arc<RemovalQueue<K, V>>>) -> Self {
-        let (entries, order) = (Pinnable::default(), Order::default());
+    pub(super) fn new(
+        share: usize,
+        order: Order,
+        removals: Option<Arc<RemovalQueue<K, V>>>,
+    ) -> Self {
+        let mut entries = Pinnable::<Entries<K, V>>::default();
+        if order.adaptive.is_some() {
+            *entries.owned() = Entries::with_ranks();
+        }
         let (watchers, guards) = (Watchers::default(), Guards::default());
         Self { entries, quiet_at: QUIET, order, watchers, guards, generation: 0, share, removals }
     }
@@ -74,7 +90,7 @@ impl<K, V> State<K, V> {
     #[inline]
     pub(super) fn note_write(&mut self) {
         let enough = QUIET.max(self.entries.slots() as u64 / 2);
-        self.quiet_at = self.entries.epoch() + enough;
+        self.quiet_at = self.entries.epoch_after_write() + enough;
     }
 
     /// Bytes that all of it has allocated.

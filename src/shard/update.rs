@@ -92,6 +92,7 @@ mod tests {
     use crate::entries::{FlightKey, Kind};
     use crate::flight::Coalescing;
     use crate::policy::capacity::Limits;
+    use crate::policy::eviction::Eviction;
     use crate::shard::common::Common;
     use crate::shard::publication::{Fate, Origin, Publication, Terms};
     use crate::shard::publish::Published;
@@ -101,7 +102,7 @@ mod tests {
     #[test]
     fn a_write_between_the_start_of_an_update_and_its_look_at_the_value_is_seen() {
         let limits = Limits { maxsize: 10, max_weight: None, max_bytes: None };
-        let common = Arc::new(Common::new(1, limits, Coalescing::On));
+        let common = Arc::new(Common::new(1, limits, Eviction::Lru, Coalescing::On));
         let shard = Shard::<u32, u32>::new(0, 10, Arc::clone(&common), None);
         let key = Some(FlightKey::Owned(1));
         let mut request = LoadRequest { hash: 1, key, kind: Kind::Update, of: Use::Uncounted };

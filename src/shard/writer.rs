@@ -8,6 +8,8 @@ use super::removals::{RemovalQueue, RemovedEntry};
 use super::state::State;
 use crate::appraisal::Measured;
 use crate::clock::{NEVER, Nanos};
+#[cfg(feature = "__validate")]
+use crate::entries::ranks::Hot;
 use crate::entries::{Entries, Entry, Slot};
 use crate::policy::capacity::{Capacity, Cost};
 use crate::removal::RemovalCause;
@@ -145,7 +147,13 @@ impl<K: Eq, V> Writer<'_, K, V> {
         let State { entries, order, watchers, removals, .. } = &*self.state;
         watchers.validate();
         removals.iter().for_each(|removals| removals.validate());
-        order.lru.validate(&**entries);
+        match &order.adaptive {
+            None => order.lru.validate(&**entries),
+            Some(adaptive) => {
+                order.lru.validate(&Hot(&**entries));
+                adaptive.validate(&**entries);
+            }
+        }
         let filed = order.expiry.validate(|slot| entries.deadline(slot));
         let expiring = entries
             .iter(super::look::EVERY_SLOT)

@@ -388,7 +388,7 @@ fn evict<K, V>(
 ) -> bool {
     loop {
         let mut writer = shard.write(publication.now(), departed);
-        match writer.evict(short, &mut publication.reservation) {
+        match writer.evict(short, None, &mut publication.reservation) {
             Evicted::One => return true,
             Evicted::None => return false,
             Evicted::Unfinished => {}

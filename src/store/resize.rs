@@ -96,7 +96,7 @@ impl Resize {
             if self.move_bound(store.capacity().reservation()) == Moved::AllTheWay {
                 return false;
             }
-            match writer.evict(self.bound, reservation) {
+            match writer.evict(self.bound, None, reservation) {
                 Evicted::One => return true,
                 Evicted::None => return false,
                 Evicted::Unfinished => {}

@@ -37,7 +37,8 @@ pub(crate) struct Pin<T> {
     reads: u64,
     /// How many there were when what is pinned was.
     since: u64,
-    /// By slot, the number of the last read since then, or zero; `None` where uses are stored in what is
+    /// By slot, the number of the last read since then (with a count of them, where uses are counted), or
+    /// zero; `None` where uses are stored in what is
     /// pinned itself.
     notes: Option<Box<[u32]>>,
 }
@@ -89,14 +90,51 @@ impl Notes<'_> {
     /// without a pin.
     #[inline]
     pub(crate) fn add(self, slot: u32, store: impl FnOnce(u64)) -> Option<()> {
+        self.add_as(slot, |_, read| u32::try_from(read).ok(), store)
+    }
+
+    /// The same where uses are counted: the note tells how often the slot was read, too.
+    #[inline]
+    pub(crate) fn add_counted(self, slot: u32, store: impl FnOnce(u64)) -> Option<()> {
+        self.add_as(slot, counted, store)
+    }
+
+    #[inline]
+    fn add_as(
+        self,
+        slot: u32,
+        note: impl FnOnce(u32, u64) -> Option<u32>,
+        store: impl FnOnce(u64),
+    ) -> Option<()> {
         let read = *self.reads - self.since + 1;
         match self.by_slot {
-            Some(notes) => *notes.get_mut(slot as usize)? = u32::try_from(read).ok()?,
+            Some(notes) => {
+                let place = notes.get_mut(slot as usize)?;
+                *place = note(*place, read)?;
+            }
             None => store(read),
         }
         *self.reads += 1;
         Some(())
     }
+}
+
+/// The low bits of a note that tell how often a slot was read, where that is counted.
+const USES_BITS: u32 = 2;
+/// More uses than this count as this many.
+pub(crate) const MOST_USES: u32 = (1 << USES_BITS) - 1;
+
+/// The note of one more read; `None` if it has no room for that number.
+#[inline]
+fn counted(note: u32, read: u64) -> Option<u32> {
+    let uses = (note & MOST_USES) + u32::from(note & MOST_USES < MOST_USES);
+    let read = u32::try_from(read).ok().filter(|read| read >> (u32::BITS - USES_BITS) == 0)?;
+    Some(read << USES_BITS | uses)
+}
+
+/// The number of the last read of a slot, and how often it was read, up to three times.
+pub(crate) fn read_and_uses(note: u32) -> (u64, u32) {
+    (u64::from(note >> USES_BITS), note & MOST_USES)
 }
 
 impl<T> Desks<T> {

@@ -1,0 +1,311 @@
+//! An order of eviction that adapts itself to the use of the cache; knows no key and no lock.
+//!
+//! New entries are *cold*, and pass through a queue, first in, first out. One that was used twice by the time
+//! that it comes to the end of it becomes *hot*; one that was not used leaves. The hot ones leave in the order
+//! of their last use, but for those that were used more than once, which get another turn for each use, up to
+//! three. A *ghost* is left of what was evicted: an entry that comes back, and was used later than the last
+//! hot one that came to its turn, is hot at once. The share of the cold is set by a duel with an exact order
+//! of use.
+//!
+//! That what comes back is judged by how long it was not used, and not by how often it was, is after LIRS
+//! (Jiang and Zhang, "LIRS: An Efficient Low Inter-reference Recency Set Replacement Policy", SIGMETRICS
+//! 2002); the small queue before the rest, after S3-FIFO (Yang et al., "FIFO Queues Are All You Need for Cache
+//! Eviction", SOSP 2023); the duel, after set duelling (Qureshi et al., "Adaptive Insertion Policies for High
+//! Performance Caching", ISCA 2007).
+
+mod duel;
+mod ghosts;
+mod queue;
+
+use self::duel::Duel;
+use self::ghosts::Ghosts;
+use self::queue::Queue;
+use super::capacity::Bound;
+use crate::entries::lru_list::{LruList, Oldest};
+use crate::entries::ranks::{Hot, Rank, Tick};
+use crate::entries::takers::Takers;
+use crate::entries::{Entries, Slot};
+
+/// The most entries that a search for one victim gives another turn, of the cold and of the hot.
+const MOST_TURNS: usize = 16;
+
+/// Uses in the queue that make an entry hot.
+const USES_OF_HOT: u8 = 2;
+
+/// Which entries are hot and which are cold, and who leaves next.
+pub(crate) struct Adaptive {
+    queue: Queue,
+    ghosts: Ghosts,
+    duel: Duel,
+    /// The last use of the latest of all hot entries that came to their turn.
+    hot_bar: Tick,
+    hot: u128,
+    cold: u128,
+    /// In what hot and cold are measured.
+    measure: Bound,
+    /// Whether anything was ever evicted: before that there is nothing to judge by.
+    has_evicted: bool,
+}
+
+/// Where a victim is looked for.
+pub(crate) struct Search<'a, K, V> {
+    pub(crate) entries: &'a mut Entries<K, V>,
+    /// The order of the hot ones.
+    pub(crate) lru: &'a mut LruList,
+    /// Those whose eviction helps, if others' does not.
+    pub(crate) takers: Option<&'a mut Takers>,
+    /// Stays, whatever comes.
+    pub(crate) kept: Option<Slot>,
+}
+
+impl<K, V> Search<'_, K, V> {
+    fn helps(&self, slot: Slot) -> bool {
+        self.kept != Some(slot) && self.takers.as_ref().is_none_or(|takers| takers.has(slot))
+    }
+}
+
+impl Adaptive {
+    /// Makes the order of no entries, whose hot and cold ones are measured so.
+    pub(crate) fn new(measure: Bound) -> Self {
+        Self {
+            queue: Queue::default(),
+            ghosts: Ghosts::default(),
+            duel: Duel::default(),
+            hot_bar: 0,
+            hot: 0,
+            cold: 0,
+            measure,
+            has_evicted: false,
+        }
+    }
+
+    /// Finds the entry that leaves next, in so many `steps`. It stays where it is until it leaves.
+    pub(crate) fn victim<K, V>(&mut self, search: Search<'_, K, V>, steps: &mut usize) -> Oldest {
+        self.has_evicted = true;
+        self.ghosts.fit(search.entries.len());
+        self.duel.set_bar(search.entries, &self.ghosts);
+        if self.hot > self.hot_room() {
+            return self.hot_victim(search, steps);
+        }
+        let mut turns = 0;
+        while let Some(slot) = self.queue.oldest() {
+            let Some(left) = steps.checked_sub(1) else { return Oldest::Unfinished };
+            *steps = left;
+            let Rank { uses, .. } = search.entries.rank(slot);
+            if (uses == 0 || turns == MOST_TURNS) && search.helps(slot) {
+                return Oldest::Slot(slot);
+            }
+            if turns == MOST_TURNS {
+                break;
+            }
+            if uses >= USES_OF_HOT && self.deserves_heat(search.entries, slot) {
+                self.heat(search.entries, slot);
+                if self.hot > self.hot_room() {
+                    break;
+                }
+            } else {
+                turns += 1;
+                self.requeue(search.entries, slot);
+            }
+        }
+        self.hot_victim(search, steps)
+    }
+
+    /// Finds the least recently used of the hot ones that has no turn left, or a cold one if nothing is hot.
+    fn hot_victim<K, V>(&mut self, mut search: Search<'_, K, V>, steps: &mut usize) -> Oldest {
+        let (mut turns, mut has_met_kept) = (0, false);
+        loop {
+            let now = search.entries.epoch();
+            let oldest = match &mut search.takers {
+                None => search.lru.oldest(&Hot(search.entries), now, steps),
+                // Those that help are few, and cold ones are among them.
+                Some(takers) => takers.oldest(&*search.entries, now, steps),
+            };
+            let slot = match oldest {
+                Oldest::Slot(slot) => slot,
+                Oldest::Nothing if search.takers.is_none() => return self.cold_victim(&search),
+                other => return other,
+            };
+            if search.kept == Some(slot) {
+                let cold = self.cold_victim(&search);
+                if has_met_kept && search.takers.is_none() && cold != Oldest::Nothing {
+                    return cold;
+                }
+                has_met_kept = true;
+                search.entries.renew(slot);
+                continue;
+            }
+            let rank = search.entries.rank(slot);
+            if !rank.is_cold {
+                self.hot_bar = self.hot_bar.max(search.entries.last_tick(slot));
+            }
+            if rank.uses == 0 || turns == MOST_TURNS {
+                return Oldest::Slot(slot);
+            }
+            turns += 1;
+            search.entries.set_rank(slot, Rank { uses: rank.uses - 1, ..rank });
+            search.entries.renew(slot);
+        }
+    }
+
+    /// Finds the first of the queue that does not have to stay.
+    fn cold_victim<K, V>(&self, search: &Search<'_, K, V>) -> Oldest {
+        let mut cold = self.queue.iter().filter(|slot| search.kept != Some(*slot));
+        cold.next().map_or(Oldest::Nothing, Oldest::Slot)
+    }
+
+    /// Tells whether a cold entry that was used often enough is hot: there is room, or it has been here for
+    /// less time than the hot ones go unused.
+    fn deserves_heat<K, V>(&self, entries: &Entries<K, V>, slot: Slot) -> bool {
+        let came = self.ghosts.tick(entries.queued(slot), entries.tick());
+        self.hot < self.hot_room() || came >= self.hot_bar
+    }
+
+    /// Has a cold entry be hot from now on, as if it were used now.
+    fn heat<K, V>(&mut self, entries: &mut Entries<K, V>, slot: Slot) {
+        let amount = self.amount(entries, slot);
+        self.cold -= amount;
+        self.hot += amount;
+        self.queue.remove(slot);
+        let rank = entries.rank(slot);
+        entries.set_rank(slot, Rank { is_cold: false, ..rank });
+        entries.renew(slot);
+    }
+
+    /// Gives the first of the queue another turn, of which it has made no use yet.
+    fn requeue<K, V>(&mut self, entries: &mut Entries<K, V>, slot: Slot) {
+        entries.set_rank(slot, Rank { is_cold: true, uses: 0 });
+        entries.set_queued(slot, self.ghosts.time(entries.last_tick(slot)));
+        self.queue.requeue(slot);
+    }
+
+    /// How much may be hot.
+    fn hot_room(&self) -> u128 {
+        let all = self.hot + self.cold;
+        all.saturating_sub(self.duel.cold_part(all))
+    }
+
+    /// What the entry in `slot` counts for: one at least, so that everything counts.
+    fn amount<K, V>(&self, entries: &Entries<K, V>, slot: Slot) -> u128 {
+        let measured = entries.measured(slot);
+        let amount = match self.measure {
+            Bound::Entries => None,
+            Bound::Weight => measured.weight.map(u128::from),
+            Bound::Bytes => measured.bytes.map(|bytes| bytes as u128),
+        };
+        amount.unwrap_or(1).max(1)
+    }
+
+    /// Takes note of an entry that was evicted and is still there.
+    pub(crate) fn remember<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) {
+        let hash = entries.entry(slot).hash();
+        self.ghosts.put(hash, entries.last_tick(slot), entries.tick());
+    }
+
+    /// Takes note of an entry that has come into `slot`.
+    pub(crate) fn arrive<K, V>(
+        &mut self,
+        entries: &mut Entries<K, V>,
+        lru: &mut LruList,
+        slot: Slot,
+    ) {
+        let amount = self.amount(entries, slot);
+        let comes_back_hot = self.has_evicted && self.judge_return(entries, slot);
+        // As it may be with the new one, which is among the cold until it is seen to be hot.
+        self.cold += amount;
+        let is_hot = comes_back_hot || self.hot < self.hot_room();
+        entries.set_rank(slot, Rank { is_cold: !is_hot, uses: 0 });
+        if is_hot {
+            self.cold -= amount;
+            self.hot += amount;
+        } else {
+            entries.set_queued(slot, self.ghosts.time(entries.tick()));
+            self.queue.push(slot, entries.room());
+        }
+        if !self.has_evicted {
+            lru.prepare(&Hot(entries), entries.epoch());
+        }
+    }
+
+    /// Tells whether what has come into `slot` had left so short a time ago that it is hot.
+    fn judge_return<K, V>(&mut self, entries: &mut Entries<K, V>, slot: Slot) -> bool {
+        let (len, now) = (entries.len(), entries.tick());
+        self.duel.note_gains(entries.take_gains(), len);
+        let last_use = self.ghosts.take(entries.entry(slot).hash(), now);
+        if let Some(last_use) = last_use {
+            self.duel.note_return(last_use, len);
+        }
+        entries.set_gain_bar(self.duel.gain_bar(len));
+        last_use.is_some_and(|last_use| last_use >= self.hot_bar)
+    }
+
+    /// Takes note of an entry that is about to leave `slot`.
+    pub(crate) fn leave<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) {
+        self.count_out(entries, slot);
+        if entries.rank(slot).is_cold {
+            self.queue.remove(slot);
+        }
+    }
+
+    /// Has an entry that has just come be hot.
+    pub(crate) fn warm<K, V>(&mut self, entries: &mut Entries<K, V>, slot: Slot) {
+        if entries.rank(slot).is_cold {
+            self.heat(entries, slot);
+        }
+    }
+
+    /// Counts an entry out that is about to be replaced by one of its key, as a use of it.
+    pub(crate) fn count_out<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) {
+        let amount = self.amount(entries, slot);
+        *self.held(entries, slot) -= amount;
+    }
+
+    /// Counts the one in that has come in its place.
+    pub(crate) fn count_in<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) {
+        let amount = self.amount(entries, slot);
+        *self.held(entries, slot) += amount;
+    }
+
+    fn held<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) -> &mut u128 {
+        if entries.rank(slot).is_cold { &mut self.cold } else { &mut self.hot }
+    }
+
+    /// Takes note of entries that have moved to other slots, each to that of its place in `old`.
+    pub(crate) fn renumber(&mut self, old: &[Slot]) {
+        let mut queue = Queue::default();
+        for slot in self.queue.iter() {
+            let new = old.binary_search(&slot).expect("what is cold is there");
+            queue.push(new as Slot, old.len());
+        }
+        self.queue = queue;
+    }
+
+    /// Bytes that all of it has allocated.
+    pub(crate) fn heap_size(&self) -> usize {
+        self.queue.heap_size() + self.ghosts.heap_size()
+    }
+}
+
+#[cfg(feature = "__validate")]
+impl Adaptive {
+    /// Asserts that the queue holds what is cold, and hot and cold together everything.
+    pub(crate) fn validate<K, V>(&self, entries: &Entries<K, V>) {
+        self.queue.validate();
+        self.ghosts.validate();
+        let (mut hot, mut cold, mut slots) = (0, 0, Vec::new());
+        for slot in (0..entries.slots() as Slot).filter(|slot| entries.is_in_use(*slot)) {
+            let rank = entries.rank(slot);
+            *(if rank.is_cold { &mut cold } else { &mut hot }) += self.amount(entries, slot);
+            slots.extend(rank.is_cold.then_some(slot));
+        }
+        assert_eq!(
+            (hot, cold),
+            (self.hot, self.cold),
+            "hot and cold are what they were counted to be"
+        );
+        let mut queued: Vec<Slot> = self.queue.iter().collect();
+        queued.sort_unstable();
+        assert_eq!(queued, slots, "what is cold is queued once");
+        assert!(self.hot_bar <= entries.tick(), "no use lies ahead");
+    }
+}
