@@ -16,10 +16,12 @@ use std::process::{Command, ExitCode};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_lru::AsyncLru;
+use async_lru::{AsyncLru, Eviction};
 
 const ENTRIES: u64 = 10_000;
-const CACHES: [&str; 3] = ["async-lru", "quick_cache", "parking_lot+hashlink"];
+const CACHES: [&str; 4] = ["async-lru", "its adaptive", "quick_cache", "parking_lot+hashlink"];
+/// So many of them are ours.
+const OURS: usize = 2;
 const ROWS: [&str; 6] = [
     "get, hit",
     "get_or_insert, hit",
@@ -119,7 +121,7 @@ fn table() -> Result<String, Box<dyn Error>> {
         for (cache, name) in CACHES.iter().enumerate() {
             let width = name.len();
             // The others have no time to live.
-            if [WITH_TTL, FRESH, FRESH_MISS].contains(&row) && cache > 0 {
+            if [WITH_TTL, FRESH, FRESH_MISS].contains(&row) && cache >= OURS {
                 write!(table, " {:>width$} |", "-")?;
                 continue;
             }
@@ -154,9 +156,11 @@ fn run(cache: usize, row: usize, operations: u64) {
     let evicts = [MISS, FRESH_MISS].contains(&row);
     let capacity = if evicts { ENTRIES } else { 2 * ENTRIES } as usize;
     match cache {
-        0 => {
+        0..OURS => {
+            let eviction = if cache == 0 { Eviction::Lru } else { Eviction::Adaptive };
             // Said, since the default may come to depend on the machine.
-            let mut builder = AsyncLru::<u64, u64>::builder().maxsize(capacity).shards(16);
+            let builder = AsyncLru::<u64, u64>::builder().maxsize(capacity).shards(16);
+            let mut builder = builder.eviction(eviction);
             if [WITH_TTL, FRESH, FRESH_MISS].contains(&row) {
                 builder = builder.ttl(Duration::from_secs(3_600));
             }
@@ -165,7 +169,7 @@ fn run(cache: usize, row: usize, operations: u64) {
             }
             operate(&builder.build(), row, operations);
         }
-        1 => operate(&quick_cache::sync::Cache::new(capacity), row, operations),
+        OURS => operate(&quick_cache::sync::Cache::new(capacity), row, operations),
         _ => {
             let cache = parking_lot::Mutex::new(hashlink::LruCache::new(capacity));
             operate(&cache, row, operations);

@@ -28,10 +28,12 @@ pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps
 use self::lru_list::{Candidate, Places};
 pub(crate) use self::node::{Bucket, Deadlines, Entry, Extras, MAX_ENTRIES, Slot, Stamp};
 use self::node::{Node, narrow, wide};
+use self::ranks::counted;
 use crate::appraisal::Measured;
 use crate::clock::{NEVER, Nanos, Now};
 use crate::flight::FlightId;
 use crate::sync::AtomicU64;
+use crate::sync::desk::Notes;
 
 /// Shards of fewer slots than this are not worth compacting. Few where a scheduler chooses among the steps
 /// of each insertion.
@@ -183,13 +185,29 @@ impl<K, V> Entries<K, V> {
         self.touch(slot);
     }
 
-    /// Records the use of this number since the entries were pinned, by a reader, who has no right to
-    /// write.
+    /// Records a use of this entry, that in `slot`, by a reader, who has no right to write: by a stamp, or by a note
+    /// that [`merge`](Self::merge) understands. `None` if there is no number for it.
+    #[inline(always)]
+    pub(crate) fn note(&self, notes: Notes<'_>, slot: Slot, entry: &Entry<K, V>) -> Option<()> {
+        let note = |before, read| match self.counts_uses() {
+            false => u32::try_from(read).ok(),
+            true => counted(before, read),
+        };
+        let store = |read| {
+            if self.counts_uses() {
+                self.count_use(entry);
+            }
+            self.touch_pinned(entry, read);
+        };
+        notes.add(slot, note, store)
+    }
+
+    /// Records the use of this number since the entries were pinned.
     ///
     /// Two threads that read one entry at the same instant may leave the lower of their two stamps; reads
     /// of different threads of what nobody writes count as simultaneous.
     #[inline]
-    pub(crate) fn touch_pinned(&self, entry: &Entry<K, V>, read: u64) {
+    fn touch_pinned(&self, entry: &Entry<K, V>, read: u64) {
         let (stamp, current) = (self.epoch + read, &entry.stamp);
         if current.load(Ordering::Relaxed) < stamp {
             current.store(stamp, Ordering::Relaxed);

@@ -36,17 +36,7 @@ use crate::clock::{Nanos, Now};
 use crate::entries::{Entries, Slot};
 #[cfg(feature = "__validate")]
 use crate::policy::capacity::Cost;
-use crate::sync::{AtomicU8, Mutex, MutexGuard};
-
-/// Whether threads may have pins of a shard. One look also tells whether uses are counted there, so that a hit
-/// pays for neither answer what it does not need.
-#[repr(u8)]
-enum Quiet {
-    No,
-    Yes,
-    /// Uses are counted.
-    Counting,
-}
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
 
 /// A part of the cache, with a lock of its own.
 ///
@@ -57,8 +47,8 @@ enum Quiet {
 /// In the order of the fields, so that what a hit reads of a shard lies on its first cache line.
 #[repr(C, align(128))]
 pub(crate) struct Shard<K, V> {
-    /// Whether there may be pins, a [`Quiet`]. A hint; what counts is under the lock.
-    quiet: AtomicU8,
+    /// Whether there may be pins. A hint; what counts is under the lock.
+    is_quiet: AtomicBool,
     number: u32,
     clock: ShardClock,
     common: Arc<Common<K, V>>,
@@ -76,7 +66,7 @@ impl<K, V> Shard<K, V> {
     ) -> Self {
         let order = common.order();
         Self {
-            quiet: AtomicU8::new(Quiet::No as u8),
+            is_quiet: AtomicBool::new(false),
             number: u32::try_from(number).expect("far fewer shards"),
             clock: ShardClock::default(),
             common,
@@ -149,7 +139,7 @@ impl<K, V> Shard<K, V> {
             returned.notes.iter().for_each(|notes| entries.merge(notes));
         });
         state.entries.owned().pass(most);
-        self.quiet.store(Quiet::No as u8, Ordering::Relaxed);
+        self.is_quiet.store(false, Ordering::Relaxed);
     }
 
     /// Tells whether the time of an entry is over for a reader, and from then on for everybody: nobody may

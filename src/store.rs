@@ -254,7 +254,7 @@ impl<K, V> Store<K, V> {
         let number = self.number(hash);
         let shard = &self.shards[number];
         if !shard.is_quiet() {
-            return self.get_counted(number, hash, key, claim);
+            return None;
         }
         let pin = self.common.desks.try_pin(threads::number(), number)?;
         let fresh = |value| Found { value, age: Age::Fresh };
@@ -265,21 +265,6 @@ impl<K, V> Store<K, V> {
             }
             now => shard.get_pinned_alive(pin, hash, key, now).map(fresh),
         }
-    }
-
-    /// Does the same where uses are counted.
-    #[inline(never)]
-    fn get_counted<Q>(&self, number: usize, hash: u64, key: &Q, claim: Claim) -> Option<Found<V>>
-    where
-        Q: Equivalent<K> + ?Sized,
-        V: Clone,
-    {
-        let shard = &self.shards[number];
-        if !shard.is_quiet_and_counts() {
-            return None;
-        }
-        let pin = self.common.desks.try_pin(threads::number(), number)?;
-        shard.get_pinned_counted(pin, hash, key, self.lifetimes.roughly_now(), claim)
     }
 
     /// Finds a value, joins a flight or leads one; what had expired of the key goes into `departed`.

@@ -10,7 +10,6 @@ use super::Entries;
 use super::lru_list::{Candidate, Places};
 use super::node::{Entry, Slot, Stamp};
 use crate::sync::AtomicU8;
-use crate::sync::desk::{self, read_and_uses};
 
 /// The number of arrivals up to then, or somewhat more.
 pub(crate) type Tick = u64;
@@ -20,12 +19,27 @@ pub(crate) type Tick = u64;
 const TICK_BITS: u32 = 10;
 
 /// More uses than this count as this many.
-const MOST_USES: u8 = desk::MOST_USES as u8;
+const MOST_USES: u8 = (1 << USES_BITS) - 1;
+const USES_BITS: u32 = 2;
 
 /// The tick of a stamp, where uses are counted.
 #[inline]
 pub(crate) fn tick_of(stamp: Stamp) -> Tick {
     stamp >> TICK_BITS
+}
+
+/// The note of one more read, by its number: with that goes how many there were. `None` if it has no room
+/// for the number.
+#[inline]
+pub(super) fn counted(before: u32, read: u64) -> Option<u32> {
+    let (_, uses) = read_and_uses(before);
+    let read = u32::try_from(read).ok().filter(|read| read >> (u32::BITS - USES_BITS) == 0)?;
+    Some(read << USES_BITS | u32::from((uses + 1).min(MOST_USES)))
+}
+
+/// The number of the last read that was noted, and how many there were, up to three.
+fn read_and_uses(note: u32) -> (u32, u8) {
+    (note >> USES_BITS, note as u8 & MOST_USES)
 }
 
 /// How an entry stands in an adaptive order of eviction. That of entries in any other is hot and unused.
@@ -94,21 +108,13 @@ impl<K, V> Entries<K, V> {
         self.gains.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records the use of this number since the entries were pinned as
-    /// [`touch_pinned`](Self::touch_pinned) does, and counts it.
-    #[inline]
-    pub(crate) fn count_pinned(&self, entry: &Entry<K, V>, read: u64) {
-        self.count_use(entry);
-        self.touch_pinned(entry, read);
-    }
-
     /// Records the uses of an entry that a reader has noted.
     pub(super) fn merge_uses(&self, entry: &Entry<K, V>, note: u32) {
         let (read, uses) = read_and_uses(note);
         (0..uses).for_each(|_| {
             self.count_use(entry);
             // Only the first of them may find the entry unused for long.
-            self.touch_pinned(entry, read);
+            self.touch_pinned(entry, read.into());
         });
     }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use equivalent::Equivalent;
 
+use super::Shard;
 use super::state::State;
-use super::{Quiet, Shard};
 use crate::clock::Now;
 use crate::entries::freshness::{Age, Claim};
 use crate::entries::{Entries, Slot};
@@ -29,16 +29,10 @@ pub(crate) struct Found<V> {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Tells whether the thread may have a pin, of a shard that does not count uses.
+    /// Tells whether the thread may have a pin.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) == Quiet::Yes as u8
-    }
-
-    /// Tells whether the thread may have a pin, of a shard that counts uses.
-    #[inline]
-    pub(crate) fn is_quiet_and_counts(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) == Quiet::Counting as u8
+        self.is_quiet.load(Ordering::Relaxed)
     }
 
     /// Returns the live value of `key` under the lock, as a hit.
@@ -103,33 +97,8 @@ impl<K, V> Shard<K, V> {
         if let Some(Now::Using { idle_deadline, .. }) = now {
             entries.put_off(slot, idle_deadline);
         }
-        notes.add(slot, |read| entries.touch_pinned(entry, read))?;
+        entries.note(notes, slot, entry)?;
         Some(value)
-    }
-
-    /// The same where uses are counted, and how old the value is.
-    #[inline(always)]
-    pub(crate) fn get_pinned_counted<Q>(
-        &self,
-        mut pin: Locked<'_, Pin<Entries<K, V>>>,
-        hash: u64,
-        key: &Q,
-        now: Option<Now<'_>>,
-        claim: Claim,
-    ) -> Option<Found<V>>
-    where
-        Q: Equivalent<K> + ?Sized,
-        V: Clone,
-    {
-        let (entries, notes) = pin.read()?;
-        let slot = self.find_live(entries, hash, key, now)?;
-        let entry = entries.entry(slot);
-        let value = entry.value.clone();
-        if let Some(Now::Using { idle_deadline, .. }) = now {
-            entries.put_off(slot, idle_deadline);
-        }
-        notes.add_counted(slot, |read| entries.count_pinned(entry, read))?;
-        Some(self.found(value, entries.age(slot, now, claim), Use::Hit))
     }
 
     /// The same where entries are kept fresh, and how old the value is.
@@ -211,13 +180,7 @@ impl<K, V> Shard<K, V> {
         let pin = self.common.desks.try_pin(threads::number(), self.number());
         let Some(mut pin) = pin else { return false };
         let Some((entries, notes)) = pin.read() else { return false };
-        let entry = entries.entry(slot);
-        let noted = if entries.counts_uses() {
-            notes.add_counted(slot, |read| entries.count_pinned(entry, read))
-        } else {
-            notes.add(slot, |read| entries.touch_pinned(entry, read))
-        };
-        noted.is_some()
+        entries.note(notes, slot, entries.entry(slot)).is_some()
     }
 
     /// Has the thread read by a pin from now on; `false` if it cannot.
@@ -226,9 +189,7 @@ impl<K, V> Shard<K, V> {
         let slots = state.entries.slots();
         let pins = state.entries.pin(&self.common.desks, self.number(), threads::number(), slots);
         if pins {
-            let counts = state.entries.counts_uses();
-            let quiet = if counts { Quiet::Counting } else { Quiet::Yes };
-            self.quiet.store(quiet as u8, Ordering::Relaxed);
+            self.is_quiet.store(true, Ordering::Relaxed);
         } else {
             state.note_write();
         }

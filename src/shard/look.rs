@@ -88,7 +88,7 @@ impl<K, V> Shard<K, V> {
 
     /// Lets `look` at the entries: by the thread's pin, or else under the lock.
     fn read<R>(&self, look: impl FnOnce(&Entries<K, V>) -> R) -> R {
-        if self.is_quiet() || self.is_quiet_and_counts() {
+        if self.is_quiet() {
             let pin = self.common.desks.try_pin(threads::number(), self.number());
             if let Some(entries) = pin.as_ref().and_then(|pin| pin.get()) {
                 return look(entries);

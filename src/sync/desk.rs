@@ -37,9 +37,8 @@ pub(crate) struct Pin<T> {
     reads: u64,
     /// How many there were when what is pinned was.
     since: u64,
-    /// By slot, the number of the last read since then (with a count of them, where uses are counted), or
-    /// zero; `None` where uses are stored in what is
-    /// pinned itself.
+    /// By slot, the note of the reads since then, or zero; `None` where uses are stored in what is pinned
+    /// itself.
     notes: Option<Box<[u32]>>,
 }
 
@@ -84,23 +83,13 @@ pub(crate) struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// Counts a read of `slot`, and has it noted: here, or by what is given the number of the read.
+    /// Counts a read of `slot`, and has it noted: here, by what makes a note out of the one before and the
+    /// number of the read, or by what is given that number.
     ///
     /// `None` if what is pinned has been read more often than notes can tell, and uses have to go on
     /// without a pin.
-    #[inline]
-    pub(crate) fn add(self, slot: u32, store: impl FnOnce(u64)) -> Option<()> {
-        self.add_as(slot, |_, read| u32::try_from(read).ok(), store)
-    }
-
-    /// The same where uses are counted: the note tells how often the slot was read, too.
-    #[inline]
-    pub(crate) fn add_counted(self, slot: u32, store: impl FnOnce(u64)) -> Option<()> {
-        self.add_as(slot, counted, store)
-    }
-
-    #[inline]
-    fn add_as(
+    #[inline(always)]
+    pub(crate) fn add(
         self,
         slot: u32,
         note: impl FnOnce(u32, u64) -> Option<u32>,
@@ -117,24 +106,6 @@ impl Notes<'_> {
         *self.reads += 1;
         Some(())
     }
-}
-
-/// The low bits of a note that tell how often a slot was read, where that is counted.
-const USES_BITS: u32 = 2;
-/// More uses than this count as this many.
-pub(crate) const MOST_USES: u32 = (1 << USES_BITS) - 1;
-
-/// The note of one more read; `None` if it has no room for that number.
-#[inline]
-fn counted(note: u32, read: u64) -> Option<u32> {
-    let uses = (note & MOST_USES) + u32::from(note & MOST_USES < MOST_USES);
-    let read = u32::try_from(read).ok().filter(|read| read >> (u32::BITS - USES_BITS) == 0)?;
-    Some(read << USES_BITS | uses)
-}
-
-/// The number of the last read of a slot, and how often it was read, up to three times.
-pub(crate) fn read_and_uses(note: u32) -> (u64, u32) {
-    (u64::from(note >> USES_BITS), note & MOST_USES)
 }
 
 impl<T> Desks<T> {
@@ -354,7 +325,7 @@ mod tests {
         fn read(&self, thread: usize, slot: u32) -> Option<u32> {
             let mut pin = self.desks.try_pin(thread, SHARD)?;
             let (value, notes) = pin.read()?;
-            notes.add(slot, |_| {})?;
+            notes.add(slot, |_, read| u32::try_from(read).ok(), |_| {})?;
             Some(*value)
         }
 
