@@ -24,6 +24,8 @@
 mod alloc;
 mod chart;
 mod child;
+#[path = "../common/mod.rs"]
+mod common;
 mod cores;
 mod footprint;
 mod measurement;

@@ -1,9 +1,10 @@
 //! The command line.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::child::{Effort, Job};
+use crate::common::arguments::{list, root};
 use crate::cores;
 use crate::peers::{self, About};
 use crate::rows::{ROWS, Row};
@@ -92,21 +93,11 @@ fn job(arguments: &[String]) -> Result<Job, Box<dyn Error>> {
     Ok(Job { row: row(name)?, peer: peer.clone(), threads: at_least_one(threads)?, effort })
 }
 
-/// The directory in which `cargo bench` is usually called; it starts benches in that of their package.
-fn root() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_owned()
-}
-
 /// 1, 2, 4 and so on, and as many as there are cores.
 fn up_to_all_cores() -> Vec<usize> {
     let cores = cores::count();
     let doubled = std::iter::successors(Some(1), |threads| Some(threads * 2));
     doubled.take_while(|&threads| threads < cores).chain([cores]).collect()
-}
-
-fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
-    text.split(',').map(|word| item(word.trim())).collect()
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

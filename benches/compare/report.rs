@@ -1,9 +1,9 @@
 //! Everything that was measured, and the tables of it.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use crate::child::Effort;
+use crate::common::table;
 use crate::measurement::Measurement;
 use crate::peers::{About, FLOOR, Flight, HASHLINK, MOKA, OURS, QUICK_CACHE};
 use crate::rows::{Question, Row, Unit};
@@ -51,7 +51,7 @@ impl Report {
             rows.push(self.costs(line, &columns));
             rows.extend(self.explanation(line, &columns));
         }
-        markdown(&rows)
+        table::markdown(&rows)
     }
 
     fn columns(&self, flight: Flight) -> Columns {
@@ -149,30 +149,4 @@ fn ratio(ours: Option<f64>, theirs: Option<f64>) -> String {
         Some((ours, theirs)) => format!("{:.2}", ours / theirs),
         None => String::new(),
     }
-}
-
-/// A table that reads as well in a terminal. The first of `rows` is its header, the first column text.
-fn markdown(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<_> = (0..rows[0].len()).map(|column| width(column).unwrap_or(0)).collect();
-    let mut table = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let _ = match column {
-                0 => write!(table, "| {cell:width$} "),
-                _ => write!(table, "| {cell:>width$} "),
-            };
-        }
-        table.push_str("|\n");
-        if number == 0 {
-            for (column, &width) in widths.iter().enumerate() {
-                let _ = match column {
-                    0 => write!(table, "|{:-<1$}", "", width + 2),
-                    _ => write!(table, "|{:-<1$}:", "", width + 1),
-                };
-            }
-            table.push_str("|\n");
-        }
-    }
-    table
 }
