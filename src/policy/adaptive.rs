@@ -39,8 +39,8 @@ pub(crate) struct Adaptive {
     duel: Duel,
     /// The last use of the latest of all hot entries that came to their turn.
     hot_bar: Tick,
-    hot: u128,
-    cold: u128,
+    hot: u64,
+    cold: u64,
     /// In what hot and cold are measured.
     measure: Bound,
     /// Whether anything was ever evicted: before that there is nothing to judge by.
@@ -180,20 +180,23 @@ impl Adaptive {
     }
 
     /// How much may be hot.
-    fn hot_room(&self) -> u128 {
+    fn hot_room(&self) -> u64 {
         let all = self.hot + self.cold;
         all.saturating_sub(self.duel.cold_part(all))
     }
 
-    /// What the entry in `slot` counts for: one at least, so that everything counts.
-    fn amount<K, V>(&self, entries: &Entries<K, V>, slot: Slot) -> u128 {
+    /// What the entry in `slot` counts for: one at least, so that everything counts, and not so much that any
+    /// sum could overflow.
+    fn amount<K, V>(&self, entries: &Entries<K, V>, slot: Slot) -> u64 {
+        if self.measure == Bound::Entries {
+            return 1;
+        }
         let measured = entries.measured(slot);
         let amount = match self.measure {
-            Bound::Entries => None,
-            Bound::Weight => measured.weight.map(u128::from),
-            Bound::Bytes => measured.bytes.map(|bytes| bytes as u128),
+            Bound::Bytes => measured.bytes.map(|bytes| bytes as u64),
+            _ => measured.weight,
         };
-        amount.unwrap_or(1).max(1)
+        amount.unwrap_or(1).clamp(1, u32::MAX.into())
     }
 
     /// Takes note of an entry that was evicted and is still there.
@@ -266,7 +269,7 @@ impl Adaptive {
         *self.held(entries, slot) += amount;
     }
 
-    fn held<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) -> &mut u128 {
+    fn held<K, V>(&mut self, entries: &Entries<K, V>, slot: Slot) -> &mut u64 {
         if entries.rank(slot).is_cold { &mut self.cold } else { &mut self.hot }
     }
 
@@ -291,7 +294,6 @@ impl Adaptive {
     /// Asserts that the queue holds what is cold, and hot and cold together everything.
     pub(crate) fn validate<K, V>(&self, entries: &Entries<K, V>) {
         self.queue.validate();
-        self.ghosts.validate();
         let (mut hot, mut cold, mut slots) = (0, 0, Vec::new());
         for slot in (0..entries.slots() as Slot).filter(|slot| entries.is_in_use(*slot)) {
             let rank = entries.rank(slot);

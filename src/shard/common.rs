@@ -18,8 +18,6 @@ pub(crate) struct Common<K, V> {
     pub(crate) desks: Desks<Entries<K, V>>,
     pub(crate) capacity: Capacity,
     pub(crate) eviction: Eviction,
-    /// Whether room is made for an entry before it comes; else it takes the place of another.
-    pub(super) makes_room: bool,
     pub(crate) counters: Arc<Counters>,
     /// The latest deadline that was seen to have passed: what expired before it stays expired, also for
     /// those who write to other shards by a clock that has stepped back.
@@ -35,11 +33,9 @@ impl<K, V> Common<K, V> {
         eviction: Eviction,
         coalescing: Coalescing,
     ) -> Self {
-        let capacity = Capacity::new(limits);
         Self {
             desks: Desks::new(shards),
-            makes_room: capacity.weighs() || eviction == Eviction::Adaptive,
-            capacity,
+            capacity: Capacity::new(limits),
             eviction,
             counters: Arc::new(Counters::new()),
             last_expiry: AtomicU64::new(0),

@@ -23,7 +23,7 @@ pub(super) enum Place {
     Same(Slot),
     /// Into a room of its own.
     Room,
-    /// Where the least recently used entry was.
+    /// Where the entry is that leaves next.
     InsteadOf(Slot),
 }
 
@@ -67,13 +67,6 @@ fn takers_of<'a>(
 }
 
 impl<K, V> State<K, V> {
-    /// Has the order of eviction take note of an entry that is evicted.
-    fn remember(&mut self, victim: Slot) {
-        if let Some(adaptive) = &mut self.order.adaptive {
-            adaptive.remember(&self.entries, victim);
-        }
-    }
-
     /// Tells whether it helps to evict the entry in `slot` where this bound is short.
     fn helps(&self, slot: Slot, bound: Bound) -> bool {
         match bound {
@@ -105,7 +98,7 @@ impl<K, V> Writer<'_, K, V> {
         cost: Cost,
         reservation: &mut Reservation<'_>,
     ) -> Result<Place, NoPlace> {
-        if self.common.makes_room {
+        if self.capacity().weighs() {
             self.make_room(slot, cost, reservation)?;
             return Ok(slot.map_or(Place::Room, Place::Same));
         }
@@ -115,7 +108,7 @@ impl<K, V> Writer<'_, K, V> {
         if reservation.reserve_entry().is_ok() {
             return Ok(Place::Room);
         }
-        match self.least_recently_used() {
+        match self.victim(Bound::Entries, None) {
             Oldest::Slot(victim) => Ok(Place::InsteadOf(victim)),
             Oldest::Nothing => Err(NoPlace::NeedsRoom(Bound::Entries)),
             Oldest::Unfinished => Err(NoPlace::Unfinished),
@@ -181,29 +174,20 @@ impl<K, V> Writer<'_, K, V> {
             Oldest::Unfinished => return Evicted::Unfinished,
         };
         let cause = self.cause_of_eviction(victim);
-        if cause == RemovalCause::Capacity {
-            self.state.remember(victim);
-        }
         reservation.inherit(self.cost(victim));
+        let State { entries, order, .. } = &mut *self.state;
+        if let Some(adaptive) = order.adaptive.as_mut().filter(|_| cause == RemovalCause::Capacity)
+        {
+            adaptive.remember(entries, victim);
+        }
         let entry = self.detach(victim);
         self.part_with(entry, cause);
         Evicted::One
     }
 
-    /// Finds the least recently used entry.
-    #[inline]
-    fn least_recently_used(&mut self) -> Oldest {
-        let State { entries, order, .. } = &mut *self.state;
-        let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
-        let now = entries.epoch();
-        if entries.is_empty() {
-            return Oldest::Nothing;
-        }
-        order.lru.oldest(entries, now, &mut steps)
-    }
-
     /// Finds the next to leave of the entries that help where this bound is `short`; not the one that is
     /// `kept`, which is the latest to be used if there is one.
+    #[inline]
     fn victim(&mut self, short: Bound, kept: Option<Slot>) -> Oldest {
         let State { entries, order, .. } = &mut *self.state;
         let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
@@ -213,12 +197,12 @@ impl<K, V> Writer<'_, K, V> {
         let now = entries.epoch();
         let Order { lru, adaptive, weight_takers, byte_takers, .. } = order;
         let takers = takers_of(short, weight_takers, byte_takers);
-        match (adaptive, takers) {
-            (Some(adaptive), takers) => {
-                adaptive.victim(Search { entries, lru, takers, kept }, &mut steps)
-            }
-            (None, Some(takers)) => takers.oldest(entries, now, &mut steps),
-            (None, None) => lru.oldest(entries, now, &mut steps),
+        if let Some(adaptive) = adaptive {
+            return adaptive.victim(Search { entries, lru, takers, kept }, &mut steps);
+        }
+        match takers {
+            None => lru.oldest(entries, now, &mut steps),
+            Some(takers) => takers.oldest(entries, now, &mut steps),
         }
     }
 

@@ -144,8 +144,19 @@ impl<K, V> Writer<'_, K, V> {
             Place::Room => self.insert(entry, publication.extras(), bucket),
             Place::InsteadOf(victim) => {
                 let cause = self.cause_of_eviction(victim);
-                self.state.order.expiry.remove(victim);
-                let old = self.entries().supplant(victim, entry, publication.extras(), bucket);
+                let State { entries, order, .. } = &mut *self.state;
+                let entries = entries.owned();
+                order.expiry.remove(victim);
+                if let Some(adaptive) = &mut order.adaptive {
+                    if cause == RemovalCause::Capacity {
+                        adaptive.remember(entries, victim);
+                    }
+                    adaptive.leave(entries, victim);
+                }
+                let old = entries.supplant(victim, entry, publication.extras(), bucket);
+                if let Some(adaptive) = &mut order.adaptive {
+                    adaptive.arrive(entries, &mut order.lru, victim);
+                }
                 self.part_with(old, cause);
                 victim
             }

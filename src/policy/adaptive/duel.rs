@@ -5,7 +5,7 @@
 //! for long one that it would have missed. What is short is told by a *bar*: the last use of the oldest entry
 //! that the other would hold.
 
-use super::ghosts::Ghosts;
+use super::ghosts::{Ghosts, RECORDS};
 use crate::entries::ranks::Tick;
 use crate::entries::{Entries, Slot};
 
@@ -16,6 +16,7 @@ const MOST_SHARE: f64 = 0.95;
 
 /// So many entries and as many ghosts are looked at to set the bar; all, where there are no more.
 const SAMPLE: usize = 64;
+const SAMPLED_BUCKETS: usize = SAMPLE / RECORDS;
 
 /// The bar is set anew after an eighth of as many arrivals as there are entries, and no fewer than these.
 const SETTINGS: u64 = 8;
@@ -42,8 +43,8 @@ impl Default for Duel {
 
 impl Duel {
     /// How much of so much belongs to the cold: one at least.
-    pub(super) fn cold_part(&self, of: u128) -> u128 {
-        ((self.share * of as f64) as u128).max(1)
+    pub(super) fn cold_part(&self, of: u64) -> u64 {
+        ((self.share * of as f64) as u64).max(1)
     }
 
     /// Takes note of an entry that has come back and was last used at `tick`: the other cache would still
@@ -84,30 +85,29 @@ impl Duel {
         if len <= SAMPLE {
             let slots = (0..entries.slots() as Slot).filter(|slot| entries.is_in_use(*slot));
             ticks.extend(slots.map(|slot| entries.last_tick(slot)));
-            ticks.extend(ghosts.ticks(0..len, now));
+            let ghosts = ghosts.buckets().flat_map(|bucket| ghosts.ticks(bucket, now));
+            ticks.extend(ghosts.take(len));
         } else {
             let sequence = &mut self.sequence;
-            let slots =
-                (0..SAMPLE).filter_map(|_| in_use(entries, sequence.below(entries.slots())));
-            ticks.extend(slots.map(|slot| entries.last_tick(slot)));
-            while ticks.len() < 2 * SAMPLE {
-                let before = ticks.len();
+            let slots = (0..SAMPLE).map(|_| in_use(entries, sequence.below(entries.slots())));
+            ticks.extend(slots.flatten().map(|slot| entries.last_tick(slot)));
+            for _ in 0..SAMPLED_BUCKETS {
                 ticks.extend(ghosts.ticks(ghosts.bucket(sequence.next()), now));
-                if ticks.len() == before {
-                    break;
-                }
             }
         }
         let middle = ticks.len() / 2;
-        if ticks.is_empty() { 0 } else { *ticks.select_nth_unstable(middle).1 }
+        *ticks.select_nth_unstable(middle).1
     }
 }
 
 /// The first slot in use from this one on, if it is not far away.
+#[inline]
 fn in_use<K, V>(entries: &Entries<K, V>, from: usize) -> Option<Slot> {
-    let slots = entries.slots();
-    let near = (from..from + MOST_VACANT).map(|slot| (slot % slots) as Slot);
-    near.into_iter().find(|slot| entries.is_in_use(*slot))
+    let is_in_use = |slot: &Slot| entries.is_in_use(*slot);
+    Some(from as Slot).filter(is_in_use).or_else(|| {
+        let near = (from..entries.slots()).chain(0..from).take(MOST_VACANT);
+        near.map(|slot| slot as Slot).find(is_in_use)
+    })
 }
 
 /// The least share of the cold among so many: that of one entry, if they are few.
