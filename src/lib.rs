@@ -46,9 +46,9 @@
 //!
 //! - **Bounded**: never more than `maxsize` entries, nor more weight or bytes than allowed; and nothing
 //!   is evicted while there is room.
-//! - **Exact**: the victim is the least recently used entry, of the cache if it has one shard (by
-//!   default under 512 entries), else of a shard. Reads by different threads with no write between
-//!   them count as simultaneous.
+//! - **Exact**, unless told otherwise ([`Eviction`]): the victim is the least recently used entry, of the
+//!   cache if it has one shard (by default under 512 entries), else of a shard. Reads by different threads
+//!   with no write between them count as simultaneous.
 //! - **One load per key at a time**; all callers that arrive meanwhile get its value.
 //! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
 //!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled

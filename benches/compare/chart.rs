@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::common::bars::{Bar, Chart, Kind, Panel};
-use crate::peers::{FLOOR, OURS};
+use crate::peers::{ADAPTIVE, FLOOR, OURS};
 use crate::report::{Line, Report};
 use crate::rows::Unit;
 
@@ -35,7 +35,7 @@ fn panel(report: &Report, line: &Line) -> Panel {
     let costs = line.best.iter().map(|best| best.map(|measurement| measurement.cost));
     let bars = report.contenders.iter().zip(costs).filter_map(|(peer, cost)| {
         let kind = match peer.title.as_str() {
-            OURS => Kind::Own,
+            OURS | ADAPTIVE => Kind::Own,
             FLOOR => Kind::Bound,
             _ => Kind::Cache,
         };

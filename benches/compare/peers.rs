@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::workload::{AtOnce, Numbers, Workload};
 
 pub(crate) const OURS: &str = "async-lru";
+/// Ours, with the other order of eviction.
+pub(crate) const ADAPTIVE: &str = "async-lru adaptive";
 pub(crate) const QUICK_CACHE: &str = "quick_cache";
 pub(crate) const MOKA: &str = "moka";
 pub(crate) const HASHLINK: &str = "parking_lot+hashlink";
@@ -104,6 +106,7 @@ pub(crate) trait Visitor<W: Workload> {
 /// Visits all peers, in the order of the tables.
 fn visit_all<W: Workload>(visitor: &mut impl Visitor<W>) {
     visitor.visit::<single_flight::Ours<W>>();
+    visitor.visit::<single_flight::OursAdaptive<W>>();
     visitor.visit::<single_flight::QuickCache<W>>();
     visitor.visit::<single_flight::Moka<W>>();
     visitor.visit::<single_flight::Fibre<W>>();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::child::Effort;
 use crate::common::table;
 use crate::measurement::Measurement;
-use crate::peers::{About, FLOOR, Flight, HASHLINK, MOKA, OURS, QUICK_CACHE};
+use crate::peers::{ADAPTIVE, About, FLOOR, Flight, HASHLINK, MOKA, OURS, QUICK_CACHE};
 use crate::rows::{Question, Row, Unit};
 
 /// A peer, or this cache as another build has it.
@@ -96,7 +96,7 @@ impl Report {
         cells.extend(columns.ratios.iter().map(|&number| ratio(ours, cost(number))));
         let others = columns.shown.iter().map(|&number| (&self.contenders[number], cost(number)));
         let best = others
-            .filter(|(contender, _)| ![OURS, FLOOR].contains(&contender.about.name))
+            .filter(|(contender, _)| ![OURS, ADAPTIVE, FLOOR].contains(&contender.about.name))
             .filter_map(|(contender, cost)| cost.map(|cost| (contender.title.as_str(), cost)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b));
         cells.push(match best.zip(ours) {

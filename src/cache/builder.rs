@@ -178,7 +178,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Sets the most that all entries together weigh, and what an entry weighs, in whatever unit.
     ///
     /// Holds beside [`maxsize`](Self::maxsize) if that is set, and else instead of it, and is exceeded at
-    /// no moment: entries are evicted, the least recently used first, until a new one fits in. Those that
+    /// no moment: entries are evicted, in the order of [`eviction`](Self::eviction), until a new one fits in. Those that
     /// weigh nothing stay, as they would make no room. One that weighs more than the bound is given to
     /// its callers and not kept. It evicts nothing, but a value of its key that was there before goes.
     /// A call that brings an entry in the room of hundreds evicts them in turns with other tasks, and a
@@ -414,8 +414,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Sets the number of shards; rounded up to a power of two, at least 1 and at most 1024.
     ///
-    /// Each shard has locks and an order of use of its own: one shard evicts in the exact order of use,
-    /// more serve more threads at once. The bound on entries is one for all shards. By default a cache
+    /// Each shard has locks and an order of eviction of its own: one shard evicts in the exact order of use
+    /// ([`Eviction::Lru`]), more serve more threads at once. The bound on entries is one for all shards. By default a cache
     /// of under 512 entries has one shard, and a larger one as many as suit its size and the machine.
     ///
     /// # Examples

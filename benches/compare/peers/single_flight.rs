@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hint::black_box;
 
-use super::{About, Cache, Config, Expiry, Flight, Home, MOKA, OURS, QUICK_CACHE};
+use async_lru::{AsyncLru, Eviction};
+
+use super::{ADAPTIVE, About, Cache, Config, Expiry, Flight, Home, MOKA, OURS, QUICK_CACHE};
 use crate::workload::Workload;
 
 /// A loader that holds 64 bytes and never waits.
@@ -13,7 +15,17 @@ async fn small_load(bytes: [u8; 64]) -> u64 {
     u64::from(bytes[0])
 }
 
-pub(crate) struct Ours<W: Workload>(async_lru::AsyncLru<W::Key, W::Value>);
+pub(crate) struct Ours<W: Workload>(AsyncLru<W::Key, W::Value>);
+
+impl<W: Workload> Ours<W> {
+    fn build_with(Config { capacity, ttl }: Config, eviction: Eviction) -> Self {
+        let builder = AsyncLru::builder().maxsize(capacity).eviction(eviction);
+        Self(match ttl {
+            Some(ttl) => builder.ttl(ttl).build(),
+            None => builder.build(),
+        })
+    }
+}
 
 impl<W: Workload> Cache<W> for Ours<W> {
     const ABOUT: About = About {
@@ -24,12 +36,8 @@ impl<W: Workload> Cache<W> for Ours<W> {
         note: "statistics always on",
     };
 
-    fn build(Config { capacity, ttl }: Config) -> Self {
-        let builder = async_lru::AsyncLru::builder().maxsize(capacity);
-        Self(match ttl {
-            Some(ttl) => builder.ttl(ttl).build(),
-            None => builder.build(),
-        })
+    fn build(config: Config) -> Self {
+        Self::build_with(config, Eviction::Lru)
     }
 
     async fn get(&self, key: &W::Key) -> Option<W::Value> {
@@ -49,9 +57,40 @@ impl<W: Workload> Cache<W> for Ours<W> {
     }
 
     fn future_size() -> Option<usize> {
-        let cache = async_lru::AsyncLru::<u64, u64>::new(1);
+        let cache = AsyncLru::<u64, u64>::new(1);
         let load = small_load([1; 64]);
         Some(size_of_val(&cache.get_or_insert_with(1, || load)))
+    }
+}
+
+pub(crate) struct OursAdaptive<W: Workload>(Ours<W>);
+
+impl<W: Workload> Cache<W> for OursAdaptive<W> {
+    const ABOUT: About =
+        About { name: ADAPTIVE, note: "the same with `Eviction::Adaptive`", ..Ours::<W>::ABOUT };
+
+    fn build(config: Config) -> Self {
+        Self(Ours::build_with(config, Eviction::Adaptive))
+    }
+
+    fn get(&self, key: &W::Key) -> impl Future<Output = Option<W::Value>> + Send {
+        self.0.get(key)
+    }
+
+    fn get_or_insert(&self, key: &W::Key) -> impl Future<Output = W::Value> + Send {
+        self.0.get_or_insert(key)
+    }
+
+    fn insert(&self, key: W::Key, value: W::Value) -> impl Future<Output = ()> + Send {
+        self.0.insert(key, value)
+    }
+
+    fn len(&self) -> Option<usize> {
+        self.0.len()
+    }
+
+    fn future_size() -> Option<usize> {
+        Ours::<W>::future_size()
     }
 }
 
