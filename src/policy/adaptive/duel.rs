@@ -87,6 +87,8 @@ impl Duel {
             ticks.extend(slots.map(|slot| entries.last_tick(slot)));
             let ghosts = ghosts.buckets().flat_map(|bucket| ghosts.ticks(bucket, now));
             ticks.extend(ghosts.take(len));
+            // The room for ghosts may be less than that.
+            ticks.resize(2 * len, 0);
         } else {
             let sequence = &mut self.sequence;
             let slots = (0..SAMPLE).map(|_| in_use(entries, sequence.below(entries.slots())));
