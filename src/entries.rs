@@ -481,6 +481,7 @@ impl<K, V> Entries<K, V> {
     pub(crate) fn compact(&mut self) -> Self {
         let mut old = self.take_entries();
         let len = old.len();
+        self.gains = std::mem::take(&mut old.gains);
         self.table = HashTable::with_capacity(len + self.flights.len());
         self.entries = Slab::with_capacity(len);
         reserve_like(&mut self.deadlines, &old.deadlines, len);
