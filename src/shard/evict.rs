@@ -126,8 +126,8 @@ impl<K, V> Writer<'_, K, V> {
         let missing = slot.map_or(cost, |slot| cost.beyond(self.cost(slot)));
         let Err(mut short) = reservation.reserve(missing) else { return Ok(()) };
         if let Some(slot) = slot {
-            // It goes last, and only as the new entry comes.
-            self.entries().touch_uncounted(slot);
+            // It goes last, and only as the new entry comes, which is what counts as a use of it.
+            self.entries().renew(slot);
         }
         for _ in 0..EVICTED_PER_WRITE {
             let own = slot.is_some_and(|slot| self.state.helps(slot, short));
