@@ -56,6 +56,8 @@ pub(crate) struct Search<'a, K, V> {
     pub(crate) takers: Option<&'a mut Takers>,
     /// Stays, whatever comes.
     pub(crate) kept: Option<Slot>,
+    /// How much has left already for what is to come, in the measure of hot and cold.
+    pub(crate) freed: u64,
 }
 
 impl<K, V> Search<'_, K, V> {
@@ -84,7 +86,9 @@ impl Adaptive {
         self.has_evicted = true;
         self.ghosts.fit(search.entries.len());
         self.duel.set_bar(search.entries, &self.ghosts);
-        if self.hot > self.hot_room() {
+        // The shares are of all that there is once it has come.
+        let room = self.hot_room(search.freed);
+        if self.hot > room {
             return self.hot_victim(search, steps);
         }
         let mut turns = 0;
@@ -98,9 +102,9 @@ impl Adaptive {
             if turns == MOST_TURNS {
                 break;
             }
-            if uses >= USES_OF_HOT && self.deserves_heat(search.entries, slot) {
+            if uses >= USES_OF_HOT && self.deserves_heat(search.entries, slot, room) {
                 self.heat(search.entries, slot);
-                if self.hot > self.hot_room() {
+                if self.hot > room {
                     break;
                 }
             } else {
@@ -156,9 +160,9 @@ impl Adaptive {
 
     /// Tells whether a cold entry that was used often enough is hot: there is room, or it has been here for
     /// less time than the hot ones go unused.
-    fn deserves_heat<K, V>(&self, entries: &Entries<K, V>, slot: Slot) -> bool {
+    fn deserves_heat<K, V>(&self, entries: &Entries<K, V>, slot: Slot, room: u64) -> bool {
         let came = self.ghosts.tick(entries.queued(slot), entries.tick());
-        self.hot < self.hot_room() || came >= self.hot_bar
+        self.hot < room || came >= self.hot_bar
     }
 
     /// Has a cold entry be hot from now on, as if it were used now.
@@ -179,9 +183,9 @@ impl Adaptive {
         self.queue.requeue(slot);
     }
 
-    /// How much may be hot.
-    fn hot_room(&self) -> u64 {
-        let all = self.hot + self.cold;
+    /// How much may be hot of what is there and of so much that takes the place of what was `freed`.
+    fn hot_room(&self, freed: u64) -> u64 {
+        let all = (self.hot + self.cold).saturating_add(freed);
         all.saturating_sub(self.duel.cold_part(all))
     }
 
@@ -216,7 +220,8 @@ impl Adaptive {
         let comes_back_hot = self.has_evicted && self.judge_return(entries, slot);
         // As it may be with the new one, which is among the cold until it is seen to be hot.
         self.cold += amount;
-        let is_hot = comes_back_hot || self.hot < self.hot_room();
+        // All of it: else each of many heavy ones would find the room that was made for it, and be hot.
+        let is_hot = comes_back_hot || self.hot + amount <= self.hot_room(0);
         entries.set_rank(slot, Rank { is_cold: !is_hot, uses: 0 });
         if is_hot {
             self.cold -= amount;

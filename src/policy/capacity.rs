@@ -347,6 +347,15 @@ impl<'a> Reservation<'a> {
         Ok(())
     }
 
+    /// How much of this bound the room has.
+    pub(crate) fn held(&self, bound: Bound) -> u64 {
+        match bound {
+            Bound::Entries => self.held.entries,
+            Bound::Weight => self.held.weight,
+            Bound::Bytes => self.held.bytes,
+        }
+    }
+
     /// Adds what an entry held that was just taken out.
     #[inline]
     pub(crate) fn inherit(&mut self, cost: Cost) {

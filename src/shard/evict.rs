@@ -108,7 +108,7 @@ impl<K, V> Writer<'_, K, V> {
         if reservation.reserve_entry().is_ok() {
             return Ok(Place::Room);
         }
-        match self.victim(Bound::Entries, None) {
+        match self.victim(Bound::Entries, None, 0) {
             Oldest::Slot(victim) => Ok(Place::InsteadOf(victim)),
             Oldest::Nothing => Err(NoPlace::NeedsRoom(Bound::Entries)),
             Oldest::Unfinished => Err(NoPlace::Unfinished),
@@ -168,7 +168,8 @@ impl<K, V> Writer<'_, K, V> {
         kept: Option<Slot>,
         reservation: &mut Reservation<'_>,
     ) -> Evicted {
-        let victim = match self.victim(short, kept) {
+        let freed = reservation.held(self.capacity().measure());
+        let victim = match self.victim(short, kept, freed) {
             Oldest::Slot(victim) => victim,
             Oldest::Nothing => return Evicted::None,
             Oldest::Unfinished => return Evicted::Unfinished,
@@ -186,9 +187,9 @@ impl<K, V> Writer<'_, K, V> {
     }
 
     /// Finds the next to leave of the entries that help where this bound is `short`; not the one that is
-    /// `kept`, which is the latest to be used if there is one.
+    /// `kept`, which is the latest to be used if there is one. So much has left already as was `freed`.
     #[inline]
-    fn victim(&mut self, short: Bound, kept: Option<Slot>) -> Oldest {
+    fn victim(&mut self, short: Bound, kept: Option<Slot>, freed: u64) -> Oldest {
         let State { entries, order, .. } = &mut *self.state;
         let (entries, mut steps) = (entries.owned(), STEPS_PER_WRITE);
         if entries.is_empty() {
@@ -198,7 +199,7 @@ impl<K, V> Writer<'_, K, V> {
         let Order { lru, adaptive, weight_takers, byte_takers, .. } = order;
         let takers = takers_of(short, weight_takers, byte_takers);
         if let Some(adaptive) = adaptive {
-            return adaptive.victim(Search { entries, lru, takers, kept }, &mut steps);
+            return adaptive.victim(Search { entries, lru, takers, kept, freed }, &mut steps);
         }
         match takers {
             None => lru.oldest(entries, now, &mut steps),
