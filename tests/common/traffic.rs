@@ -1,7 +1,16 @@
 //! Requests as they come to caches: made up, each kind hard for one order of eviction or another, and a trace
 //! of a real service.
 
-#![allow(unreachable_pub, reason = "a module of some test files")]
+#![allow(dead_code, unreachable_pub, reason = "a module of some test files")]
+
+use std::fs::File;
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+
+/// A trace of requests to a web server, of cache2k's benchmark; `NOTICE` beside it says whose it is.
+const WEB07: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/benches/hit_ratio/traces/cache2k_web07.gz");
 
 /// Requests of one kind.
 pub const REQUESTS: usize = 200_000;
@@ -20,6 +29,14 @@ pub const KINDS: [Kind; 6] = [
     ("shift", shift),
     ("loop and zipf", cycle_and_zipf),
 ];
+
+/// The requests of a web server: a number of four bytes each, the lowest first.
+pub fn web07() -> Vec<u32> {
+    let file = File::open(WEB07).expect("the trace is in the repository");
+    let mut bytes = Vec::new();
+    GzDecoder::new(file).read_to_end(&mut bytes).expect("the trace is compressed");
+    bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect()
+}
 
 /// Some keys more often than others: the k-th with a frequency of one k-th.
 fn zipf() -> Vec<u32> {
