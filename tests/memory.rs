@@ -4,7 +4,7 @@ mod common;
 #[path = "common/counting.rs"]
 mod counting;
 
-use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, ManualClock};
+use async_lru::{AsyncLru, Builder, DeepSize, Equivalent, Eviction, ManualClock};
 use common::{Calls, hand, now, poll};
 use counting::{allocations, live};
 use futures_lite::future::block_on;
@@ -479,4 +479,78 @@ fn statistics_allocate_no_more_than_their_text() {
     let read = || drop(cache.stats());
     read();
     assert!(allocations(read) <= 4);
+}
+
+/// Entries of a cache, each of which takes so many bytes more at most if hot ones are told from cold ones.
+const MANY: u64 = 1_000_000;
+const MORE_EACH: f64 = 13.0;
+
+/// Bytes that a full cache takes in which entries have been evicted.
+fn taken_when_full(eviction: Eviction, shards: Option<usize>) -> usize {
+    let counted = Counted::new(|| {
+        let builder = AsyncLru::<u64, u64>::builder().maxsize(MANY as usize).eviction(eviction);
+        shards.into_iter().fold(builder, Builder::shards).build()
+    });
+    // Some come back, and hot ones leave for them.
+    for key in (0..MANY + MANY / 4).chain(0..MANY / 8).chain(MANY..MANY + MANY / 4) {
+        if counted.cache.get(&key).is_none() {
+            counted.cache.insert_blocking(key, key);
+        }
+    }
+    assert_eq!(counted.cache.len(), MANY as usize);
+    counted.check((eviction, shards));
+    counted.live()
+}
+
+#[test]
+fn the_adaptive_order_takes_few_bytes_more_of_each_entry() {
+    for shards in [None, Some(1)] {
+        let [lru, adaptive] =
+            [Eviction::Lru, Eviction::Adaptive].map(|order| taken_when_full(order, shards));
+        let each = (adaptive as f64 - lru as f64) / MANY as f64;
+        println!("{shards:?}: {each:.2} bytes more each");
+        assert!((0.0..=MORE_EACH).contains(&each), "{each:.2} bytes more each");
+    }
+}
+
+#[test]
+fn the_estimate_is_within_5_percent_where_hot_entries_are_told_from_cold_ones() {
+    for shards in [1, 16] {
+        let counted = Counted::new(|| {
+            let builder = AsyncLru::<u64, u64>::builder().maxsize(10_000).shards(shards);
+            builder.eviction(Eviction::Adaptive).build()
+        });
+        let cache = &counted.cache;
+        counted.check((shards, "new"));
+        (0..5_000).for_each(|key| _ = cache.insert_blocking(key, key));
+        counted.check((shards, "half full"));
+        (0..30_000).for_each(|key| _ = cache.insert_blocking(key, key));
+        counted.check((shards, "filled beyond its capacity"));
+        cache.set_maxsize_blocking(100);
+        counted.check((shards, "with few left"));
+        cache.set_maxsize_blocking(10_000);
+        (0..30_000).for_each(|key| _ = cache.insert_blocking(key, key));
+        counted.check((shards, "full again"));
+        cache.clear_blocking();
+        counted.check((shards, "cleared"));
+    }
+}
+
+#[test]
+fn what_comes_and_leaves_without_end_takes_no_more_memory_of_the_adaptive_order() {
+    let counted = Counted::new(|| {
+        let builder = AsyncLru::<u64, u64>::builder().maxsize(1_000).shards(1);
+        builder.eviction(Eviction::Adaptive).build()
+    });
+    let come_and_leave = |keys: std::ops::Range<u64>| {
+        for key in keys {
+            counted.cache.insert_blocking(key, key);
+            // Hot ones and cold ones, old ones and new ones.
+            counted.cache.remove_blocking(&(key - key % 3 * 100));
+        }
+    };
+    come_and_leave(1_000..60_000);
+    let before = counted.live();
+    come_and_leave(60_000..200_000);
+    assert_eq!(counted.live(), before);
 }
