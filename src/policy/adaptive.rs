@@ -316,3 +316,159 @@ impl Adaptive {
         assert!(self.hot_bar <= entries.tick(), "no use lies ahead");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::{Bucket, Entry};
+
+    const LEN: usize = 1_000;
+
+    /// A shard of entries whose keys are their numbers.
+    struct Shard {
+        entries: Entries<u32, ()>,
+        lru: LruList,
+        adaptive: Adaptive,
+        next: u32,
+    }
+
+    impl Shard {
+        fn full() -> Self {
+            let (entries, lru) = (Entries::with_ranks(), LruList::default());
+            let adaptive = Adaptive::new(Bound::Entries);
+            let mut shard = Self { entries, lru, adaptive, next: 0 };
+            (0..LEN).for_each(|_| _ = shard.come());
+            shard
+        }
+
+        /// Has another entry come, which one is evicted for if there are too many.
+        fn come(&mut self) -> Slot {
+            if self.entries.len() == LEN {
+                match self.search(&mut usize::MAX.clone()) {
+                    Oldest::Slot(victim) => {
+                        self.adaptive.remember(&self.entries, victim);
+                        self.leave(victim);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            let hash = u64::from(self.next).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let entry = Entry::new(hash, self.next, ());
+            self.next += 1;
+            let slot = self.entries.insert(entry, None, Bucket::NONE, LEN);
+            self.adaptive.arrive(&mut self.entries, &mut self.lru, slot);
+            slot
+        }
+
+        fn leave(&mut self, slot: Slot) {
+            self.adaptive.leave(&self.entries, slot);
+            self.entries.remove(slot);
+        }
+
+        fn search(&mut self, steps: &mut usize) -> Oldest {
+            let Self { entries, lru, adaptive, .. } = self;
+            adaptive.victim(Search { entries, lru, takers: None, kept: None, freed: 0 }, steps)
+        }
+
+        /// The slots of the cold ones, oldest first, or of the hot ones.
+        fn slots(&self, is_cold: bool) -> Vec<Slot> {
+            if is_cold {
+                return self.adaptive.queue.iter().collect();
+            }
+            let slots = (0..LEN as Slot).filter(|slot| self.entries.is_in_use(*slot));
+            slots.filter(|slot| !self.entries.rank(*slot).is_cold).collect()
+        }
+
+        /// Uses each of these so often, one after another.
+        fn use_each(&mut self, slots: &[Slot], times: usize) {
+            slots.iter().for_each(|slot| (0..times).for_each(|_| self.entries.touch(*slot)));
+        }
+    }
+
+    #[test]
+    fn no_more_than_sixteen_cold_ones_get_another_turn_before_one_leaves() {
+        let mut shard = Shard::full();
+        let mut cold = shard.slots(true);
+        assert_eq!(cold.len(), 50);
+        shard.use_each(&cold, 1);
+        let (epoch, mut steps) = (shard.entries.epoch(), 1_000);
+        assert_eq!(shard.search(&mut steps), Oldest::Slot(cold[16]));
+        // Each was looked at once, and none was stamped.
+        assert_eq!((1_000 - steps, shard.entries.epoch()), (17, epoch));
+        cold.rotate_left(16);
+        assert_eq!(shard.slots(true), cold);
+        assert!(cold[34..].iter().all(|slot| shard.entries.rank(*slot).uses == 0));
+    }
+
+    #[test]
+    fn no_more_than_sixteen_hot_ones_get_another_turn_before_one_leaves() {
+        let mut shard = Shard::full();
+        let cold = shard.slots(true);
+        cold.iter().for_each(|slot| shard.adaptive.warm(&mut shard.entries, *slot));
+        let hot = shard.slots(false);
+        assert_eq!(hot.len(), LEN);
+        shard.use_each(&hot, 3);
+        let epoch = shard.entries.epoch();
+        assert_eq!(shard.search(&mut usize::MAX.clone()), Oldest::Slot(hot[16]));
+        assert_eq!(shard.entries.epoch() - epoch, 16);
+        assert!(hot[..16].iter().all(|slot| shard.entries.rank(*slot).uses == 2));
+        assert!(hot[16..].iter().all(|slot| shard.entries.rank(*slot).uses == 3));
+    }
+
+    #[test]
+    fn a_search_for_a_victim_takes_no_more_steps_than_it_may_and_gets_on() {
+        let mut shard = Shard::full();
+        let (cold, hot) = (shard.slots(true), shard.slots(false));
+        // There is room for all of the cold ones among the hot.
+        shard.use_each(&cold, 2);
+        hot[..900].iter().for_each(|slot| shard.leave(*slot));
+        let mut searches = 0;
+        let found = loop {
+            let mut steps = 10;
+            searches += 1;
+            match shard.search(&mut steps) {
+                Oldest::Unfinished => assert_eq!(steps, 0),
+                found => break found,
+            }
+        };
+        // So many that one more is too many leave the queue; then the oldest of those that were hot is found.
+        assert!(shard.slots(true).len() < 10, "{:?}", shard.slots(true));
+        assert!(matches!(found, Oldest::Slot(slot) if hot[900..].contains(&slot)), "{found:?}");
+        // Those of the hot ones are looked at once or twice, vacant slots among them.
+        assert!((4..=10 + 2 * LEN / 10).contains(&searches), "{searches}");
+    }
+
+    #[test]
+    fn a_hit_of_what_was_not_used_for_long_is_a_gain_unless_the_share_is_at_its_least() {
+        let mut shard = Shard::full();
+        let hot = shard.slots(false);
+        (0..2 * LEN).for_each(|_| _ = shard.come());
+        let gains = |shard: &mut Shard, slots: &[Slot]| {
+            shard.use_each(slots, 2);
+            shard.entries.take_gains()
+        };
+        // Only the first use of each finds it unused for long.
+        assert_eq!(gains(&mut shard, &hot[..10]), 10);
+        let new = shard.come();
+        assert_eq!(gains(&mut shard, &[new]), 0);
+        // As many as make the share as small as it gets.
+        shard.use_each(&hot[10..60], 1);
+        shard.come();
+        assert_eq!(shard.adaptive.duel.cold_part(LEN as u128), LEN as u128 / 100);
+        assert_eq!(gains(&mut shard, &hot[100..110]), 0);
+        // One that left a short time ago comes back, and the share is above that again.
+        shard.adaptive.duel.note_return(shard.entries.tick(), LEN);
+        shard.come();
+        assert_eq!(gains(&mut shard, &hot[200..210]), 10);
+    }
+
+    #[test]
+    fn what_has_never_evicted_anything_judges_nothing() {
+        let mut shard = Shard::full();
+        assert_eq!(shard.adaptive.ghosts.heap_size(), 0);
+        let all: Vec<Slot> = (0..LEN as Slot).collect();
+        shard.use_each(&all, 1);
+        assert_eq!(shard.entries.take_gains(), 0);
+        assert_eq!((shard.slots(true).len(), shard.slots(false).len()), (50, 950));
+    }
+}

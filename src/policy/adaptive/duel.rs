@@ -131,3 +131,47 @@ impl Sequence {
         ((u64::from(self.next()) * end as u64) >> 32) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_moves_by_entries_and_keeps_its_bounds() {
+        let mut duel = Duel::default();
+        assert_eq!(duel.cold_part(1_000), 50);
+        for returns in 1..=2_000 {
+            duel.note_return(0, 1_000);
+            // Sums of fractions are a little less or more.
+            let part = 50 + returns.min(900);
+            assert!((part - 1..=part).contains(&duel.cold_part(1_000)), "{returns} returns");
+        }
+        duel.note_gains(100, 1_000);
+        assert!((849..=850).contains(&duel.cold_part(1_000)));
+        duel.note_gains(100_000, 1_000);
+        assert_eq!((duel.cold_part(1_000), duel.cold_part(10)), (10, 1));
+        // The least is one entry, where they are few.
+        duel.note_return(0, 1_000);
+        duel.note_gains(1, 10);
+        assert_eq!((duel.cold_part(10), duel.cold_part(1_000)), (1, 100));
+    }
+
+    #[test]
+    fn a_return_of_what_was_used_before_the_bar_moves_nothing() {
+        let mut duel = Duel { bar: 7, ..Duel::default() };
+        duel.note_return(6, 10);
+        assert_eq!(duel.cold_part(1_000), 50);
+        duel.note_return(7, 10);
+        assert_eq!(duel.cold_part(1_000), 150);
+    }
+
+    #[test]
+    fn nothing_is_a_gain_while_the_share_is_at_its_least() {
+        let mut duel = Duel { bar: 7, ..Duel::default() };
+        assert_eq!((duel.gain_bar(1_000), duel.gain_bar(10)), (7, 0));
+        duel.note_gains(1_000, 1_000);
+        assert_eq!(duel.gain_bar(1_000), 0);
+        duel.note_return(7, 1_000);
+        assert_eq!(duel.gain_bar(1_000), 7);
+    }
+}
