@@ -290,6 +290,30 @@ fn an_entry_that_has_left_otherwise_leaves_no_trace() {
     }
 }
 
+#[test]
+fn an_entry_that_is_found_to_have_expired_as_it_is_evicted_leaves_no_trace() {
+    for key in 0..100 {
+        let clock = ManualClock::new();
+        let builder = adaptive().maxsize(100).time_to_idle(10 * SECOND).clock(clock.clone());
+        let (builder, heard) = heard_by(builder);
+        let cache = filled(builder);
+        // Before it is found that this one has expired, it may be found of many others that they have not.
+        clock.advance(5 * SECOND);
+        (0..100).filter(|other| *other != key).for_each(|other| _ = cache.get(&other));
+        clock.advance(6 * SECOND);
+        scan(&cache, 1);
+        let left = take(&heard);
+        assert_eq!((left.len(), cache.len()), (1, 100), "{key}: {left:?}");
+        if left[0].0 != key {
+            continue;
+        }
+        assert_eq!(left, [(key, RemovalCause::Expired)]);
+        cache.insert_blocking(key, 1);
+        scan(&cache, 20);
+        assert!(!cache.contains_key(&key), "{key} was cold again");
+    }
+}
+
 /// What a listener hears: keys and causes.
 type Heard = Arc<Mutex<Vec<(u32, RemovalCause)>>>;
 
@@ -517,6 +541,17 @@ fn threads_that_read_and_write_all_shards_leave_them_in_order() {
     thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || run(seed)))));
     assert_eq!(cache.validate(), 0);
     assert!(cache.stats().evictions > 10_000);
+}
+
+#[test]
+fn a_use_counts_as_much_where_a_thread_reads_without_the_lock() {
+    for (uses, is_to_be_hot) in [(0, false), (1, false), (2, true)] {
+        let cache = full();
+        cache.insert_blocking(KEY, 1);
+        (0..1_000).for_each(|turn| _ = cache.get(&(turn % 50)));
+        (0..uses).for_each(|_| _ = cache.get(&KEY));
+        assert_eq!(is_hot(&cache), is_to_be_hot, "{uses} uses");
+    }
 }
 
 #[test]
