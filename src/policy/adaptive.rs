@@ -454,7 +454,7 @@ mod tests {
         // As many as make the share as small as it gets.
         shard.use_each(&hot[10..60], 1);
         shard.come();
-        assert_eq!(shard.adaptive.duel.cold_part(LEN as u128), LEN as u128 / 100);
+        assert_eq!(shard.adaptive.duel.cold_part(LEN as u64), LEN as u64 / 100);
         assert_eq!(gains(&mut shard, &hot[100..110]), 0);
         // One that left a short time ago comes back, and the share is above that again.
         shard.adaptive.duel.note_return(shard.entries.tick(), LEN);

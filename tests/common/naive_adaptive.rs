@@ -15,7 +15,7 @@ const MOST_USES: u8 = 3;
 const MOST_TURNS: usize = 16;
 
 /// Records of one bucket of ghosts.
-const BUCKET: usize = 16;
+const BUCKET: usize = 8;
 
 /// So many entries, and as many ghosts, tell who would be there if all left in the order of their use.
 const SAMPLE: usize = 64;
@@ -32,9 +32,10 @@ struct Resident {
 }
 
 /// What is left of an entry: a part of its hash, and when it was last used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Ghost {
-    fingerprint: u16,
+    /// `None` where there is nothing, or nothing any more.
+    fingerprint: Option<u16>,
     time: u16,
 }
 
@@ -51,7 +52,7 @@ pub struct NaiveAdaptive {
     room: (usize, usize),
     /// Slots of the cold ones, oldest first.
     queue: VecDeque<usize>,
-    ghosts: Vec<Option<Ghost>>,
+    ghosts: Vec<Ghost>,
     /// Ticks of one unit of the ghosts' time.
     unit: u64,
     /// The part of all that is for cold ones.
@@ -393,7 +394,7 @@ impl NaiveAdaptive {
         let len = self.len();
         let mut ticks: Vec<u64> = Vec::new();
         let tick_of_ghost =
-            |ghost: &Option<Ghost>| ghost.map_or(0, |ghost| self.tick_of(ghost.time));
+            |ghost: &Ghost| ghost.fingerprint.map_or(0, |_| self.tick_of(ghost.time));
         if len <= SAMPLE {
             ticks.extend(self.slots.iter().flatten().map(|resident| resident.stamp / 1_024));
             ticks.extend(self.ghosts.iter().take(len).map(tick_of_ghost));
@@ -413,7 +414,7 @@ impl NaiveAdaptive {
                         .map(|there| there.stamp / 1_024),
                 );
             }
-            while ticks.len() < 2 * SAMPLE {
+            for _ in 0..SAMPLE / BUCKET {
                 let bucket = next(self.ghosts.len() / BUCKET) * BUCKET;
                 ticks.extend(self.ghosts[bucket..bucket + BUCKET].iter().map(tick_of_ghost));
             }
@@ -428,30 +429,29 @@ impl NaiveAdaptive {
     fn fit_ghosts(&mut self) {
         let (len, room) = (self.len(), self.ghosts.len());
         if room == 0 || len > room + room / 4 || len < room / 4 {
-            self.ghosts = vec![None; len.next_multiple_of(BUCKET)];
-            self.unit = (len as u64 / 256).max(1);
+            self.ghosts = vec![Ghost::default(); len.next_multiple_of(BUCKET)];
+            let doubles = std::iter::successors(Some(1), |unit| Some(2 * unit));
+            self.unit =
+                doubles.take_while(|unit| *unit == 1 || unit * 256 <= len as u64).last().unwrap();
         }
     }
 
     fn put_ghost(&mut self, hash: u32, tick: u64) {
-        let ghost = Some(Ghost { fingerprint: fingerprint(hash), time: self.time_of(tick) });
+        let fingerprint = Some(fingerprint(hash));
         let bucket = self.bucket(hash);
-        let places = bucket..bucket + BUCKET;
-        let has_room = |place: &usize| {
-            self.ghosts[*place].is_none_or(|there| there.fingerprint == fingerprint(hash))
-        };
-        let oldest = |place: &usize| self.ghosts[*place].map(|there| self.age(there.time));
-        let place = places.clone().find(has_room).or_else(|| places.max_by_key(oldest));
-        self.ghosts[place.unwrap()] = ghost;
+        // In steps of eight units, and of those in one step the last.
+        let oldest = (bucket..bucket + BUCKET)
+            .max_by_key(|place| (self.age(self.ghosts[*place].time) / 8, *place));
+        self.ghosts[oldest.unwrap()] = Ghost { fingerprint, time: self.time_of(tick) };
     }
 
     fn take_ghost(&mut self, hash: u32) -> Option<u64> {
         let bucket = self.bucket(hash);
-        let is_it = |ghost: Option<Ghost>| {
-            ghost.is_some_and(|ghost| ghost.fingerprint == fingerprint(hash))
-        };
-        let place = (bucket..bucket + BUCKET).find(|place| is_it(self.ghosts[*place]))?;
-        let ghost = self.ghosts[place].take()?;
+        let is_it = |place: &usize| self.ghosts[*place].fingerprint == Some(fingerprint(hash));
+        let place = (bucket..bucket + BUCKET).find(is_it)?;
+        // As old as can be.
+        let time = self.time_of(self.tick()).wrapping_add(1);
+        let ghost = std::mem::replace(&mut self.ghosts[place], Ghost { fingerprint: None, time });
         Some(self.tick_of(ghost.time))
     }
 
