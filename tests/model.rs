@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Lookup, ManualClock, RemovalCause, Update};
+use async_lru::{AsyncLru, Builder, Eviction, Lookup, ManualClock, RemovalCause, Update};
 use common::{Hand, hand, now, poll};
 use forms::Form;
 use futures_lite::future::block_on;
@@ -146,6 +146,8 @@ struct Pair<'a> {
     time: u64,
     pending: Vec<Pending<'a>>,
     reports: Option<Reports>,
+    /// How many had left for want of room or of time when the cache was looked at last.
+    departed: u64,
 }
 
 /// A key, its value, and why they have left.
@@ -354,6 +356,17 @@ impl<'a> Pair<'a> {
         }
     }
 
+    /// An adaptive order of eviction chooses its victims in an order of its own.
+    fn take_the_order_of_victims(&mut self) {
+        let Some(Reports { heard, .. }) = &self.reports else { return };
+        let heard = heard.lock().unwrap();
+        let is_victim = |left: &Left| left.2 == RemovalCause::Capacity;
+        let mut victims: Vec<Left> = self.model.left.iter().copied().filter(is_victim).collect();
+        victims.sort_by_key(|left| heard.iter().position(|heard| heard == left));
+        let places = self.model.left.iter_mut().filter(|left| is_victim(left));
+        places.zip(victims).for_each(|(place, victim)| *place = victim);
+    }
+
     /// Moves a bound by a call that tells how many entries it evicted.
     fn shrinks(&self, set: impl FnOnce(&Cache) -> usize) {
         let before = self.cache.stats().evictions;
@@ -441,10 +454,15 @@ impl<'a> Pair<'a> {
     fn compare(&mut self) {
         let Self { cache, model, .. } = self;
         let _loads_in_flight = cache.validate();
-        let keys = cache.keys();
-        model.observe(&keys);
+        let (keys, stats) = (cache.keys(), cache.stats());
+        let departed = stats.evictions + stats.expirations;
+        let before = std::mem::replace(&mut self.departed, departed);
+        model.observe(&keys, departed != before);
         assert_eq!(keys, model.keys());
-        let stats = cache.stats();
+        if cache.info().eviction == Eviction::Adaptive {
+            self.take_the_order_of_victims();
+        }
+        let Self { cache, model, .. } = self;
         let len = cache.len();
         assert!((model.len()..=cache.info().maxsize).contains(&len));
         assert_eq!((stats.current_size, cache.is_empty()), (len, len == 0));
@@ -532,6 +550,7 @@ fn builder(maxsize: usize, shards: usize) -> Builder<u8, u32, Fixed> {
 /// The caches of one test.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
+    eviction: Eviction,
     shards: usize,
     ttl: Option<u64>,
     /// How long entries are fresh, and when a refresh that has failed is tried again.
@@ -545,6 +564,7 @@ struct Kind {
 impl Kind {
     fn build(self, maxsize: usize, clock: &ManualClock, reports: Option<&Reports>) -> Cache {
         let mut builder = builder(maxsize, self.shards).clock(clock.clone());
+        builder = builder.eviction(self.eviction);
         if let Some(max_weight) = self.max_weight {
             builder = builder.max_weight(max_weight, |_, value| naive_lru::weight(*value));
         }
@@ -577,13 +597,21 @@ fn check(kind: Kind, maxsize: usize, ops: &[Op]) {
     let clock = ManualClock::new();
     let reports = kind.has_listener.then(Reports::default);
     let cache = kind.build(maxsize, &clock, reports.as_ref());
-    let Kind { shards, ttl, fresh, max_weight, max_bytes, is_single_flight, .. } = kind;
+    let Kind { eviction, shards, ttl, fresh, max_weight, max_bytes, is_single_flight, .. } = kind;
     let shard_of = shards_of_keys(shards);
-    let settings =
-        Settings { maxsize, max_weight, max_bytes, ttl, fresh, is_single_flight, shard_of };
-    let model = NaiveLru::new(settings);
+    let settings = Settings {
+        maxsize,
+        eviction,
+        max_weight,
+        max_bytes,
+        ttl,
+        fresh,
+        is_single_flight,
+        shard_of,
+    };
+    let (model, pending) = (NaiveLru::new(settings), Vec::new());
     let (cache, clock) = (&cache, &clock);
-    let mut pair = Pair { cache, clock, model, time: 0, pending: Vec::new(), reports };
+    let mut pair = Pair { cache, clock, model, time: 0, pending, reports, departed: 0 };
     for (number, op) in (0..).zip(ops) {
         pair.run(number, op);
     }
@@ -608,6 +636,7 @@ fn hold_against_the_model(kinds: impl Strategy<Value = Kind>, steps: Steps) {
 
 fn kinds(shards: &[usize], ttl: impl Strategy<Value = Option<u64>>) -> impl Strategy<Value = Kind> {
     (select(shards.to_vec()), ttl).prop_map(|(shards, ttl)| Kind {
+        eviction: Eviction::Lru,
         shards,
         ttl,
         fresh: None,
@@ -689,6 +718,7 @@ fn what_was_seen_expired_makes_room_before_what_lives_although_the_clock_has_ste
         Op::Insert(elsewhere, Way::Async),
     ];
     let kind = Kind {
+        eviction: Eviction::Lru,
         shards: 2,
         ttl: Some(1),
         fresh: None,
@@ -761,6 +791,34 @@ fn a_listener_hears_of_weighed_entries_that_leave_the_model() {
 fn a_listener_hears_of_what_leaves_the_model_on_a_clock_that_steps_back() {
     let ttl = (1..=8_u64).prop_map(Some);
     hold_against_the_model(heard(kinds(&[1, 2, 4], ttl)), Steps::BothWays);
+}
+
+/// The kinds of cache, each with an order of eviction that adapts itself.
+fn adaptive(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Kind> {
+    kinds.prop_map(|kind| Kind { eviction: Eviction::Adaptive, ..kind })
+}
+
+#[test]
+fn one_shard_with_an_adaptive_order_is_the_model_but_for_the_choice_of_victims() {
+    hold_against_the_model(adaptive(kinds(&[1], Just(None))), Steps::Forward);
+}
+
+#[test]
+fn several_shards_with_an_adaptive_order_are_the_model_on_a_clock_that_steps_back() {
+    let ttl = (1..=8_u64).prop_map(Some);
+    hold_against_the_model(adaptive(kinds(&[2, 4], ttl)), Steps::BothWays);
+}
+
+#[test]
+fn a_listener_hears_of_weighed_entries_that_leave_an_adaptive_order_once_and_with_their_cause() {
+    let kinds = weighed(heard(kinds(&[1, 4], prop::option::of(0..=8_u64))));
+    hold_against_the_model(adaptive(kinds), Steps::Forward);
+}
+
+#[test]
+fn stale_entries_in_an_adaptive_order_are_the_model_but_for_the_choice_of_victims() {
+    let kinds = heard(kinds(&[1, 4], prop::option::of(1..=24_u64)));
+    hold_against_the_model(fresh(adaptive(kinds)), Steps::Forward);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! A cache as simple as it can be: a list of entries and one of loads, searched from end to end. The
-//! real one is held against it.
+//! real one is held against it. Of a cache that adapts its order of eviction it knows how many have to
+//! leave, and learns who has.
 
 #![allow(unreachable_pub, reason = "a module of one test file")]
 
-use async_lru::{LookupOutcome, RemovalCause};
+use async_lru::{Eviction, LookupOutcome, RemovalCause};
 
 use crate::forms::Form;
 
@@ -23,6 +24,7 @@ pub type Answer = Result<(u32, LookupOutcome), u32>;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub maxsize: usize,
+    pub eviction: Eviction,
     /// `None` if entries are not weighed; otherwise they weigh as [`weight`] says.
     pub max_weight: Option<u64>,
     /// `None` if the bytes of entries are not bounded; otherwise they have as many as [`bytes`] says.
@@ -445,9 +447,11 @@ impl NaiveLru {
     }
 
     /// Finds out, from the keys that the cache still has, what is left to it: which shard gives up its
-    /// oldest entry, and the time after the clock has stepped back.
-    pub fn observe(&mut self, left: &[u8]) {
-        if let Some(crowding) = self.crowding.take() {
+    /// oldest entry, and the time after the clock has stepped back. And if the order of eviction adapts, who
+    /// leaves, and who takes another turn when somebody has left.
+    pub fn observe(&mut self, left: &[u8], has_anybody_left: bool) {
+        let crowding = self.crowding.take();
+        if let Some(crowding) = crowding {
             self.make_room(crowding, left);
         }
         let now = self.now;
@@ -459,6 +463,23 @@ impl NaiveLru {
         for key in over {
             self.let_go(key, RemovalCause::Expired);
             self.counts.expired += 1;
+        }
+        if let (true, true, Some(crowding)) = (self.adapts(), has_anybody_left, crowding) {
+            self.take_turns(crowding, left);
+        }
+    }
+
+    fn adapts(&self) -> bool {
+        self.settings.eviction == Eviction::Adaptive
+    }
+
+    /// Takes over the order of an adaptive cache that has looked for victims. What has come is the newest.
+    fn take_turns(&mut self, crowding: Crowding, left: &[u8]) {
+        self.entries.sort_by_key(|entry| left.iter().position(|key| *key == entry.key));
+        if let Crowding::Put(put) = crowding {
+            let newest = self.keys().into_iter().rfind(|key| self.shard(*key) == self.shard(put));
+            let is_there = self.entries.iter().any(|entry| entry.key == put);
+            assert!(!is_there || newest == Some(put), "{put} has come, and {newest:?} is newer");
         }
     }
 
@@ -566,24 +587,25 @@ impl NaiveLru {
 
     /// Who may go next where a bound is short: for a put, the oldest of its shard that helps or, if none
     /// does, the oldest of any shard that helps, which only the cache can choose, as it can where a bound
-    /// has come down.
+    /// has come down. If the order of eviction adapts, any that helps in place of the oldest.
     fn candidates(&self, crowding: Crowding, short: Bound, entries: &[Entry]) -> Vec<u8> {
         let put = match crowding {
             Crowding::Put(key) => Some(key),
             Crowding::Bound => None,
         };
         let helpful = entries.iter().filter(|entry| Some(entry.key) != put && entry.helps(short));
-        let mut oldest: Vec<u8> = Vec::new();
+        let mut next: Vec<u8> = Vec::new();
         for Entry { key, .. } in helpful {
-            if oldest.iter().all(|other| self.shard(*other) != self.shard(*key)) {
-                oldest.push(*key);
+            let is_oldest = next.iter().all(|other| self.shard(*other) != self.shard(*key));
+            if is_oldest || self.adapts() {
+                next.push(*key);
             }
         }
         let is_own = |key: &u8| put.is_some_and(|put| self.shard(put) == self.shard(*key));
-        if let Some(own) = oldest.iter().copied().find(is_own) {
-            return vec![own];
+        if next.iter().any(is_own) {
+            next.retain(is_own);
         }
-        oldest
+        next
     }
 
     /// Keeps the loads of `key` out of the cache; says whether there was one.
