@@ -1,5 +1,7 @@
 //! The input of a target, taken byte by byte.
 
+use async_lru::Eviction;
+
 /// What is left of an input.
 pub struct Bytes<'a>(std::slice::Iter<'a, u8>);
 
@@ -27,5 +29,13 @@ impl<'a> Bytes<'a> {
 
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
+    }
+
+    /// A choice that is the lowest bit of a byte, and for one byte in eight another order of eviction: it came
+    /// in later, and the inputs that were there go on meaning what they meant.
+    pub fn bit_and_eviction(&mut self) -> (bool, Eviction) {
+        let byte = self.next_byte();
+        let eviction = if byte >> 5 == 4 { Eviction::Adaptive } else { Eviction::Lru };
+        (byte % 2 == 1, eviction)
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Lookup, LookupOutcome, ManualClock, Saved, Update};
+use async_lru::{AsyncLru, Eviction, Lookup, LookupOutcome, ManualClock, Saved, Update};
 use futures_lite::future::{block_on, poll_once};
 
 use super::bytes::Bytes;
@@ -35,10 +35,12 @@ pub fn run(input: &[u8]) {
         builder = builder
             .expiry(move |_, value: &Value| of_entry(value.number).map(Duration::from_nanos));
     }
-    if bytes.next_byte() % 2 == 1 {
+    let (is_measured, eviction) = bytes.bit_and_eviction();
+    builder = builder.eviction(eviction);
+    if is_measured {
         builder = builder.measure_with(|_, value: &Value| value.number as usize);
     }
-    let model = Model { maxsize, rules, ..Model::default() };
+    let model = Model { maxsize, eviction, rules, ..Model::default() };
     let mut run = Run { cache: builder.build(), shards, clock, census: census.clone(), model };
     let mut number = 0;
     while !bytes.is_empty() {
@@ -114,6 +116,7 @@ impl Entry {
 #[derive(Default)]
 struct Model {
     maxsize: usize,
+    eviction: Eviction,
     rules: Rules,
     now: u64,
     /// Least recently used first.
@@ -126,6 +129,8 @@ struct Model {
     /// Entries that came to a key which had none.
     came: u64,
     removed: u64,
+    /// Evictions and expirations that the cache had counted when its order was last compared.
+    departed: u64,
 }
 
 impl Model {
@@ -299,8 +304,8 @@ impl Model {
     }
 
     fn clear(&mut self) {
-        let Self { maxsize, rules, now, .. } = *self;
-        *self = Self { maxsize, rules, now, ..Self::default() };
+        let Self { maxsize, eviction, rules, now, .. } = *self;
+        *self = Self { maxsize, eviction, rules, now, ..Self::default() };
     }
 
     /// Counts anew; of the entries that came, only those that are `there` still count.
@@ -311,14 +316,16 @@ impl Model {
         self.came = there as u64;
     }
 
-    /// Makes room as the cache has done, which has only `left`. With one shard it has no choice.
+    /// Makes room as the cache has done, which has only `left`. With one shard it has no choice, unless its
+    /// order of eviction adapts.
     fn evict(&mut self, left: &[u8], shards: usize) {
         while self.entries.len() > self.maxsize {
             let newest = self.entries.len() - 1;
             let gone = self.entries.iter().position(|entry| !left.contains(&entry.key));
             let victim = gone.expect("a full cache has kept everything");
             assert!(victim < newest, "the entry that came was the victim");
-            assert!(shards > 1 || victim == 0, "the victim was not the least recently used");
+            let may_choose = shards > 1 || self.eviction == Eviction::Adaptive;
+            assert!(may_choose || victim == 0, "the victim was not the least recently used");
             self.entries.remove(victim);
             self.evictions += 1;
         }
@@ -603,13 +610,19 @@ impl Run {
         assert_eq!(cache.validate(), 0);
         let keys: Vec<u8> = cache.keys().iter().map(|key| key.number).collect();
         model.evict(&keys, *shards);
+        let stats = cache.stats();
+        let departed = stats.evictions + stats.expirations;
+        if model.eviction == Eviction::Adaptive && departed != model.departed {
+            // Whoever looks for a victim gives others another turn.
+            model.entries.sort_by_key(|of| keys.iter().position(|key| *key == of.key));
+        }
+        model.departed = departed;
         let mut expected: Vec<u8> = model.entries.iter().map(|entry| entry.key).collect();
         if *shards > 1 {
             expected.sort_by_key(|key| keys.iter().position(|found| found == key));
         }
         assert_eq!(keys, expected);
 
-        let stats = cache.stats();
         assert!(cache.len() <= model.maxsize);
         assert_eq!((stats.hits, stats.misses, stats.coalesced), (model.hits, model.misses, 0));
         assert_eq!((stats.loads, stats.load_failures), (model.loads, model.load_failures));

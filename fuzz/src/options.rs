@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, Eviction, ManualClock};
 use futures_lite::future::{block_on, yield_now, zip};
 
 use super::bytes::Bytes;
@@ -90,6 +90,7 @@ struct Settings {
     measuring: Measuring,
     hashing: Hashing,
     without_single_flight: Option<()>,
+    eviction: Eviction,
     weighing: Option<Weighing>,
 }
 
@@ -117,7 +118,7 @@ impl Settings {
     fn from(bytes: &mut Bytes<'_>) -> Self {
         let large = u32::MAX as usize;
         let any = bytes.next_u64() as usize;
-        Self {
+        let mut settings = Self {
             maxsize: bytes.pick(&[0, 1, 2, 3, 7, 511, 512, large - 1, large, usize::MAX, any]),
             shards: bytes.pick(&[None, Some(0), Some(1), Some(3), Some(64), Some(any)]),
             ttl: bytes.pick(&[
@@ -143,21 +144,28 @@ impl Settings {
                 Hashing::Shifted(0),
                 Hashing::Shifted(56),
             ]),
-            without_single_flight: bytes.pick(&[None, Some(())]),
-            weighing: bytes.pick(&[false, true]).then(|| {
-                let weights = [0, 1, 2, 5, u64::MAX - 1, u64::MAX, any as u64];
-                Weighing {
-                    max: bytes.pick(&weights),
-                    each: bytes.pick(&weights),
-                    light: bytes.pick(&[None, Some(2), Some(3)]),
-                }
-            }),
-        }
+            without_single_flight: None,
+            eviction: Eviction::Lru,
+            weighing: None,
+        };
+        let (is_without, eviction) = bytes.bit_and_eviction();
+        settings.without_single_flight = is_without.then_some(());
+        settings.eviction = eviction;
+        settings.weighing = bytes.pick(&[false, true]).then(|| {
+            let weights = [0, 1, 2, 5, u64::MAX - 1, u64::MAX, any as u64];
+            Weighing {
+                max: bytes.pick(&weights),
+                each: bytes.pick(&weights),
+                light: bytes.pick(&[None, Some(2), Some(3)]),
+            }
+        });
+        settings
     }
 
     fn build(&self) -> AsyncLru<Key, Value, Hashing> {
         let mut builder = AsyncLru::<Key, Value>::builder()
             .maxsize(self.maxsize)
+            .eviction(self.eviction)
             .clock(ManualClock::new())
             .hasher(self.hashing);
         if let Some(shards) = self.shards {
@@ -195,10 +203,14 @@ impl Settings {
         assert!(
             info.maxsize == self.maxsize || info.maxsize >= 1 << 30 && info.maxsize < self.maxsize
         );
-        assert_eq!(info.ttl, self.ttl);
+        assert_eq!((info.ttl, info.eviction), (self.ttl, self.eviction));
         assert!(info.shards.is_power_of_two() && info.shards <= 1024);
         assert!(self.shards.is_none_or(|asked| info.shards >= asked.min(1024)));
-        assert!(cache.stats().total_size_in_memory_bytes < 1 << 20, "room in advance: {self:?}");
+        let most = match self.eviction {
+            Eviction::Adaptive => 5 << 18,
+            _ => 1 << 20,
+        };
+        assert!(cache.stats().total_size_in_memory_bytes < most, "room in advance: {self:?}");
     }
 }
 

@@ -37,7 +37,9 @@ pub fn run(input: &[u8]) {
     if let Some(ttl) = ttl {
         builder = builder.ttl(ttl).clock(clock.clone());
     }
-    if bytes.next_byte() % 2 == 1 {
+    let (is_measured, eviction) = bytes.bit_and_eviction();
+    builder = builder.eviction(eviction);
+    if is_measured {
         builder = builder.measure_with(|_, _| 1);
     }
     let ground = Arc::new(Ground {
