@@ -1,9 +1,10 @@
 //! Bounds by weight, and bounds that are moved, while others write.
 
+use async_lru::Eviction;
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Cache, Hasher, Mint, Value, builder, number};
 
 /// A cache whose values weigh as much as their numbers say.
@@ -20,12 +21,12 @@ fn check_bounds(cache: &Cache) {
 
 #[test]
 fn two_heavy_entries_that_do_not_fit_together_never_are() {
-    explore(|| two_heavy_entries(1));
-    explore(|| two_heavy_entries(2));
+    explore_in_either_order(|eviction| two_heavy_entries(eviction, 1));
+    explore_in_either_order(|eviction| two_heavy_entries(eviction, 2));
 }
 
-fn two_heavy_entries(shards: usize) {
-    let (cache, mint) = (weighed(10, shards).build(), Mint::default());
+fn two_heavy_entries(eviction: Eviction, shards: usize) {
+    let (cache, mint) = (weighed(10, shards).eviction(eviction).build(), Mint::default());
     scope(|scope| {
         for key in [0, 1] {
             let (cache, mint) = (&cache, &mint);
@@ -61,8 +62,8 @@ fn a_heavy_insertion_evicts_no_entry_that_was_used_before_it_while_older_ones_ma
 
 #[test]
 fn a_heavier_value_of_a_key_is_there_or_the_one_before_it() {
-    explore(|| {
-        let (cache, mint) = (weighed(10, 1).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (weighed(10, 1).eviction(eviction).build(), Mint::default());
         for key in [2, 3, 4] {
             cache.insert_blocking(key, mint.value(key));
         }
@@ -100,9 +101,9 @@ fn what_weighs_nothing_stays_though_it_comes_while_room_is_made() {
 
 #[test]
 fn a_shard_whose_entries_weigh_nothing_takes_the_room_of_another() {
-    explore(|| {
+    explore_in_either_order(|eviction| {
         // Two keys of the first shard, and two of the second.
-        let (cache, mint) = (weighed(10, 2).build(), Mint::default());
+        let (cache, mint) = (weighed(10, 2).eviction(eviction).build(), Mint::default());
         for (key, weight) in [(0, 0), (1, 0), (2, 9)] {
             cache.insert_blocking(key, mint.value(weight));
         }
@@ -120,8 +121,8 @@ fn a_shard_whose_entries_weigh_nothing_takes_the_room_of_another() {
 
 #[test]
 fn a_bound_that_comes_down_holds_at_every_moment_and_evicts_no_more_than_it_must() {
-    explore(|| {
-        let (cache, mint) = (builder(3).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(3).eviction(eviction).build(), Mint::default());
         mint.fill(&cache, [0, 1, 2]);
         scope(|scope| {
             scope.spawn(|| block_on(cache.set_maxsize(1)));
@@ -157,8 +158,8 @@ fn a_bound_by_weight_that_comes_down_holds_while_an_entry_gets_heavier() {
 
 #[test]
 fn two_who_move_a_bound_at_once_leave_it_where_one_of_them_wants_it() {
-    explore(|| {
-        let (cache, mint) = (builder(3).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(3).eviction(eviction).build(), Mint::default());
         mint.fill(&cache, [0, 1, 2]);
         scope(|scope| {
             scope.spawn(|| cache.set_maxsize_blocking(1));

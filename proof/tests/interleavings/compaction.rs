@@ -1,9 +1,10 @@
 //! Memory that is given back while others evict, sweep, read and write.
 
+use async_lru::Eviction;
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Cache, Mint, builder, number};
 
 /// The entries of a cache that has 16 slots: its memory is given back when three are left.
@@ -12,8 +13,8 @@ const KEYS: std::ops::Range<u32> = 0..10;
 /// The number of a value that no sweep chooses.
 const WRITTEN: u32 = 100;
 
-fn filled(mint: &Mint) -> Cache {
-    let cache = builder(10).build();
+fn filled(mint: &Mint, eviction: Eviction) -> Cache {
+    let cache = builder(10).eviction(eviction).build();
     mint.fill(&cache, KEYS);
     cache
 }
@@ -22,7 +23,7 @@ fn filled(mint: &Mint) -> Cache {
 fn an_eviction_after_the_entries_have_moved_makes_none_a_victim_before_its_turn() {
     explore(|| {
         let mint = Mint::default();
-        let cache = filled(&mint);
+        let cache = filled(&mint, Eviction::Lru);
         // It stays in the first slot, and 8 and 9 move to those behind it.
         cache.get(&0);
         scope(|scope| {
@@ -38,9 +39,9 @@ fn an_eviction_after_the_entries_have_moved_makes_none_a_victim_before_its_turn(
 
 #[test]
 fn a_sweep_removes_what_it_chooses_and_nothing_else_though_the_entries_move_meanwhile() {
-    explore(|| {
+    explore_in_either_order(|eviction| {
         let mint = Mint::default();
-        let cache = filled(&mint);
+        let cache = filled(&mint, eviction);
         let removed = scope(|scope| {
             scope.spawn(|| block_on(cache.set_maxsize(3)));
             scope.spawn(|| assert_eq!(number(cache.get(&8)), Some(8)));
@@ -54,9 +55,9 @@ fn a_sweep_removes_what_it_chooses_and_nothing_else_though_the_entries_move_mean
 
 #[test]
 fn two_sweeps_at_once_each_remove_what_they_choose_though_the_entries_move() {
-    explore(|| {
+    explore_in_either_order(|eviction| {
         let mint = Mint::default();
-        let cache = filled(&mint);
+        let cache = filled(&mint, eviction);
         let removed: usize = scope(|scope| {
             let other = scope.spawn(|| block_on(cache.invalidate_if(|key, _| *key < 6)));
             let removed = cache.invalidate_if_blocking(|key, _| key % 2 == 1);
@@ -69,9 +70,9 @@ fn two_sweeps_at_once_each_remove_what_they_choose_though_the_entries_move() {
 
 #[test]
 fn an_insertion_stays_that_comes_while_a_sweep_runs_and_the_entries_move() {
-    explore(|| {
+    explore_in_either_order(|eviction| {
         let mint = Mint::default();
-        let cache = filled(&mint);
+        let cache = filled(&mint, eviction);
         scope(|scope| {
             scope.spawn(|| cache.set_maxsize_blocking(3));
             scope.spawn(|| block_on(cache.insert(9, mint.value(WRITTEN))));

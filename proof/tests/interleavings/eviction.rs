@@ -3,7 +3,7 @@
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Mint, builder, number};
 
 /// Two keys of the first shard of two, and two of the second.
@@ -88,8 +88,8 @@ fn the_keys_of_these_scenarios_live_in_two_shards_each_with_an_order_of_its_own(
 
 #[test]
 fn two_shards_that_take_entries_in_at_once_stay_within_the_bound_of_the_cache() {
-    explore(|| {
-        let (cache, mint) = (builder(2).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(2).shards(2).eviction(eviction).build(), Mint::default());
         let [[a, other_a], [b, other_b]] = SHARDS;
         mint.fill(&cache, [a, b]);
         scope(|scope| {
@@ -108,8 +108,8 @@ fn two_shards_that_take_entries_in_at_once_stay_within_the_bound_of_the_cache() 
 
 #[test]
 fn a_shard_without_an_entry_takes_the_room_of_another_while_that_gives_room_back() {
-    explore(|| {
-        let (cache, mint) = (builder(2).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(2).shards(2).eviction(eviction).build(), Mint::default());
         let [[a, other_a], [b, other_b]] = SHARDS;
         mint.fill(&cache, [b, other_b]);
         let removed = scope(|scope| {
@@ -125,8 +125,8 @@ fn a_shard_without_an_entry_takes_the_room_of_another_while_that_gives_room_back
 
 #[test]
 fn a_room_that_an_insertion_does_not_need_any_more_is_given_back() {
-    explore(|| {
-        let (cache, mint) = (builder(2).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(2).shards(2).eviction(eviction).build(), Mint::default());
         let [[a, _], others] = SHARDS;
         mint.fill(&cache, others);
         // Both may take the room of an entry of the other shard, and one of them replaces the other's.
@@ -143,8 +143,8 @@ fn a_room_that_an_insertion_does_not_need_any_more_is_given_back() {
 
 #[test]
 fn two_shards_that_want_the_last_room_at_once_evict_one_entry() {
-    explore(|| {
-        let (cache, mint) = (builder(3).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(3).shards(2).eviction(eviction).build(), Mint::default());
         let [[a, other_a], [b, other_b]] = SHARDS;
         mint.fill(&cache, [a, b]);
         scope(|scope| {
@@ -160,8 +160,8 @@ fn two_shards_that_want_the_last_room_at_once_evict_one_entry() {
 
 #[test]
 fn nothing_is_evicted_while_there_is_room_in_any_shard() {
-    explore(|| {
-        let (cache, mint) = (builder(3).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(3).shards(2).eviction(eviction).build(), Mint::default());
         let [[a, other_a], [b, other_b]] = SHARDS;
         mint.fill(&cache, [a, b]);
         scope(|scope| {

@@ -4,6 +4,7 @@ use std::env;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use async_lru::Eviction;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, Runner};
 
@@ -21,7 +22,7 @@ static EXPLORED: AtomicUsize = AtomicUsize::new(0);
 /// who goes on, half let the thread of the highest priority go on and change priorities now and then.
 ///
 /// With a schedule in `SCHEDULE` in the environment, runs it under that one.
-pub fn explore(scenario: fn()) {
+pub fn explore(scenario: impl Fn() + Copy + Send + Sync + 'static) {
     if let Ok(schedule) = env::var("SCHEDULE") {
         run(ReplayScheduler::new_from_encoded(&schedule), scenario);
         return;
@@ -36,7 +37,18 @@ pub fn explore(scenario: fn()) {
     println!("{explored} of {name}; schedules explored: {all}");
 }
 
-fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
+/// Does the same for caches of either order of eviction, or of that in `EVICTION` in the environment.
+pub fn explore_in_either_order(scenario: fn(Eviction)) {
+    let wanted = env::var("EVICTION").ok();
+    for eviction in [Eviction::Lru, Eviction::Adaptive] {
+        if wanted.as_ref().is_none_or(|wanted| *wanted == eviction.to_string()) {
+            println!("with EVICTION={eviction}:");
+            explore(move || scenario(eviction));
+        }
+    }
+}
+
+fn run(scheduler: impl Scheduler + 'static, scenario: impl Fn() + Send + Sync + 'static) -> usize {
     let mut config = Config::new();
     // It warns that it treats all orderings of atomics as the strongest.
     config.silence_warnings = true;

@@ -10,7 +10,7 @@ use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::explore_in_either_order;
 use crate::linearizability::{
     Call, History, OPERATIONS, Operation, Span, THREADS, Value, is_linearizable, show,
 };
@@ -82,13 +82,16 @@ fn check(cache: Cache, keys: u64) {
 
 #[test]
 fn every_history_of_one_key_is_linearizable() {
-    explore(|| check(AsyncLru::builder().maxsize(4).hasher(Hasher::new()).build(), 1));
+    explore_in_either_order(|eviction| {
+        let builder = AsyncLru::builder().maxsize(4).hasher(Hasher::new());
+        check(builder.eviction(eviction).build(), 1);
+    });
 }
 
 #[test]
 fn every_history_of_two_keys_in_a_cache_of_two_shards_is_linearizable_for_each() {
-    explore(|| {
+    explore_in_either_order(|eviction| {
         let builder = AsyncLru::builder().maxsize(4).shards(2).hasher(Hasher::new());
-        check(builder.measure_with(|_, _| 1).build(), 2);
+        check(builder.eviction(eviction).measure_with(|_, _| 1).build(), 2);
     });
 }

@@ -12,6 +12,7 @@
 
 #![cfg(async_lru_shuttle)]
 
+mod adaptive;
 mod batches;
 mod bounds;
 mod compaction;

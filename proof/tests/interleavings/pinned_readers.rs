@@ -5,7 +5,7 @@
 
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Cache, Mint, Moment, builder, number};
 
 /// Hits after which a thread has pinned what it reads, unless a write comes between.
@@ -20,8 +20,9 @@ fn pin(cache: &Cache) {
 
 #[test]
 fn a_write_is_seen_by_all_who_have_pinned_what_was_there_before() {
-    explore(|| {
-        let (cache, mint, written) = (builder(2).build(), Mint::default(), Moment::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint, written) =
+            (builder(2).eviction(eviction).build(), Mint::default(), Moment::default());
         mint.fill(&cache, [1]);
         scope(|scope| {
             for _ in 0..2 {
@@ -48,8 +49,9 @@ fn a_write_is_seen_by_all_who_have_pinned_what_was_there_before() {
 
 #[test]
 fn what_a_clear_has_taken_out_no_pin_keeps_alive() {
-    explore(|| {
-        let (cache, mint, cleared) = (builder(2).build(), Mint::default(), Moment::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint, cleared) =
+            (builder(2).eviction(eviction).build(), Mint::default(), Moment::default());
         mint.fill(&cache, [1, 2]);
         scope(|scope| {
             scope.spawn(|| {
@@ -72,8 +74,8 @@ fn what_a_clear_has_taken_out_no_pin_keeps_alive() {
 
 #[test]
 fn threads_that_pin_at_once_all_see_what_is_there_and_let_the_next_writer_in() {
-    explore(|| {
-        let (cache, mint) = (builder(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(2).eviction(eviction).build(), Mint::default());
         mint.fill(&cache, [1]);
         scope(|scope| {
             for _ in 0..3 {
@@ -92,8 +94,8 @@ fn threads_that_pin_at_once_all_see_what_is_there_and_let_the_next_writer_in() {
 
 #[test]
 fn a_use_by_a_pin_counts_for_the_order() {
-    explore(|| {
-        let (cache, mint) = (builder(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(2).eviction(eviction).build(), Mint::default());
         mint.fill(&cache, [1, 2]);
         let hit = scope(|scope| {
             scope.spawn(|| mint.fill(&cache, [3]));

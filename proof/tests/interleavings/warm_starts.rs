@@ -3,7 +3,7 @@
 use shuttle::future::block_on;
 use shuttle::thread::scope;
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Loads, Mint, builder, number};
 
 /// The numbers of the values that are restored, inserted and loaded.
@@ -13,8 +13,9 @@ const LOADED: u32 = 7;
 
 #[test]
 fn a_restored_entry_stands_back_behind_an_insertion_and_a_load_of_its_key() {
-    explore(|| {
-        let (cache, mint, loads) = (builder(4).build(), Mint::default(), Loads::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint, loads) =
+            (builder(4).eviction(eviction).build(), Mint::default(), Loads::default());
         let (restored, replaced, answer) = scope(|scope| {
             let restored = scope.spawn(|| {
                 let entries = [1, 2].map(|key| (key, mint.value(RESTORED), None));
@@ -63,8 +64,8 @@ fn a_restored_entry_is_taken_in_unless_a_load_that_no_write_has_won_over_is_unde
 
 #[test]
 fn two_that_restore_at_once_take_the_room_there_is_and_evict_nothing() {
-    explore(|| {
-        let (cache, mint) = (builder(3).shards(2).build(), Mint::default());
+    explore_in_either_order(|eviction| {
+        let (cache, mint) = (builder(3).shards(2).eviction(eviction).build(), Mint::default());
         let restored: usize = scope(|scope| {
             let others = [[0, 1, 2], [2, 6, 1]].map(|keys| {
                 let (cache, mint) = (&cache, &mint);

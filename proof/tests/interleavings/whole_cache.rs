@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use shuttle::future::block_on;
 use shuttle::thread::{scope, spawn};
 
-use crate::explore::explore;
+use crate::explore::{explore, explore_in_either_order};
 use crate::witness::{Loads, Mint, builder, number};
 
 #[test]
@@ -35,8 +35,9 @@ fn a_cache_lives_as_long_as_its_last_handle_which_may_be_within_a_call() {
 
 #[test]
 fn the_numbers_of_threads_that_count_at_once_add_up() {
-    explore(|| {
-        let (cache, mint, loads) = (builder(1).build(), Mint::default(), Mutex::new(0));
+    explore_in_either_order(|eviction| {
+        let (cache, mint, loads) =
+            (builder(1).eviction(eviction).build(), Mint::default(), Mutex::new(0));
         mint.fill(&cache, [1]);
         scope(|scope| {
             for key in [1, 2] {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_lru::ManualClock;
+use async_lru::{Eviction, ManualClock};
 use loom::future::block_on;
 use loom::thread;
 
@@ -220,6 +220,42 @@ fn an_entry_that_was_seen_expire_stays_expired_though_the_clock_steps_back() {
         let is_alive = world.cache.contains_key(&1);
         writer.join().unwrap();
         assert!(is_alive || !world.cache.contains_key(&1));
+        close(world);
+    });
+}
+
+/// Two threads that each note one use of the entry whose turn it is: both count, and it stays.
+#[test]
+fn uses_that_two_threads_have_noted_add_up_and_make_an_entry_hot() {
+    explore(Extent::ThreePreemptions, || {
+        let world = World::new(builder(2).eviction(Eviction::Adaptive).build(), [1, 2]);
+        let hits = at_once(
+            &world,
+            [
+                |w| [2, 1].iter().filter(|key| w.cache.get(*key).is_some()).count(),
+                |w| [1].iter().filter(|key| w.cache.get(*key).is_some()).count(),
+            ],
+        );
+        assert_eq!((hits, world.cache.stats().hits), ([2, 1], 3));
+        world.mint.fill(&world.cache, [3]);
+        assert!(world.cache.contains_key(&1) && !world.cache.contains_key(&2));
+        close(world);
+    });
+}
+
+/// A hit by a pin, the second of the entry, beside the insertion that has it leave otherwise.
+#[test]
+fn a_use_by_a_pin_makes_an_entry_hot_or_comes_too_late() {
+    explore(Extent::Whole, || {
+        let world = World::new(builder(2).eviction(Eviction::Adaptive).build(), [1, 2]);
+        assert!(world.cache.get(&1).is_some());
+        let hit = at_once(
+            &world,
+            [|w| number(w.cache.get(&1)), |w| number(w.cache.insert_blocking(3, w.mint.value(3)))],
+        )[0];
+        let left = [1, 2, 3].map(|key| world.cache.contains_key(&key));
+        assert_eq!(left, [hit.is_some(), hit.is_none(), true]);
+        assert_eq!(world.cache.stats().hits, 1 + u64::from(hit.is_some()));
         close(world);
     });
 }
