@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Clock, ManualClock, Task, Update};
+use async_lru::{AsyncLru, Builder, Clock, Eviction, ManualClock, Task, Update};
 use common::{Calls, Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
 
@@ -232,6 +232,11 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         let builder = spawning(fresh(builder(), &clock)).without_single_flight();
         (builder.build(), clock)
     };
+    let adaptive = || builder().maxsize(3).eviction(Eviction::Adaptive);
+    let adaptive_and_weighed = heard(adaptive()).shards(4).max_weight(4, |_, value| {
+        call();
+        u64::from(value.0 % 3)
+    });
     vec![
         plain(builder().maxsize(3)),
         plain(builder().maxsize(0)),
@@ -247,6 +252,8 @@ fn caches() -> Vec<(Cache, ManualClock)> {
         plainly_fresh(Hashes::Distinct),
         plainly_fresh(Hashes::Alike),
         plainly_fresh(Hashes::Same),
+        plain(adaptive()),
+        plain(adaptive_and_weighed),
         fresh_with_all(clock()),
         fresh_and_alone(clock()),
     ]

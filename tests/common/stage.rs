@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, LocalMemo, Lookup, ManualClock, Task, Update};
+use async_lru::{AsyncLru, Eviction, LocalMemo, Lookup, ManualClock, Task, Update};
 use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand};
@@ -210,10 +210,11 @@ pub struct Kind {
     /// Whether its entries are kept fresh.
     is_kept_fresh: bool,
     pub has_spawner: bool,
+    eviction: Eviction,
 }
 
 impl Kind {
-    pub fn all() -> [Self; 9] {
+    pub fn all() -> [Self; 10] {
         let plain = Self {
             maxsize: SEEDS.len() + 1,
             shards: 1,
@@ -222,6 +223,7 @@ impl Kind {
             is_single_flight: true,
             is_kept_fresh: false,
             has_spawner: false,
+            eviction: Eviction::Lru,
         };
         [
             plain,
@@ -233,6 +235,8 @@ impl Kind {
             Self { shards: 4, is_timed: true, is_measured: true, ..plain },
             Self { is_kept_fresh: true, ..plain },
             Self { is_kept_fresh: true, has_spawner: true, shards: 4, ..plain },
+            // The newest may leave first, and what calls bring has to stay.
+            Self { maxsize: plain.maxsize + 1, eviction: Eviction::Adaptive, ..plain },
         ]
     }
 
@@ -311,6 +315,7 @@ impl Stage {
             .hasher(Fixed::new())
             .maxsize(kind.maxsize)
             .shards(kind.shards)
+            .eviction(kind.eviction)
             .clock(clock.clone());
         if kind.is_timed {
             builder = builder.ttl(TTL);
