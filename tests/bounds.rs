@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock, Update};
+use async_lru::{AsyncLru, Builder, Eviction, ManualClock, Update};
 use common::{Calls, Gate, hand, now, poll};
 use futures_lite::future::zip;
 
@@ -567,9 +567,11 @@ fn a_value_that_can_never_fit_frees_no_more_than_any_write() {
 #[test]
 fn no_bound_is_exceeded_at_any_moment() {
     const MAX: u64 = 1_000;
-    for shards in [1, 4] {
+    let orders = [Eviction::Lru, Eviction::Adaptive];
+    for (shards, eviction) in [1, 4].into_iter().flat_map(|shards| orders.map(|of| (shards, of))) {
         let cache = Cache::builder()
             .shards(shards)
+            .eviction(eviction)
             .maxsize(100)
             .max_weight(MAX, |_, value| *value)
             .max_bytes_with(MAX, |_, value| (*value / 2) as usize)

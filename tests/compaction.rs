@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock};
+use async_lru::{AsyncLru, Builder, Eviction, ManualClock};
 use common::{Gate, hand, now, poll};
 use futures_lite::future::block_on;
 
@@ -232,8 +232,14 @@ fn loads_that_are_in_flight_when_memory_is_given_back_are_cached() {
 
 #[test]
 fn a_call_that_gives_memory_back_is_dropped_at_any_poll_and_leaves_all_that_there_is() {
+    for eviction in [Eviction::Lru, Eviction::Adaptive] {
+        drop_at_any_poll(eviction);
+    }
+}
+
+fn drop_at_any_poll(eviction: Eviction) {
     for polls in 0.. {
-        let cache = Cache::builder().maxsize(10_000).shards(4).build();
+        let cache = Cache::builder().maxsize(10_000).shards(4).eviction(eviction).build();
         fill(&cache, 0..1_000);
         let mut calls = hand(async {
             cache.invalidate_if(|key, _| *key < 900).await;
@@ -257,8 +263,14 @@ fn a_call_that_gives_memory_back_is_dropped_at_any_poll_and_leaves_all_that_ther
 
 #[test]
 fn readers_find_what_is_there_while_memory_is_given_back() {
-    let cache = Cache::builder().maxsize(10_000).shards(1).build();
-    fill(&cache, 0..10);
+    for eviction in [Eviction::Lru, Eviction::Adaptive] {
+        let builder = Cache::builder().maxsize(10_000).shards(1);
+        read_beside_sweeps(&builder.eviction(eviction).build());
+    }
+}
+
+fn read_beside_sweeps(cache: &Cache) {
+    fill(cache, 0..10);
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -271,7 +283,7 @@ fn readers_find_what_is_there_while_memory_is_given_back() {
             });
         }
         for _ in 0..100 {
-            fill(&cache, FILLERS..FILLERS + MANY);
+            fill(cache, FILLERS..FILLERS + MANY);
             let removed = cache.invalidate_if_blocking(|key, _| *key >= FILLERS);
             assert_eq!(removed, MANY as usize);
             thread::yield_now();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use async_lru::{AsyncLru, Clock, Equivalent, ManualClock};
+use async_lru::{AsyncLru, Clock, Equivalent, Eviction, ManualClock};
 use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, yield_now};
 use proptest::prelude::*;
@@ -266,8 +266,10 @@ impl Eq for Liar {}
 fn for_each_lie(test: impl Fn(Liar, AsyncLru<Liar, u64>)) {
     for lie in [Lie::AlwaysEqual, Lie::NeverEqual, Lie::InTurns, Lie::InTurnsAndHashedAnew] {
         for shards in [1, 4] {
-            for ttl in [None, Some(SECOND)] {
-                let mut builder = AsyncLru::builder().maxsize(5).shards(shards);
+            for (ttl, eviction) in
+                [(None, Eviction::Lru), (Some(SECOND), Eviction::Lru), (None, Eviction::Adaptive)]
+            {
+                let mut builder = AsyncLru::builder().maxsize(5).shards(shards).eviction(eviction);
                 if let Some(ttl) = ttl {
                     builder = builder.ttl(ttl);
                 }
@@ -801,6 +803,7 @@ proptest! {
         shards in 0..=9_usize,
         ttl in ttl(),
         coalesce: bool,
+        adapts: bool,
         steps in steps(),
     ) {
         let clock = ManualClock::new();
@@ -814,6 +817,9 @@ proptest! {
         }
         if !coalesce {
             builder = builder.without_single_flight();
+        }
+        if adapts {
+            builder = builder.eviction(Eviction::Adaptive);
         }
         let cache: AsyncLru<u64, usize> = builder.build();
         // The value that each key has, if it is not evicted or expired.

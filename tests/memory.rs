@@ -55,7 +55,7 @@ where
     V: Clone + DeepSize,
 {
     type Make<K, V> = fn(Builder<K, V>) -> Builder<K, V>;
-    let makes: [(&str, Make<K, V>); 5] = [
+    let makes: [(&str, Make<K, V>); 6] = [
         ("one shard", |builder| builder.shards(1)),
         ("sixteen shards", |builder| builder.shards(16)),
         ("the default", |builder| builder),
@@ -65,6 +65,7 @@ where
         ("with a time to idle", |builder| {
             builder.time_to_idle(Duration::from_secs(1)).clock(ManualClock::new())
         }),
+        ("in an adaptive order", |builder| builder.eviction(Eviction::Adaptive)),
     ];
     for (name, make) in makes {
         for maxsize in [1_000, 10_000] {
@@ -276,11 +277,11 @@ const WAYS: [(&str, Way); 11] = [
 
 #[test]
 fn what_leaves_few_entries_gives_back_the_memory_of_the_others() {
-    let make = |shards: usize, clock: &ManualClock| {
+    let make = |(shards, eviction), clock: &ManualClock| {
         let counted = Counted::new(|| {
             let builder = AsyncLru::<u64, u64>::builder().shards(shards).maxsize(100_000);
             let builder = builder.max_weight(100_000, |_, _| 1).max_bytes(10_000_000);
-            builder.clock(clock.clone()).build()
+            builder.eviction(eviction).clock(clock.clone()).build()
         });
         for key in 0..10 {
             counted.cache.insert_blocking(key, key);
@@ -290,11 +291,11 @@ fn what_leaves_few_entries_gives_back_the_memory_of_the_others() {
     let sizes = |counted: &Counted<u64, u64>| {
         [counted.live(), counted.cache.stats().total_size_in_memory_bytes as usize]
     };
-    for shards in [1, 16] {
-        let few = sizes(&make(shards, &ManualClock::new()));
+    for kind in [(1, Eviction::Lru), (16, Eviction::Lru), (1, Eviction::Adaptive)] {
+        let few = sizes(&make(kind, &ManualClock::new()));
         for (way, take_out) in WAYS {
             let clock = ManualClock::new();
-            let counted = make(shards, &clock);
+            let counted = make(kind, &clock);
             let cache = &counted.cache;
             for key in 10..20_000 {
                 cache.insert_with_ttl_blocking(key, key, TTL);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use async_lru::AsyncLru;
+use async_lru::{AsyncLru, Eviction};
 use common::now;
 
 /// Reads after which a thread has a way of its own to the entries of a shard.
@@ -15,8 +15,9 @@ const MANY: usize = 1_000;
 #[test]
 fn a_write_after_many_reads_is_seen_by_every_reader() {
     const READERS: usize = 3;
-    for shards in [1, 4] {
-        let cache = AsyncLru::<u32, u32>::builder().maxsize(8).shards(shards).build();
+    for (shards, eviction) in [(1, Eviction::Lru), (4, Eviction::Lru), (1, Eviction::Adaptive)] {
+        let builder = AsyncLru::<u32, u32>::builder().maxsize(8).shards(shards);
+        let cache = builder.eviction(eviction).build();
         let turn = Barrier::new(READERS + 1);
         thread::scope(|scope| {
             for _ in 0..READERS {
@@ -82,7 +83,13 @@ fn a_value_that_many_have_read_is_dropped_as_soon_as_it_leaves() {
 
 #[test]
 fn readers_and_writers_at_once_see_whole_values_that_never_go_back() {
-    let cache = AsyncLru::<u32, (u32, u32)>::new(16);
+    for eviction in [Eviction::Lru, Eviction::Adaptive] {
+        let builder = AsyncLru::<u32, (u32, u32)>::builder().maxsize(16);
+        read_and_write(&builder.eviction(eviction).build());
+    }
+}
+
+fn read_and_write(cache: &AsyncLru<u32, (u32, u32)>) {
     let done = AtomicBool::new(false);
     let reads = AtomicU32::new(0);
     thread::scope(|scope| {

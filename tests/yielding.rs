@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, ManualClock, Update};
+use async_lru::{AsyncLru, Builder, Eviction, ManualClock, Update};
 use common::{Hand, hand, poll};
 use futures_lite::future::yield_now;
 
@@ -155,9 +155,10 @@ fn no_call_on_many_entries_does_too_much_at_once() {
         }),
     ];
     type Set = fn(Builder<Item, Item>) -> Builder<Item, Item>;
-    let settings: [(&str, Set); 4] = [
+    let settings: [(&str, Set); 5] = [
         ("one shard", |builder| builder.ttl(TTL).shards(1)),
         ("many shards", |builder| builder.ttl(TTL).shards(256)),
+        ("an adaptive order", |builder| builder.ttl(TTL).shards(1).eviction(Eviction::Adaptive)),
         ("by weight", |builder| {
             builder.ttl(TTL).shards(4).max_weight(2 * u64::from(ENTRIES), |_, _| {
                 work();
@@ -200,9 +201,10 @@ fn weighed(set: Set, clock: &ManualClock) -> Cache {
 
 const TTL: Duration = Duration::from_secs(60);
 
-const SETTINGS: [(&str, Set); 3] = [
+const SETTINGS: [(&str, Set); 4] = [
     ("one shard", |builder| builder.shards(1)),
     ("many shards", |builder| builder.shards(256)),
+    ("an adaptive order", |builder| builder.shards(1).eviction(Eviction::Adaptive)),
     ("with a listener", |builder| builder.shards(4).on_remove(|_, _, _| work())),
 ];
 
