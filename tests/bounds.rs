@@ -563,6 +563,57 @@ fn a_value_that_can_never_fit_frees_no_more_than_any_write() {
     assert_eq!(cache.validate(), 0);
 }
 
+/// A cache of these weights by key, in an adaptive order: what comes first is hot if it is heavy, and light
+/// entries behind it are cold.
+fn adaptive(max_weight: u64, weights: impl IntoIterator<Item = (u32, u64)>) -> Cache {
+    let cache = weighed(max_weight).eviction(Eviction::Adaptive).build();
+    for (key, weight) in weights {
+        cache.insert_blocking(key, weight);
+    }
+    cache
+}
+
+#[test]
+fn room_for_a_heavier_value_is_not_made_of_the_one_before_it_wherever_that_stands() {
+    // Alone in the queue, and the hot one has to go.
+    let cache = adaptive(10, [(1, 1), (2, 9)]);
+    assert_eq!((cache.insert_blocking(1, 2), cache.keys()), (Some(1), vec![1]));
+    assert_eq!(cache.validate(), 0);
+
+    // Hot, beside one that was used more often.
+    let cache = adaptive(10, [(1, 1), (2, 4), (3, 4)]);
+    cache.remove_blocking(&1);
+    (0..3).for_each(|_| assert_eq!(cache.get(&2), Some(4)));
+    assert_eq!((cache.insert_blocking(3, 7), cache.keys()), (Some(4), vec![3]));
+    assert_eq!(cache.validate(), 0);
+
+    // The only hot one, of more than the hot may have.
+    let cache = adaptive(101, [(1, 100), (2, 1)]);
+    assert_eq!((cache.insert_blocking(1, 101), cache.keys()), (Some(100), vec![1]));
+    assert_eq!(cache.validate(), 0);
+
+    // Next in the queue when as many have had another turn as there may be, and nothing is hot.
+    let lights = (1..=17).map(|key| (key, 1));
+    let cache = adaptive(2_000, [(0, 1_000)].into_iter().chain(lights));
+    (1..=16).for_each(|key| assert_eq!(cache.get(&key), Some(1)));
+    cache.remove_blocking(&0);
+    assert_eq!(cache.insert_blocking(17, 1_990), Some(1));
+    assert_eq!((cache.len(), cache.peek(&17)), (11, Some(1_990)));
+    assert_eq!(cache.validate(), 0);
+}
+
+#[test]
+fn a_value_that_makes_room_for_itself_counts_as_one_use() {
+    let lights = (1..=5).map(|key| (key, 1));
+    let cache = adaptive(105, [(0, 100)].into_iter().chain(lights));
+    cache.insert_blocking(5, 2);
+    assert!(!cache.contains_key(&1));
+    // Used twice it would be hot by now; used once it has had another turn.
+    (6..=12).for_each(|key| assert_eq!(cache.insert_blocking(key, 1), None));
+    assert_eq!(cache.keys(), [0, 9, 10, 11, 12]);
+    assert_eq!(cache.validate(), 0);
+}
+
 /// Entries of all weights by several threads, bounds that go up and down, and one who looks.
 #[test]
 fn no_bound_is_exceeded_at_any_moment() {
