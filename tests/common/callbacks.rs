@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Builder, Clock, LocalMemo, ManualClock, Update};
+use async_lru::{AsyncLru, Builder, Clock, Eviction, LocalMemo, ManualClock, Update};
 use futures_lite::future::yield_now;
 
 use crate::common::{Hand, hand, poll};
@@ -434,6 +434,7 @@ pub struct Kind {
     /// Whether it keeps its entries fresh.
     is_kept_fresh: bool,
     has_spawner: bool,
+    eviction: Eviction,
 }
 
 impl Kind {
@@ -445,6 +446,7 @@ impl Kind {
             has_options: false,
             is_kept_fresh: false,
             has_spawner: false,
+            eviction: Eviction::Lru,
         };
         let fresh = Self { is_kept_fresh: true, ..plain };
         [
@@ -453,7 +455,7 @@ impl Kind {
             Self { maxsize: 0, ..plain },
             Self { is_single_flight: false, ..plain },
             Self { has_options: true, ..plain },
-            Self { has_options: true, shards: 4, ..plain },
+            Self { has_options: true, shards: 4, eviction: Eviction::Adaptive, ..plain },
             Self { has_options: true, ..fresh },
             Self { has_spawner: true, ..fresh },
             Self { has_spawner: true, is_single_flight: false, shards: 4, ..fresh },
@@ -481,6 +483,7 @@ impl Kind {
         let builder = Cache::builder()
             .maxsize(self.maxsize)
             .shards(self.shards)
+            .eviction(self.eviction)
             .ttl(TTL)
             .clock(CallingClock(Arc::clone(shared)))
             .measure_with(move |_, _| {
