@@ -185,8 +185,8 @@ impl<K, V> Entries<K, V> {
         self.touch(slot);
     }
 
-    /// Records a use of this entry, that in `slot`, by a reader, who has no right to write: by a stamp, or by a note
-    /// that [`merge`](Self::merge) understands. `None` if there is no number for it.
+    /// Records a use of this entry, that in `slot`, by a reader, who has no right to write: by a stamp, or by
+    /// a note that [`merge`](Self::merge) understands. `None` if there is no number for it.
     #[inline(always)]
     pub(crate) fn note(&self, notes: Notes<'_>, slot: Slot, entry: &Entry<K, V>) -> Option<()> {
         let note = |before, read| match self.counts_uses() {

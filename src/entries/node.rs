@@ -55,7 +55,7 @@ pub(crate) struct Entry<K, V> {
     /// Whether its fixed deadline is that of a lifetime of its own, given by a call. (Has a place that
     /// would be padding, and values that tell a free slot from one in use.)
     pub(super) has_own_lifetime: bool,
-    /// A [`Rank`](super::ranks::Rank), which readers raise. (Has such a place, too.)
+    /// A [`Rank`](super::ranks::Rank), which readers raise; in such a place, too.
     pub(super) rank: AtomicU8,
     /// When it was queued, if it is cold.
     pub(super) queued: u16,

@@ -1,5 +1,5 @@
 //! Makes room within a shard: chooses the victim, of the entries whose eviction helps the one that the
-//! order of eviction (`entries/lru_list.rs`) gives. Another policy would be asked here.
+//! order of eviction gives (`entries/lru_list.rs`, or `policy/adaptive.rs`).
 
 use super::state::{Order, State};
 use super::writer::Writer;
