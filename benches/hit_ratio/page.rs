@@ -39,7 +39,9 @@ fn method() -> String {
         "Written by `cargo bench -p async-lru-bench --bench hit_ratio`. Each trace is replayed through \
          each cache at each size by one thread, from an empty cache on: a request is a `get` and, if \
          that finds nothing, an insertion. Keys are `u32`, numbered in the order of their first \
-         appearance, and hashed by what the cache has by default.\n\n\
+         appearance, and hashed by what the cache has by default. The recorded traces are those of the \
+         papers on ARC, LIRS and AdaptSize, of cache2k's benchmarks and of Corda's vault service; \
+         cache2k_web07 alone is in the repository, others are given as files.\n\n\
          A size is a share of the distinct keys of a trace (in brackets: in entries; of means, over how \
          many traces), and left out where that is fewer than {LEAST} entries; small traces have one of \
          {SMALL} entries instead. Below it is the share of requests that were hits, and beside that the \
