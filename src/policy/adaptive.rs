@@ -278,7 +278,7 @@ impl Adaptive {
         if entries.rank(slot).is_cold { &mut self.cold } else { &mut self.hot }
     }
 
-    /// Takes note of entries that have moved to other slots, each to that of its place in `old`.
+    /// Takes note of entries that move to other slots, each to that of its place in `old`.
     pub(crate) fn renumber(&mut self, old: &[Slot]) {
         let mut queue = Queue::default();
         for slot in self.queue.iter() {

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::departed::Departed;
-use super::state::Order;
+use super::state::{Order, State};
 use super::writer::Writer;
 use crate::entries::{Entries, Slot};
 
@@ -30,17 +30,18 @@ impl<K, V> Writer<'_, K, V> {
         if !self.entries().is_sparse() {
             return None;
         }
-        let slots = 0..self.entries().slots() as Slot;
-        let old_slots: Vec<Slot> = slots.filter(|slot| self.entries().is_in_use(*slot)).collect();
+        let State { entries, order, .. } = &mut *self.state;
+        if let Some(adaptive) = &mut order.adaptive {
+            let slots = 0..entries.slots() as Slot;
+            let in_use: Vec<Slot> = slots.filter(|slot| entries.is_in_use(*slot)).collect();
+            adaptive.renumber(&in_use);
+        }
         let old = self.entries().compact();
         self.entries().compact_flights();
         self.state.generation += 1;
         self.state.watchers.note_all();
         let adaptive = self.state.order.adaptive.take();
         self.state.order = Order { adaptive, ..Order::default() };
-        if let Some(adaptive) = &mut self.state.order.adaptive {
-            adaptive.renumber(&old_slots);
-        }
         let entries = &self.state.entries;
         let mut slots: Vec<Slot> = (0..entries.slots() as Slot).collect();
         // As they expire, so that most of them get into the list and not into the wheel.
