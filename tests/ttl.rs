@@ -93,6 +93,25 @@ executors! {
     }
 }
 
+#[test]
+fn the_time_of_a_cache_is_that_of_its_clock_whether_its_entries_expire_or_not() {
+    let clock = ManualClock::new();
+    clock.set(3 * SECOND);
+    let without_time = Cache::builder().clock(clock.clone()).build();
+    let with_time = Cache::builder().ttl(SECOND).clock(clock.clone()).build();
+    assert_eq!((without_time.now(), with_time.now()), (3 * SECOND, 3 * SECOND));
+    clock.advance(TICK);
+    assert_eq!((without_time.now(), with_time.now()), (3 * SECOND + TICK, 3 * SECOND + TICK));
+    clock.set(SECOND);
+    assert_eq!(with_time.now(), SECOND, "a step back of the clock is one");
+    // Later than a clock can show.
+    clock.set(Duration::MAX);
+    assert_eq!(with_time.now(), Duration::from_nanos(u64::MAX - 1));
+    let by_the_system = Cache::new(10);
+    let begun = by_the_system.now();
+    assert!(by_the_system.clone().now() >= begun, "handles share the clock");
+}
+
 /// Against (A33) of `docs/reliability.md`.
 #[test]
 fn the_time_to_live_starts_with_the_publication_and_not_with_the_load() {

@@ -306,6 +306,33 @@ impl<K, V, S> AsyncLru<K, V, S> {
     pub fn reset_stats(&self) {
         self.store().reset_counts();
     }
+
+    /// Returns the time by the cache's [`clock`](crate::Builder::clock), since its origin, for code that is
+    /// built on the cache and is to go by the same time.
+    ///
+    /// Always asks the clock, also that of a cache whose entries do not expire, which the cache itself never
+    /// asks.
+    ///
+    /// # Panics
+    ///
+    /// If the clock does; the system's on a platform that has none, such as `wasm32-unknown-unknown`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let cache = AsyncLru::<u32, u32>::builder().clock(clock.clone()).build();
+    /// let begun = cache.now();
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(cache.now() - begun, Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.store().lifetimes().time()
+    }
 }
 
 /// Shows sizes and settings, no keys and no values, and waits for nobody's work.

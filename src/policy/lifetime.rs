@@ -160,6 +160,11 @@ impl<K, V> Lifetimes<K, V> {
         self.is_used.load(Ordering::Relaxed).then(|| self.exactly_now())
     }
 
+    /// Reads the clock, whether or not time is used. Calls user code: never under a lock.
+    pub(crate) fn time(&self) -> Duration {
+        Duration::from_nanos(self.exactly_now())
+    }
+
     fn exactly_now(&self) -> Nanos {
         nanos(match &self.clock {
             None => self.system().now(),

@@ -477,6 +477,11 @@ pub const METHODS: &[(&str, Method)] = &[
     ("keys", |memos, _| with_caches(memos, |cache| drop(cache.keys()))),
     ("info", |memos, _| with_caches(memos, |cache| drop(cache.info()))),
     ("stats", |memos, _| with_caches(memos, |cache| drop(cache.stats()))),
+    ("now", |memos, _| {
+        with_caches(memos, |cache| {
+            let _ = cache.now();
+        })
+    }),
     ("reset_stats", |memos, _| with_caches(memos, |cache| cache.reset_stats())),
     ("clone", |memos, _| with_caches(memos, |cache| drop(cache.clone()))),
     ("Debug", |memos, _| with_caches(memos, |cache| drop(format!("{cache:?}")))),
