@@ -18,7 +18,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use self::attempt::Running;
 use self::detached::Detached;
@@ -28,6 +27,7 @@ pub(crate) use self::recursion::PollScope;
 use self::recursion::assert_not_within;
 use crate::appraisal::Appraised;
 use crate::clock::Nanos;
+use crate::lifetime::Lifetime;
 use crate::sync::notify::{Notified, Notify};
 use crate::sync::{AtomicBool, OnceLock};
 
@@ -55,7 +55,7 @@ pub(crate) enum Outcome<V> {
 pub(crate) struct Loaded<V> {
     pub(crate) value: V,
     /// A lifetime of its own.
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) own: Option<Lifetime>,
 }
 
 /// The end of a load that lives in its flight.

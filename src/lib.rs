@@ -31,7 +31,8 @@
 //! - [`Builder::maxsize`], [`Builder::max_weight`] and [`Builder::max_bytes`] bound the cache, and
 //!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
 //! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
-//!   [`AsyncLru::insert_with_ttl`], [`AsyncLru::set_ttl`] and [`Update::PutFor`] say it of one.
+//!   [`AsyncLru::insert_with_ttl`], [`AsyncLru::set_ttl`] and [`Update::PutFor`] say it of one. A load gives a
+//!   [`Lifetime`] with its value ([`Entry::or_insert_timed`]).
 //! - [`Builder::fresh_for`] has stale values served while one call renews them, [`Builder::spawner`] has that
 //!   done by nobody's call, and [`AsyncLru::refresh`] at once.
 //! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart, each a
@@ -79,6 +80,7 @@ mod clock;
 mod deep_size;
 mod entries;
 mod flight;
+mod lifetime;
 mod load;
 mod policy;
 mod removal;
@@ -102,6 +104,7 @@ pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
 #[doc(inline)]
 pub use equivalent::Equivalent;
+pub use lifetime::Lifetime;
 pub use load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
 pub use load::task::Task;
 pub use load::update::Update;

@@ -93,8 +93,8 @@ where
             span.end(result.is_ok());
             match result {
                 Ok(given) => {
-                    let Loaded { value, ttl } = terms.take(given);
-                    let delivered = leader.deliver(&value, ttl);
+                    let Loaded { value, own } = terms.take(given);
+                    let delivered = leader.deliver(&value, own);
                     (Ok(T::tell(value, Source::Closure)), delivered)
                 }
                 Err(error) => {

@@ -11,7 +11,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_lru::{
-    AsyncLru, Builder, Lookup, LookupOutcome, ManualClock, RemovalCause, Saved, Task, Update,
+    AsyncLru, Builder, Lifetime, Lookup, LookupOutcome, ManualClock, RemovalCause, Saved, Task,
+    Update,
 };
 use common::{Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, yield_now};
@@ -638,6 +639,124 @@ fn lifetimes_of_entries_and_idle_times_end_a_stale_value_as_any_other() {
     assert_eq!(cache.stats().stale_hits, 4);
     cache.get(&3);
     assert_eq!(cache.stats().stale_hits, 5);
+}
+
+/// The calls that give an entry a lifetime of its own with a fresh time.
+const GIVING: [(&str, Giving); 4] = [
+    ("or_insert_timed", |cache, key, lifetime| {
+        hand(async move {
+            cache.entry(key).or_insert_timed(async || (key, lifetime)).await;
+        })
+    }),
+    ("or_try_insert_timed", |cache, key, lifetime| {
+        hand(async move {
+            let load = async || Ok::<_, ()>((key, lifetime));
+            cache.entry(key).or_try_insert_timed(load).await.unwrap();
+        })
+    }),
+    ("detached or_insert_timed", |cache, key, lifetime| {
+        hand(async move {
+            let load = move || async move { (key, lifetime) };
+            cache.entry(key).detached().or_insert_timed(load).await;
+        })
+    }),
+    ("detached or_try_insert_timed", |cache, key, lifetime| {
+        hand(async move {
+            let load = move || async move { Ok::<_, ()>((key, lifetime)) };
+            cache.entry(key).detached().or_try_insert_timed(load).await.unwrap();
+        })
+    }),
+];
+
+type Giving = for<'a> fn(&'a Cache, u32, Lifetime) -> Hand<'a, ()>;
+
+/// Tells whether an entry, which is alive, is stale.
+fn is_stale(cache: &Cache, key: u32) -> bool {
+    let before = cache.stats().stale_hits;
+    assert_eq!(cache.get(&key), Some(key));
+    cache.stats().stale_hits > before
+}
+
+#[test]
+fn an_entry_is_fresh_for_as_long_as_its_load_says() {
+    for (name, give) in GIVING {
+        for fresh in [FRESH / 2, 3 * FRESH] {
+            let clock = ManualClock::new();
+            let cache = builder(&clock).build();
+            now(give(&cache, 1, Lifetime::new(2 * TTL).fresh_for(fresh)));
+            now(give(&cache, 2, TTL.into()));
+            let left = cache.snapshot_with_ttl().into_iter().find(|saved| saved.key == 1);
+            let left = left.map(|saved| (saved.time_left, saved.fresh_left, saved.own_lifetime));
+            assert_eq!(left, Some((Some(2 * TTL), Some(fresh), true)), "{name}");
+            clock.set(fresh - NANO);
+            assert!(!is_stale(&cache, 1), "{name}");
+            clock.set(fresh);
+            assert!(is_stale(&cache, 1), "{name}");
+            assert_eq!(is_stale(&cache, 2), fresh > FRESH, "{name}: that of the cache");
+            // One call renews it, and its value is fresh as long as the cache says, or the load does.
+            assert_eq!(now(cache.get_or_insert_with(1, async || 1)), 1);
+            clock.advance(FRESH - NANO);
+            assert!(!is_stale(&cache, 1), "{name}");
+            clock.advance(NANO);
+            assert!(is_stale(&cache, 1), "{name}");
+            now(give(&cache, 1, Lifetime::new(TTL).fresh_for(Duration::ZERO)));
+            assert!(is_stale(&cache, 1), "{name}: from the first");
+            clock.advance(TTL - NANO);
+            assert!(is_stale(&cache, 1), "{name}");
+            clock.advance(NANO);
+            assert_eq!(cache.get(&1), None, "{name}");
+            assert_eq!(cache.validate(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_fresh_time_means_nothing_in_a_cache_that_keeps_none() {
+    for (name, give) in GIVING {
+        let clock = ManualClock::new();
+        let cache = Cache::builder().clock(clock.clone()).build();
+        now(give(&cache, 1, Lifetime::new(TTL).fresh_for(Duration::ZERO)));
+        assert!(!is_stale(&cache, 1), "{name}");
+        assert_eq!(cache.time_left(&1), Some(TTL), "{name}");
+        assert_eq!(cache.snapshot_with_ttl()[0].fresh_left, None, "{name}");
+    }
+}
+
+#[test]
+fn the_jitter_shortens_a_fresh_time_that_a_load_gives_as_it_does_a_lifetime() {
+    for (name, give) in GIVING {
+        let clock = ManualClock::new();
+        let cache = builder(&clock).ttl_jitter(0.5).build();
+        (0..100).for_each(|key| now(give(&cache, key, Lifetime::new(TTL).fresh_for(4 * FRESH))));
+        for saved in cache.snapshot_with_ttl() {
+            let (fresh, time) = (saved.fresh_left.unwrap(), saved.time_left.unwrap());
+            assert!((2 * FRESH..=4 * FRESH).contains(&fresh), "{name}: {fresh:?}");
+            assert!((TTL / 2..=TTL).contains(&time), "{name}: {time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_lifetime_that_panics_as_it_is_made_is_a_panic_of_the_load() {
+    struct Bomb;
+    impl From<Bomb> for Lifetime {
+        fn from(_: Bomb) -> Self {
+            panic!("no lifetime")
+        }
+    }
+    let cache = builder(&ManualClock::new()).build();
+    let calls: [fn(&Cache) -> Hand<'_, Lookup<u32>>; 2] = [
+        |cache| hand(cache.entry(1).or_insert_timed(async || (1, Bomb))),
+        |cache| hand(cache.entry(1).detached().or_insert_timed(|| async { (1, Bomb) })),
+    ];
+    for call in calls {
+        let mut first = call(&cache);
+        assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut first))).is_err());
+        drop(first);
+        assert_eq!((cache.get(&1), cache.validate()), (None, 0));
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.loads, stats.load_failures), (2, 2));
 }
 
 #[test]

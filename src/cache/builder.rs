@@ -541,8 +541,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// is after [`refresh_retry`](Self::refresh_retry). An entry that comes to its end while it is refreshed
     /// makes that an ordinary load, which callers join and whose error they get.
     ///
-    /// [`ttl_jitter`](Self::ttl_jitter) shortens this time too, so that entries which were loaded together do
-    /// not go stale together. A cache without it pays nothing for it; with it an entry takes 8 bytes more.
+    /// A load can give its value a fresh time of its own, longer or shorter, with a
+    /// [`Lifetime`](crate::Lifetime). [`ttl_jitter`](Self::ttl_jitter) shortens either, so that entries which
+    /// were loaded together do not go stale together. A cache without it pays nothing for it; with it an entry
+    /// takes 8 bytes more.
     ///
     /// Caffeine has this as `refreshAfterWrite`, FusionCache as "eager refresh" and "fail-safe", and HTTP as
     /// `stale-while-revalidate` and `stale-if-error` (RFC 5861).

@@ -13,6 +13,7 @@ use super::AsyncLru;
 use super::lookup::{Lookup, Traced, TracedTimed};
 use crate::flight::Load;
 use crate::flight::attempt::Running;
+use crate::lifetime::Lifetime;
 use crate::load::answer::{DetachedErrors, Infallible, OwnError, Terms, shared_error};
 use crate::load::detached::{fetch_detached, run};
 use crate::load::key::{BorrowedKey, EntryKey, MadeKey, OwnedKey};
@@ -294,7 +295,8 @@ where
     }
 
     /// Like [`or_insert_with`](Self::or_insert_with) for a load that gives the value's time to live too, which
-    /// takes the place of the cache's and of [`Entry::ttl`].
+    /// takes the place of the cache's and of [`Entry::ttl`]: a `Duration`, or a [`Lifetime`], which can have a
+    /// fresh time besides.
     ///
     /// # Cancel safety
     ///
@@ -316,13 +318,14 @@ where
     ///     assert!(cache.time_left("token") <= Some(Duration::from_secs(3600)));
     /// });
     /// ```
-    pub fn or_insert_timed<F, Fut>(self, load: F) -> impl Future<Output = Lookup<V>>
+    pub fn or_insert_timed<F, Fut, L>(self, load: F) -> impl Future<Output = Lookup<V>>
     where
         F: FnOnce() -> Fut,
-        Fut: Future<Output = (V, Duration)>,
+        Fut: Future<Output = (V, L)>,
+        L: Into<Lifetime>,
     {
         let Self { cache, key, .. } = self;
-        cache.fetch(key, load, (Infallible, TracedTimed))
+        cache.fetch(key, load, (Infallible, TracedTimed::new()))
     }
 
     /// Like [`or_insert_timed`](Self::or_insert_timed) for a load that can fail, as
@@ -352,17 +355,18 @@ where
     ///     assert_eq!(cache.get(&1), None);
     /// });
     /// ```
-    pub fn or_try_insert_timed<E, F, Fut>(
+    pub fn or_try_insert_timed<E, F, Fut, L>(
         self,
         load: F,
     ) -> impl Future<Output = Result<Lookup<V>, Arc<E>>>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<(V, Duration), E>>,
+        Fut: Future<Output = Result<(V, L), E>>,
+        L: Into<Lifetime>,
     {
         let Self { cache, key, .. } = self;
-        cache.fetch(key, load, (shared_error(), TracedTimed))
+        cache.fetch(key, load, (shared_error(), TracedTimed::new()))
     }
 }
 
@@ -509,7 +513,8 @@ where
     }
 
     /// Like [`or_insert_with`](Self::or_insert_with) for a load that gives the value's time to live too, which
-    /// takes the place of the cache's and of [`Entry::ttl`].
+    /// takes the place of the cache's and of [`Entry::ttl`]: a `Duration`, or a [`Lifetime`], which can have a
+    /// fresh time besides.
     ///
     /// # Cancel safety
     ///
@@ -534,12 +539,13 @@ where
     ///     assert!(cache.time_left("token") <= Some(Duration::from_secs(3600)));
     /// });
     /// ```
-    pub fn or_insert_timed<F, Fut>(self, load: F) -> impl Future<Output = Lookup<V>>
+    pub fn or_insert_timed<F, Fut, L>(self, load: F) -> impl Future<Output = Lookup<V>>
     where
         F: FnOnce() -> Fut,
-        Fut: Future<Output = (V, Duration)> + Send + 'static,
+        Fut: Future<Output = (V, L)> + Send + 'static,
+        L: Into<Lifetime> + 'static,
     {
-        let terms = TracedTimed;
+        let terms = TracedTimed::new();
         self.fetch(|| Infallible, terms, load)
     }
 
@@ -573,16 +579,17 @@ where
     ///     assert_eq!(cache.get(&1), None);
     /// });
     /// ```
-    pub fn or_try_insert_timed<E, F, Fut>(
+    pub fn or_try_insert_timed<E, F, Fut, L>(
         self,
         load: F,
     ) -> impl Future<Output = Result<Lookup<V>, Arc<E>>>
     where
         E: Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<(V, Duration), E>> + Send + 'static,
+        Fut: Future<Output = Result<(V, L), E>> + Send + 'static,
+        L: Into<Lifetime> + 'static,
     {
-        let terms = TracedTimed;
+        let terms = TracedTimed::new();
         self.fetch(shared_error, terms, load)
     }
 

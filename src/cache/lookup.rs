@@ -1,8 +1,10 @@
 //! Tells where the value of a call came from.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::flight::Loaded;
+use crate::lifetime::Lifetime;
 use crate::load::answer::{Source, Terms};
 
 /// A value, and where it came from; what the calls of an [`Entry`](crate::Entry) return.
@@ -77,7 +79,7 @@ impl<V> Terms<V> for Traced {
     }
 
     fn take(&self, value: V) -> Loaded<V> {
-        Loaded { value, ttl: self.ttl }
+        Loaded { value, own: self.ttl.map(Lifetime::new) }
     }
 
     fn tell(value: V, source: Source) -> Lookup<V> {
@@ -85,20 +87,33 @@ impl<V> Terms<V> for Traced {
     }
 }
 
-/// The same, of a load that gives the lifetime too.
-#[derive(Clone, Copy)]
-pub(super) struct TracedTimed;
+/// The same, of a load that gives the lifetime too, as an `L`.
+pub(super) struct TracedTimed<L>(PhantomData<fn() -> L>);
 
-impl<V> Terms<V> for TracedTimed {
-    type Given = (V, Duration);
+impl<L> TracedTimed<L> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<L> Clone for TracedTimed<L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for TracedTimed<L> {}
+
+impl<V, L: Into<Lifetime>> Terms<V> for TracedTimed<L> {
+    type Given = (V, L);
     type Told = Lookup<V>;
 
     fn ttl(&self) -> Option<Duration> {
         None
     }
 
-    fn take(&self, (value, ttl): (V, Duration)) -> Loaded<V> {
-        Loaded { value, ttl: Some(ttl) }
+    fn take(&self, (value, lifetime): (V, L)) -> Loaded<V> {
+        Loaded { value, own: Some(lifetime.into()) }
     }
 
     fn tell(value: V, source: Source) -> Lookup<V> {

@@ -43,7 +43,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         value: V,
         ttl: Duration,
     ) -> impl Future<Output = Option<V>> {
-        self.put(key, value, Some(ttl))
+        self.put(key, value, Some(ttl.into()))
     }
 
     /// [`insert_with_ttl`](Self::insert_with_ttl) for synchronous code.
@@ -62,7 +62,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// assert_eq!(cache.get(&1), Some(10));
     /// ```
     pub fn insert_with_ttl_blocking(&self, key: K, value: V, ttl: Duration) -> Option<V> {
-        self.put_blocking(key, value, Some(ttl))
+        self.put_blocking(key, value, Some(ttl.into()))
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::time::Duration;
 
 use equivalent::Equivalent;
 
 use super::AsyncLru;
+use crate::lifetime::Lifetime;
 use crate::store::clear::Clear;
 use crate::store::many::{InsertMany, InvalidateMany};
 use crate::store::publish::Put;
@@ -63,14 +63,14 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     }
 
     /// Inserts an entry that may have a lifetime of its `own`.
-    pub(super) async fn put(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+    pub(super) async fn put(&self, key: K, value: V, own: Option<Lifetime>) -> Option<V> {
         let (is_done, put) = self.begin_put(key, value, own);
         // In a box, so that the future needs no room for what few calls wait with.
         if is_done { put.into_replaced() } else { Box::pin(put.finish(self.store())).await }
     }
 
     /// Does the same, waiting for the listener by blocking the thread.
-    pub(super) fn put_blocking(&self, key: K, value: V, own: Option<Duration>) -> Option<V> {
+    pub(super) fn put_blocking(&self, key: K, value: V, own: Option<Lifetime>) -> Option<V> {
         let hash = self.hash(&key);
         let (replaced, deliveries) = self.store().put(hash, key, value, own);
         deliveries.settle_blocking();
@@ -79,7 +79,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Begins the insertion, and tells whether it is done; apart from the future, which would hold the key
     /// twice, and all that it looks at.
-    fn begin_put(&self, key: K, value: V, own: Option<Duration>) -> (bool, Put<'_, K, V>) {
+    fn begin_put(&self, key: K, value: V, own: Option<Lifetime>) -> (bool, Put<'_, K, V>) {
         let hash = self.hash(&key);
         let put = self.store().begin_put(hash, key, value, own);
         (put.is_done(), put)
@@ -391,8 +391,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// ```
     /// use async_lru::{AsyncLru, ManualClock};
-    /// use std::time::Duration;
-    ///
+    ///     ///
     /// let clock = ManualClock::new();
     /// let ttl = Duration::from_secs(1);
     /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();

@@ -227,7 +227,7 @@ impl<V> Terms<V> for Plain {
     }
 
     fn take(&self, value: V) -> Loaded<V> {
-        Loaded { value, ttl: None }
+        Loaded { value, own: None }
     }
 
     fn tell(value: V, _: Source) -> V {
@@ -249,7 +249,7 @@ impl<V> Terms<V> for Renewed {
     }
 
     fn take(&self, value: V) -> Loaded<V> {
-        Loaded { value, ttl: None }
+        Loaded { value, own: None }
     }
 
     fn tell(value: V, _: Source) -> V {

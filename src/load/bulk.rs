@@ -23,6 +23,7 @@ use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
 use crate::flight::attempt::Running;
 use crate::flight::{Failure, FlightName, PollScope};
+use crate::lifetime::Lifetime;
 use crate::shard::hit::Found;
 use crate::store::{Store, hash_of};
 
@@ -299,7 +300,7 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
                 running.succeed();
             }
             let publishing = Publishing::new(leader, Running::of(running.attempt()));
-            if let Some(rest) = publishing.publish(value, ttl) {
+            if let Some(rest) = publishing.publish(value, ttl.map(Lifetime::new)) {
                 // As a writer of one key would, lest what goes to a slow listener piles up.
                 rest.await;
             }

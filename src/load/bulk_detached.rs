@@ -30,6 +30,7 @@ use crate::flight::attempt::{Attempt, Running};
 use crate::flight::{
     Completion, FlightName, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
 };
+use crate::lifetime::Lifetime;
 use crate::store::Store;
 use crate::sync::AtomicBool;
 
@@ -155,7 +156,7 @@ where
                     // It has failed if that panics.
                     let running = Running::of(&self.attempt);
                     let value = value.clone();
-                    LoadEnd::Value(Loaded { value, ttl }, running)
+                    LoadEnd::Value(Loaded { value, own: ttl.map(Lifetime::new) }, running)
                 }
                 None => LoadEnd::Nothing,
             },
@@ -271,7 +272,7 @@ where
             yield_now().await;
         }
     }
-    LoadEnd::Value(Loaded { value: brought, ttl: None }, running)
+    LoadEnd::Value(Loaded { value: brought, own: None }, running)
 }
 
 /// Lets those who wait for a batch go on if a poll of its load panics.

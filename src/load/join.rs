@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
-use std::time::Duration;
 
 use futures_lite::future::yield_now;
 
@@ -16,6 +15,7 @@ use crate::flight::attempt::Running;
 use crate::flight::{
     Begun, Completion, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
 };
+use crate::lifetime::Lifetime;
 use crate::shard::lead_or_join::{FlightRef, LeftFlight, OpenFlight};
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
@@ -155,9 +155,9 @@ impl<K, V> Share<'_, K, V> {
                 leader.end(|| Outcome::Value(loaded.value));
                 return ControlFlow::Continue(());
             }
-            LoadEnd::Value(Loaded { value, ttl }, running) => {
+            LoadEnd::Value(Loaded { value, own }, running) => {
                 let mut publishing = Publishing::new(leader, running);
-                let delivered = publishing.deliver(&value, ttl);
+                let delivered = publishing.deliver(&value, own);
                 (value, publishing, delivered)
             }
             LoadEnd::Begun(value, Begun { running, appraised, turns }) => {
@@ -201,15 +201,15 @@ impl<'a, K: Eq, V: Clone> Publishing<'a, K, V> {
     pub(super) fn publish(
         mut self,
         value: &V,
-        ttl: Option<Duration>,
+        own: Option<Lifetime>,
     ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
-        let delivered = self.deliver(value, ttl);
+        let delivered = self.deliver(value, own);
         (!delivered.is_done()).then(|| delivered.settle(self))
     }
 
     #[inline(never)]
-    fn deliver(&mut self, value: &V, ttl: Option<Duration>) -> Delivered<'a, K, V> {
-        self.leader.deliver(value, ttl)
+    fn deliver(&mut self, value: &V, own: Option<Lifetime>) -> Delivered<'a, K, V> {
+        self.leader.deliver(value, own)
     }
 
     /// Leaves what is left to do to whoever polls the flight next.

@@ -1,13 +1,12 @@
 //! The guard of a flight: its `Drop` lets the waiters go on if the load is cancelled, fails or panics.
 
-use std::time::Duration;
-
 use super::delivery::Delivered;
 use crate::appraisal::Appraised;
 use crate::entries::{Ended, Kind};
 use crate::flight::Outcome;
 use crate::flight::load_timer::LoadTimer;
 use crate::flight::trace::LoadSpan;
+use crate::lifetime::Lifetime;
 use crate::shard::departed::Departed;
 use crate::shard::lead_or_join::FlightRef;
 use crate::shard::publication::{Origin, Publication};
@@ -81,7 +80,7 @@ impl<'a, K, V> Leader<'a, K, V> {
     /// Ends the flight with a value, which is cached if the cache takes any, and may be given a lifetime of
     /// its `own`.
     #[inline(always)]
-    pub(super) fn deliver(&mut self, value: &V, own: Option<Duration>) -> Delivered<'a, K, V>
+    pub(super) fn deliver(&mut self, value: &V, own: Option<Lifetime>) -> Delivered<'a, K, V>
     where
         K: Eq,
         V: Clone,

@@ -13,6 +13,7 @@ use super::join::Joined;
 use super::leader::{Leader, Stage};
 use crate::entries::{Ended, FlightKey, Kind};
 use crate::flight::PollScope;
+use crate::lifetime::Lifetime;
 use crate::shard::departed::Departed;
 use crate::shard::hit::Use;
 use crate::shard::lead_or_join::{LeadOrJoin, LoadRequest};
@@ -92,7 +93,7 @@ where
         let (value, own) = 'put: {
             let deliveries = match P::result(answer) {
                 Ok(Update::Put(value)) => break 'put (value, None),
-                Ok(Update::PutFor(value, ttl)) => break 'put (value, Some(ttl)),
+                Ok(Update::PutFor(value, ttl)) => break 'put (value, Some(Lifetime::new(ttl))),
                 Ok(Update::Keep) => {
                     drop(leader);
                     return P::answer(Ok(kept));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, NEVER, Nanos, Now, SystemClock, in_nanos, nanos};
 use crate::entries::Deadlines;
 use crate::entries::freshness::Freshness;
+use crate::lifetime::Lifetime;
 
 /// A user's way to tell how long an entry lives.
 type LifetimeFn<K, V> = dyn Fn(&K, &V) -> Option<Duration> + Send + Sync;
@@ -214,10 +215,13 @@ impl<K, V> Lifetimes<K, V> {
     }
 
     /// When an entry published at `now` expires, which may have a lifetime of its `own`.
-    pub(crate) fn deadlines(&self, now: Nanos, own: Option<Duration>) -> Deadlines {
-        let fixed = now.saturating_add(self.shortened(own.or(self.ttl)));
+    pub(crate) fn deadlines(&self, now: Nanos, own: Option<Lifetime>) -> Deadlines {
+        let ttl = own.map(|own| own.ttl()).or(self.ttl);
+        let fixed = now.saturating_add(self.shortened(ttl));
         let idle = now.saturating_add(self.idle.map_or(NEVER, in_nanos));
-        let fresh = now.saturating_add(self.shortened(self.fresh));
+        let own_fresh = || own.and_then(|own| own.fresh());
+        let fresh = self.fresh.map(|fresh| own_fresh().unwrap_or(fresh));
+        let fresh = now.saturating_add(self.shortened(fresh));
         Deadlines { fixed, idle, fresh: Freshness::until(fresh) }
     }
 

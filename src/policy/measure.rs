@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::appraisal::{Appraised, Measured};
+use crate::lifetime::Lifetime;
 
 /// A user's way to tell the bytes of a key and its value.
 type MeasureFn<K, V> = dyn Fn(&K, &V) -> usize + Send + Sync;
@@ -44,7 +45,7 @@ impl<K, V> Measures<K, V> {
                 bytes: self.measure.as_ref().map(|measure| measure.size(key, value)),
                 weight: self.weigher.as_ref().map(|weigh| weigh(key, value)),
             },
-            lifetime,
+            lifetime: lifetime.map(Lifetime::new),
             is_given: false,
         }
     }

@@ -21,7 +21,7 @@ pub(crate) struct Returning<K, V> {
 
 impl<K, V> Returning<K, V> {
     pub(crate) fn deadlines(&self, lifetimes: &Lifetimes<K, V>, now: Nanos) -> Deadlines {
-        lifetimes.of_returning(now, self.left, self.appraised.lifetime)
+        lifetimes.of_returning(now, self.left, self.appraised.ttl())
     }
 }
 

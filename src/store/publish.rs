@@ -1,13 +1,13 @@
 //! Publishes an entry, and finds the room for it in whichever shard: expired entries go before live ones.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::Store;
 use super::steps::{Step, Steps, run};
 use crate::appraisal::Appraised;
 use crate::clock::NEVER;
 use crate::entries::{Deadlines, Extras};
+use crate::lifetime::Lifetime;
 use crate::policy::capacity::Bound;
 use crate::shard::Shard;
 use crate::shard::departed::Departed;
@@ -28,7 +28,7 @@ impl<K, V> Store<K, V> {
         hash: u64,
         key: K,
         value: V,
-        own: Option<Duration>,
+        own: Option<Lifetime>,
     ) -> Put<'_, K, V>
     where
         K: Eq,
@@ -76,7 +76,7 @@ impl<K, V> Store<K, V> {
         hash: u64,
         key: K,
         value: V,
-        own: Option<Duration>,
+        own: Option<Lifetime>,
     ) -> (Option<V>, Deliveries<K, V>)
     where
         K: Eq,
@@ -90,7 +90,7 @@ impl<K, V> Store<K, V> {
         hash: u64,
         key: K,
         value: V,
-        own: Option<Duration>,
+        own: Option<Lifetime>,
     ) -> Option<Publication<'_, K, V>>
     where
         K: Eq,
@@ -118,7 +118,7 @@ impl<K, V> Store<K, V> {
         let deadlines = |now| self.lifetimes.deadlines(now, appraised.lifetime);
         let extras = (now.is_some() || self.appraises)
             .then(|| Extras::new(appraised, now.map_or(Deadlines::NONE, deadlines)));
-        let dies = now.is_some() && !self.lifetimes.let_live(appraised.lifetime);
+        let dies = now.is_some() && !self.lifetimes.let_live(appraised.ttl());
         let fate = if dies { Fate::Dies } else { Fate::Lives };
         let terms = Terms { extras, fate, now };
         Publication::new(origin, value, terms, self.capacity().reservation())

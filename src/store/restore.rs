@@ -37,7 +37,7 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
 
     /// Tells whether there is room for an entry, which takes it then.
     fn fits(&mut self, store: &Store<K, V>, entry: &Returning<K, V>) -> bool {
-        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraised.lifetime);
+        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraised.ttl());
         let cost = store.capacity().cost(entry.appraised.measured);
         let fits = entry.left.lets_live()
             && store.lifetimes.let_live(own)

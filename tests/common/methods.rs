@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru::Update;
+use async_lru::{Lifetime, Update};
 
 use crate::callbacks::{
     Cache, Change, Key, Load, Memos, Method, Shared, TTL, Value, drop_those_in_progress,
@@ -64,8 +64,8 @@ fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
 }
 
 /// The same load with a lifetime.
-async fn timed(load: impl Future<Output = Value>) -> (Value, Duration) {
-    (load.await, TTL / 2)
+async fn timed(load: impl Future<Output = Value>) -> (Value, Lifetime) {
+    (load.await, Lifetime::new(TTL / 2).fresh_for(TTL / 4))
 }
 
 /// A load of all keys together.
