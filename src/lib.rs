@@ -98,7 +98,7 @@ pub use cache::lookup::{Lookup, LookupOutcome};
 pub use cache::memo::{ArgsAsKey, KeyExtractor, Memo, TryMemo};
 pub use cache::stats::{CacheInfo, CacheStats};
 pub use cache::weak::WeakAsyncLru;
-pub use cache::writing::WriteGuard;
+pub use cache::writing::{OwnedWriteGuard, WriteGuard};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
 /// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// How long one entry lives, and how long of that it is fresh: what a
-/// [load](crate::Entry::or_insert_timed) gives with its value, in place of the lifetime of all entries of the
-/// cache.
+/// [load](crate::Entry::or_insert_timed) gives with its value, and a [guard](crate::WriteGuard::ttl) of a write
+/// with the one that it ends with, in place of the lifetime of all entries of the cache.
 ///
 /// A `Duration` is the same without a fresh time of its own.
 ///

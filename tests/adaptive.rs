@@ -194,7 +194,7 @@ fn what_looks_at_an_entry_without_using_it_does_not_make_it_hot() {
     }
 }
 
-const WAYS_TO_BRING: [Way; 11] = [
+const WAYS_TO_BRING: [Way; 12] = [
     ("insert", |cache| _ = cache.insert_blocking(KEY, 1)),
     ("insert_many", |cache| cache.insert_many_blocking([(KEY, 1)])),
     ("insert_with_ttl", |cache| {
@@ -219,6 +219,7 @@ const WAYS_TO_BRING: [Way; 11] = [
         now(cache.update_with(KEY, async |_| Update::Put(1)));
     }),
     ("writing", |cache| now(cache.writing(&KEY).insert(1))),
+    ("writing_owned", |cache| now(cache.writing_owned(KEY).insert(1))),
     ("refresh", |cache| {
         now(cache.refresh(KEY, async || 1));
     }),

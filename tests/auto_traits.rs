@@ -5,8 +5,9 @@ mod common;
 
 use async_lru::{
     ArgsAsKey, AsyncLru, BorrowedKey, Builder, CacheInfo, CacheStats, Clock, DetachedEntries,
-    DetachedEntry, Entries, Entry, LocalMemo, Lookup, ManualClock, Memo, OwnedKey, RemovalCause,
-    SystemClock, Task, TryMemo, Update, WeakAsyncLru, WriteGuard, background,
+    DetachedEntry, Entries, Entry, Lifetime, LocalMemo, Lookup, ManualClock, Memo, OwnedKey,
+    OwnedWriteGuard, RemovalCause, SystemClock, Task, TryMemo, Update, WeakAsyncLru, WriteGuard,
+    background,
 };
 use common::now;
 use futures_lite::future::{block_on, yield_now};
@@ -70,6 +71,8 @@ fn types_are_send_and_sync_if_their_parts_are() {
     is_send_and_sync::<Builder<String, Arc<str>, std::hash::RandomState, ArgsAsKey>>();
     is_send_and_sync::<WeakAsyncLru<String, Arc<str>>>();
     is_send_and_sync::<WriteGuard<'_, str, String, Arc<str>>>();
+    is_send_and_sync::<OwnedWriteGuard<String, Arc<str>>>();
+    is_send_and_sync::<Lifetime>();
     is_send_and_sync::<Entry<'_, String, Arc<str>, (), OwnedKey<String>>>();
     is_send_and_sync::<DetachedEntry<'_, String, Arc<str>, (), BorrowedKey<'_, str>>>();
     is_send_and_sync::<Entries<'_, String, Arc<str>, (), Vec<String>>>();

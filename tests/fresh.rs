@@ -460,7 +460,7 @@ fn after_the_deadline_a_refresh_is_a_load_that_others_join() {
 /// A write of a key that has the value 10; what it leaves.
 type Write = (&'static str, fn(&Cache), Option<u32>);
 
-const WRITES: [Write; 9] = [
+const WRITES: [Write; 11] = [
     ("insert", |cache| _ = cache.insert_blocking(1, 20), Some(20)),
     ("remove", |cache| _ = cache.remove_blocking(&1), None),
     ("invalidate", |cache| _ = cache.invalidate_blocking(&1), None),
@@ -469,6 +469,12 @@ const WRITES: [Write; 9] = [
     ("invalidate_all", |cache| cache.invalidate_all_blocking(), None),
     ("writing", |cache| drop(cache.writing(&1)), None),
     ("writing, which inserts", |cache| now(cache.writing(&1).insert(20)), Some(20)),
+    ("writing_owned", |cache| drop(cache.writing_owned(1)), None),
+    (
+        "writing_owned, which inserts for a while",
+        |cache| now(cache.writing_owned(1).ttl(TTL).insert(20)),
+        Some(20),
+    ),
     (
         "update",
         |cache| {
@@ -642,7 +648,7 @@ fn lifetimes_of_entries_and_idle_times_end_a_stale_value_as_any_other() {
 }
 
 /// The calls that give an entry a lifetime of its own with a fresh time.
-const GIVING: [(&str, Giving); 4] = [
+const GIVING: [(&str, Giving); 6] = [
     ("or_insert_timed", |cache, key, lifetime| {
         hand(async move {
             cache.entry(key).or_insert_timed(async || (key, lifetime)).await;
@@ -665,6 +671,12 @@ const GIVING: [(&str, Giving); 4] = [
             let load = move || async move { Ok::<_, ()>((key, lifetime)) };
             cache.entry(key).detached().or_try_insert_timed(load).await.unwrap();
         })
+    }),
+    ("writing", |cache, key, lifetime| {
+        hand(async move { cache.writing(&key).ttl(lifetime).insert(key).await })
+    }),
+    ("writing_owned", |cache, key, lifetime| {
+        hand(cache.writing_owned(key).ttl(lifetime).insert(key))
     }),
 ];
 

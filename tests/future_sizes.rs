@@ -132,6 +132,9 @@ fn the_future_of_a_call_without_a_closure_is_small() {
         memo.clear(), 0;
         cache.writing(&1).insert(1), 0;
         cache.writing(&1).insert_as(1, 1), 0;
+        cache.writing(&1).ttl(Duration::from_secs(1)).insert(1), 0;
+        cache.writing_owned(1).insert(1), 0;
+        cache.writing_owned(1).ttl(Duration::from_secs(1)).insert(1), 0;
     }
 }
 
@@ -165,6 +168,7 @@ fn the_future_of_a_call_holds_its_key_once() {
         cache.insert_with_ttl(large, 1, Duration::from_secs(1)), LARGE;
         cache.writing(&large).insert(1), 0;
         cache.writing(&large).insert_as(large, 1), LARGE;
+        cache.writing_owned(large).insert(1), LARGE;
         cache.remove(&large), 0;
         cache.invalidate(&large), 0;
     }
@@ -185,6 +189,7 @@ fn the_future_of_a_call_holds_its_value_once_and_that_of_an_update_the_old_one_t
         cache.insert(1, large), LARGE;
         cache.writing(&1).insert(large), LARGE;
         cache.writing(&1).insert_as(1, large), LARGE;
+        cache.writing_owned(1).insert(large), LARGE;
         cache.remove(&1), 0;
     }
 }

@@ -779,6 +779,20 @@ const SCENARIOS: &[Scenario] = &[
         tried(|| drop(one));
         tried(|| drop(two));
     }),
+    ("write under guards", |cache, _| {
+        fill(cache);
+        let ttl = Duration::from_millis(100);
+        let key = Loud::new(1);
+        tried(|| drop(cache.writing(&key)));
+        tried(|| block_on(cache.writing(&key).insert(Loud::new(5))));
+        tried(|| block_on(cache.writing(&key).ttl(ttl).insert_as(Loud::new(1), Loud::new(6))));
+        tried(|| drop(cache.writing_owned(Loud::new(2))));
+        tried(|| block_on(cache.writing_owned(Loud::new(2)).ttl(ttl).insert(Loud::new(7))));
+        flight(cache, 3, Waker::noop(), &|cache| {
+            block_on(cache.writing_owned(Loud::new(3)).insert(Loud::new(8)));
+        });
+        tried(|| drop(key));
+    }),
     ("restore", |cache, clock| {
         let entries = |keys: [u32; 3]| {
             keys.map(|key| (Loud::new(key), Loud::new(key), Some(Duration::from_millis(900))))

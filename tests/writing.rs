@@ -3,11 +3,13 @@
 mod common;
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use async_lru::{AsyncLru, RemovalCause, Update};
-use common::{Gate, hand, now, poll};
+use async_lru::{AsyncLru, Lifetime, ManualClock, RemovalCause, Update};
+use common::{Gate, Hand, hand, now, poll};
 use futures_lite::future::{pending, yield_now};
 
 type Cache = AsyncLru<u32, u32>;
@@ -180,6 +182,167 @@ fn a_listener_hears_of_what_a_guard_removes_and_of_what_it_keeps_out() {
     now(writing.insert(13));
     assert_eq!(take(), [(1, 12, Replaced), (1, 13, Rejected)]);
     assert_eq!(cache.validate(), 0);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The ways to end a guard of the key 1 with the value 11 that has a lifetime of its own.
+const ENDS: [(&str, fn(&Cache, Lifetime)); 3] = [
+    ("insert", |cache, lifetime| now(cache.writing(&1).ttl(lifetime).insert(11))),
+    ("insert_as", |cache, lifetime| now(cache.writing(&1).ttl(lifetime).insert_as(1, 11))),
+    ("owned", |cache, lifetime| now(cache.writing_owned(1).ttl(lifetime).insert(11))),
+];
+
+#[test]
+fn a_guard_ends_with_a_value_that_has_a_lifetime_of_its_own() {
+    for (name, end) in ENDS {
+        let clock = ManualClock::new();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heard);
+        let cache = Cache::builder()
+            .ttl(10 * SECOND)
+            .fresh_for(5 * SECOND)
+            .clock(clock.clone())
+            .on_remove(move |_, value, cause| log.lock().unwrap().push((value, cause)))
+            .build();
+        end(&cache, (20 * SECOND).into());
+        let saved = &cache.snapshot_with_ttl()[0];
+        assert_eq!((saved.time_left, saved.own_lifetime), (Some(20 * SECOND), true), "{name}");
+        assert_eq!(saved.fresh_left, Some(5 * SECOND), "{name}");
+        end(&cache, Lifetime::new(SECOND).fresh_for(SECOND / 2));
+        let saved = &cache.snapshot_with_ttl()[0];
+        let left = (saved.time_left, saved.fresh_left);
+        assert_eq!(left, (Some(SECOND), Some(SECOND / 2)), "{name}");
+        clock.advance(SECOND);
+        assert_eq!(cache.get(&1), None, "{name}");
+        cache.insert_blocking(1, 10);
+        heard.lock().unwrap().clear();
+        end(&cache, Duration::ZERO.into());
+        let expected = [(10, RemovalCause::Removed), (11, RemovalCause::Rejected)];
+        assert_eq!(*heard.lock().unwrap(), expected, "{name}");
+        assert_eq!((cache.get(&1), cache.validate()), (None, 0), "{name}");
+        // It has ended: a load is kept.
+        now(cache.get_or_insert_with(1, async || 12));
+        assert_eq!(cache.get(&1), Some(12), "{name}");
+    }
+}
+
+#[test]
+fn a_guard_with_a_lifetime_is_overtaken_as_any_other() {
+    let cache = Cache::new(10);
+    for owned in [false, true] {
+        let end: Hand<'_, ()> = if owned {
+            let writing = cache.writing_owned(1).ttl(SECOND);
+            hand(async move { writing.insert(11).await })
+        } else {
+            let writing = cache.writing(&1).ttl(SECOND);
+            hand(async move { writing.insert(11).await })
+        };
+        cache.insert_blocking(1, 10);
+        now(end);
+        assert_eq!((cache.get(&1), cache.validate()), (None, 0));
+    }
+}
+
+#[test]
+fn an_owned_guard_is_kept_moved_and_dropped_anywhere() {
+    let cache = AsyncLru::<String, u32>::new(10);
+    cache.insert_blocking("a".to_owned(), 1);
+    let mut kept = Some(cache.writing_owned("a".to_owned()));
+    assert_eq!(cache.get("a"), None);
+    assert_eq!(now(cache.get_or_insert_with_ref("a", async || 2)), 2);
+    assert_eq!(cache.get("a"), None, "it may be of before the write");
+    cache.insert_blocking("a".to_owned(), 3);
+    let other = kept.take().unwrap();
+    std::thread::spawn(move || drop(other)).join().unwrap();
+    assert_eq!((cache.get("a"), cache.validate()), (None, 0));
+    let writing = cache.writing_owned("a".to_owned());
+    let insert = std::thread::spawn(move || futures_lite::future::block_on(writing.insert(4)));
+    insert.join().unwrap();
+    assert_eq!((cache.get("a"), cache.validate()), (Some(4), 0));
+    // Overlapping with one that borrows.
+    let (owned, borrowed) = (cache.writing_owned("a".to_owned()), cache.writing("a"));
+    now(owned.insert(5));
+    assert_eq!(cache.get("a"), None);
+    now(borrowed.insert(6));
+    assert_eq!((cache.get("a"), cache.validate()), (None, 0));
+    assert_eq!(format!("{:?}", cache.writing_owned("a".to_owned())), "OwnedWriteGuard { .. }");
+}
+
+#[test]
+fn an_owned_guard_keeps_the_cache_and_lets_it_go_in_the_end() {
+    let cache = Cache::new(10);
+    let weak = cache.downgrade();
+    let writing = cache.writing_owned(1);
+    drop(cache);
+    assert!(weak.upgrade().is_some());
+    let insert = writing.insert(10);
+    assert!(weak.upgrade().is_some());
+    now(insert);
+    assert!(weak.upgrade().is_none());
+    let cache = Cache::new(10);
+    let weak = cache.downgrade();
+    let unpolled = cache.writing_owned(1).insert(10);
+    drop(cache);
+    drop(unpolled);
+    assert!(weak.upgrade().is_none());
+}
+
+/// A value of hundreds of entries' weight makes its room in turns.
+#[test]
+fn a_guard_that_is_cut_short_while_it_makes_room_invalidates() {
+    let filled = || {
+        let cache =
+            Cache::builder().max_weight(1_000, |_, value| u64::from(*value)).shards(1).build();
+        (10..1_010).for_each(|key| _ = cache.insert_blocking(key, 1));
+        cache
+    };
+    type Insert = fn(&Cache) -> Hand<'_, ()>;
+    let inserts: [Insert; 2] = [
+        |cache| hand(cache.writing(&1).insert(1_000)),
+        |cache| hand(cache.writing_owned(1).insert(1_000)),
+    ];
+    for insert in inserts {
+        let cache = filled();
+        let mut polls = 0;
+        let mut whole = insert(&cache);
+        while poll(&mut whole).is_pending() {
+            polls += 1;
+        }
+        assert_eq!((cache.keys(), cache.validate()), (vec![1], 0));
+        assert!(polls > 1, "it takes turns");
+        for cut in 0..=polls {
+            let cache = filled();
+            let mut call = insert(&cache);
+            (0..cut).for_each(|_| assert!(poll(&mut call).is_pending()));
+            drop(call);
+            assert_eq!((cache.get(&1), cache.validate()), (None, 0));
+            assert_eq!(now(cache.get_or_insert_with(1, async || 2)), 2);
+            assert_eq!(cache.get(&1), Some(2), "after {cut} polls");
+        }
+    }
+}
+
+#[test]
+fn a_guard_does_not_outlive_a_panic_of_what_it_removes() {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0, "a drop that panics");
+        }
+    }
+    let cache = AsyncLru::<u32, Arc<Bomb>>::new(10);
+    for owned in [false, true] {
+        cache.insert_blocking(1, Arc::new(Bomb(true)));
+        let begin = AssertUnwindSafe(|| match owned {
+            false => drop(cache.writing(&1)),
+            true => drop(cache.writing_owned(1)),
+        });
+        assert!(catch_unwind(begin).is_err());
+        now(cache.get_or_insert_with(1, async || Arc::new(Bomb(false))));
+        assert!(cache.get(&1).is_some(), "loads of the key are kept again");
+        assert_eq!(cache.validate(), 0);
+    }
 }
 
 #[test]

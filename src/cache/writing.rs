@@ -1,21 +1,28 @@
 //! Guarding a write of the source of a cache.
 
 use std::fmt;
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
 use ahash::RandomState;
 use equivalent::Equivalent;
 
 use super::AsyncLru;
+use crate::lifetime::Lifetime;
+use crate::store::Store;
 use crate::store::publish::{Insertion, Put};
 use crate::store::steps;
 
 /// Keeps loads of a key out of the cache while its source is written; made by [`AsyncLru::writing`].
 #[must_use = "loads of the key are kept out as long as it lives"]
 pub struct WriteGuard<'a, Q: Equivalent<K> + ?Sized, K, V, S = RandomState> {
-    cache: &'a AsyncLru<K, V, S>,
-    hash: u64,
-    key: &'a Q,
+    guard: Guard<Borrowed<'a, Q, K, V, S>>,
+}
+
+/// The same, with a key and a handle of the cache of its own; made by [`AsyncLru::writing_owned`].
+#[must_use = "loads of the key are kept out as long as it lives"]
+pub struct OwnedWriteGuard<K: Eq, V, S = RandomState> {
+    guard: Guard<Owned<K, V, S>>,
 }
 
 /// Writing the source.
@@ -54,9 +61,73 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hash = self.hash(key);
-        drop(self.store().begin_writing(hash, key).into_found());
-        WriteGuard { cache: self, hash, key }
+        WriteGuard { guard: Guard::begin(self.hash(key), Borrowed { cache: self, key }) }
+    }
+
+    /// Like [`writing`](Self::writing), with a guard that owns its key and a handle of the cache: it can be
+    /// kept in a struct, and moved into a task, for a write that does not end where it begins.
+    ///
+    /// The cache lives at least as long as its guards.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`writing`](Self::writing).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, OwnedWriteGuard};
+    ///
+    /// /// A row that is locked until it is stored or given up.
+    /// struct Row {
+    ///     writing: OwnedWriteGuard<u32, &'static str>,
+    ///     name: &'static str,
+    /// }
+    ///
+    /// impl Row {
+    ///     async fn store(self) {
+    ///         // Here it is written to the database.
+    ///         self.writing.insert(self.name).await;
+    ///     }
+    /// }
+    ///
+    /// let users = AsyncLru::<u32, &str>::new(100);
+    /// users.insert_blocking(1, "ann");
+    /// let row = Row { writing: users.writing_owned(1), name: "anne" };
+    /// assert_eq!(users.get(&1), None);
+    /// futures_lite::future::block_on(row.store());
+    /// assert_eq!(users.get(&1), Some("anne"));
+    /// ```
+    pub fn writing_owned(&self, key: K) -> OwnedWriteGuard<K, V, S>
+    where
+        K: Hash + Eq,
+    {
+        let hash = self.hash(&key);
+        OwnedWriteGuard { guard: Guard::begin(hash, Owned { key, cache: self.clone() }) }
+    }
+}
+
+impl<Q: Equivalent<K> + ?Sized, K, V, S> WriteGuard<'_, Q, K, V, S> {
+    /// Gives the value that the guard ends with a lifetime of its own, in place of the cache's
+    /// [`ttl`](crate::Builder::ttl): a `Duration`, or a [`Lifetime`], which can have a fresh time besides.
+    ///
+    /// As [`insert_with_ttl`](AsyncLru::insert_with_ttl) does; with zero the key is invalidated, and a
+    /// listener hears of the value as [`Rejected`](crate::RemovalCause::Rejected). Means nothing to a guard that
+    /// is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let cache = async_lru::AsyncLru::<String, u32>::new(10);
+    /// futures_lite::future::block_on(cache.writing("a").ttl(minute).insert(1));
+    /// assert!(cache.time_left("a") <= Some(minute));
+    /// ```
+    pub fn ttl(mut self, lifetime: impl Into<Lifetime>) -> Self {
+        self.guard.own = Some(lifetime.into());
+        self
     }
 }
 
@@ -88,8 +159,8 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     where
         Q: ToOwned<Owned = K>,
     {
-        let key = self.key.to_owned();
-        self.begin_insert(key, value).await;
+        let Borrowed { cache, key } = self.guard.target;
+        self.guard.begin_insert(cache.store(), key.to_owned(), value).await;
     }
 
     /// Does as [`insert`](Self::insert), with a key at hand, which equals the one that is guarded.
@@ -106,12 +177,139 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     /// assert_eq!(cache.get("a"), Some(1));
     /// ```
     pub async fn insert_as(self, key: K, value: V) {
-        self.begin_insert(key, value).await;
+        let cache = self.guard.target.cache;
+        self.guard.begin_insert(cache.store(), key, value).await;
+    }
+}
+
+impl<K: Eq, V, S> OwnedWriteGuard<K, V, S> {
+    /// Gives the value that the guard ends with a lifetime of its own; see [`WriteGuard::ttl`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, Lifetime};
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let cache = AsyncLru::<u32, u32>::builder().fresh_for(minute).build();
+    /// let lifetime = Lifetime::new(10 * minute).fresh_for(2 * minute);
+    /// futures_lite::future::block_on(cache.writing_owned(1).ttl(lifetime).insert(10));
+    /// assert!(cache.time_left(&1) <= Some(10 * minute));
+    /// ```
+    pub fn ttl(mut self, lifetime: impl Into<Lifetime>) -> Self {
+        self.guard.own = Some(lifetime.into());
+        self
     }
 
-    /// Publishes the value; apart from the futures, which would hold it twice.
-    fn begin_insert(self, key: K, value: V) -> impl Future<Output = ()> {
-        let put = self.cache.store().begin_put_guarded(self.hash, key, value);
+    /// Ends the guard with the new value in place of the last invalidation; see [`WriteGuard::insert`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`WriteGuard::insert`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let writing = cache.writing_owned(1);
+    /// let task = std::thread::spawn(|| futures_lite::future::block_on(writing.insert(10)));
+    /// task.join().unwrap();
+    /// assert_eq!(cache.get(&1), Some(10));
+    /// ```
+    #[expect(clippy::manual_async_fn, reason = "it would keep its key twice")]
+    pub fn insert(self, value: V) -> impl Future<Output = ()>
+    where
+        K: Clone,
+    {
+        async move {
+            let Owned { key, cache } = &self.guard.target;
+            let (key, cache) = (key.clone(), cache.clone());
+            self.guard.begin_insert(cache.store(), key, value).await;
+        }
+    }
+}
+
+/// The key that a guard is of, and its cache.
+trait Target {
+    type Key;
+    type Value;
+    type Query: Equivalent<Self::Key> + ?Sized;
+
+    fn query(&self) -> &Self::Query;
+    fn store(&self) -> &Store<Self::Key, Self::Value>;
+}
+
+struct Borrowed<'a, Q: ?Sized, K, V, S> {
+    cache: &'a AsyncLru<K, V, S>,
+    key: &'a Q,
+}
+
+impl<Q: Equivalent<K> + ?Sized, K, V, S> Target for Borrowed<'_, Q, K, V, S> {
+    type Key = K;
+    type Value = V;
+    type Query = Q;
+
+    fn query(&self) -> &Q {
+        self.key
+    }
+
+    fn store(&self) -> &Store<K, V> {
+        self.cache.store()
+    }
+}
+
+struct Owned<K, V, S> {
+    key: K,
+    /// Last, for it may be the last handle.
+    cache: AsyncLru<K, V, S>,
+}
+
+impl<K: Eq, V, S> Target for Owned<K, V, S> {
+    type Key = K;
+    type Value = V;
+    type Query = K;
+
+    fn query(&self) -> &K {
+        &self.key
+    }
+
+    fn store(&self) -> &Store<K, V> {
+        self.cache.store()
+    }
+}
+
+/// A guard, whatever it owns.
+struct Guard<T: Target> {
+    hash: u64,
+    /// The lifetime of the value that it ends with.
+    own: Option<Lifetime>,
+    /// Whether its end is still to be told.
+    is_held: bool,
+    target: T,
+}
+
+impl<T: Target> Guard<T> {
+    fn begin(hash: u64, target: T) -> Self {
+        let removed = target.store().begin_writing(hash, target.query());
+        let guard = Self { hash, own: None, is_held: true, target };
+        // Not before there is a guard, or a `Drop` of the user's that panics would leave it held for ever.
+        drop(removed.into_found());
+        guard
+    }
+
+    /// Publishes the value; apart from the futures, which would hold it twice. The store is that of its
+    /// target, which what is left to do may outlive.
+    fn begin_insert<'a>(
+        self,
+        store: &'a Store<T::Key, T::Value>,
+        key: T::Key,
+        value: T::Value,
+    ) -> impl Future<Output = ()> + use<'a, T>
+    where
+        T::Key: Eq,
+    {
+        let put = store.begin_put_guarded(self.hash, key, value, self.own);
         let Put { replaced, deliveries, rest } = put;
         let rest = match rest {
             None => {
@@ -119,7 +317,7 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
                 None
             }
             // In a box, so that the future needs no room for what few calls do.
-            Some(insertion) => Some(Box::pin(self.finish(insertion))),
+            Some(insertion) => Some(Box::pin(self.finish(store, insertion))),
         };
         drop(replaced);
         async {
@@ -131,22 +329,31 @@ impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     }
 
     /// Makes the rest of the room for the value.
-    async fn finish(self, mut insertion: Box<Insertion<'_, K, V>>) {
-        steps::run(self.cache.store(), &mut *insertion).await;
+    async fn finish(
+        self,
+        store: &Store<T::Key, T::Value>,
+        mut insertion: Box<Insertion<'_, T::Key, T::Value>>,
+    ) where
+        T::Key: Eq,
+    {
+        steps::run(store, &mut *insertion).await;
         self.release();
         insertion.into_deliveries().settle().await;
     }
 
     /// Ends the guard without an invalidation.
-    fn release(self) {
-        self.cache.store().shard(self.hash).release_guard(self.hash);
-        std::mem::forget(self);
+    fn release(mut self) {
+        self.is_held = false;
+        self.target.store().shard(self.hash).release_guard(self.hash);
     }
 }
 
-impl<Q: Equivalent<K> + ?Sized, K, V, S> Drop for WriteGuard<'_, Q, K, V, S> {
+impl<T: Target> Drop for Guard<T> {
     fn drop(&mut self) {
-        drop(self.cache.store().end_writing(self.hash, self.key).into_found());
+        if self.is_held {
+            let store = self.target.store();
+            drop(store.end_writing(self.hash, self.target.query()).into_found());
+        }
     }
 }
 
@@ -154,5 +361,12 @@ impl<Q: Equivalent<K> + ?Sized, K, V, S> Drop for WriteGuard<'_, Q, K, V, S> {
 impl<Q: Equivalent<K> + ?Sized, K, V, S> fmt::Debug for WriteGuard<'_, Q, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WriteGuard").finish_non_exhaustive()
+    }
+}
+
+/// Shows nothing of the key.
+impl<K: Eq, V, S> fmt::Debug for OwnedWriteGuard<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedWriteGuard").finish_non_exhaustive()
     }
 }

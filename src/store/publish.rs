@@ -39,11 +39,17 @@ impl<K, V> Store<K, V> {
 
     /// Does the same with the value of a key that the caller has guarded: if it was written otherwise
     /// meanwhile, removes its entry instead.
-    pub(crate) fn begin_put_guarded(&self, hash: u64, key: K, value: V) -> Put<'_, K, V>
+    pub(crate) fn begin_put_guarded(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        own: Option<Lifetime>,
+    ) -> Put<'_, K, V>
     where
         K: Eq,
     {
-        let mut publication = self.publication_of_caller(hash, key, value, None);
+        let mut publication = self.publication_of_caller(hash, key, value, own);
         publication.iter_mut().for_each(Publication::guard);
         self.begin_insertion(hash, publication)
     }

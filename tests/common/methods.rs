@@ -313,6 +313,19 @@ pub const METHODS: &[(&str, Method)] = &[
             within_few_polls(cache.writing(key).insert(shared.value()));
         })
     }),
+    ("writing, which inserts for a while", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            within_few_polls(cache.writing(key).ttl(TTL / 4).insert(shared.value()));
+        })
+    }),
+    ("writing_owned", |memos, shared| {
+        with_keys(memos, shared, |cache, key, _| drop(cache.writing_owned(key.clone())));
+    }),
+    ("writing_owned, which inserts", |memos, shared| {
+        with_keys(memos, shared, |cache, key, shared| {
+            within_few_polls(cache.writing_owned(key.clone()).insert(shared.value()));
+        })
+    }),
     ("insert", |memos, shared| {
         with_keys(memos, shared, |cache, key, shared| {
             drop(within_few_polls(cache.insert(key.clone(), shared.value())));
