@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-/// How long one entry lives, and how long of that it is fresh: what a
-/// [load](crate::Entry::or_insert_timed) gives with its value, and a [guard](crate::WriteGuard::ttl) of a write
-/// with the one that it ends with, in place of the lifetime of all entries of the cache.
+/// How long one entry lives, and how long of that it is fresh, in place of the lifetime of all entries of the
+/// cache: what a load gives with its [value](crate::Entry::or_insert_timed) or with
+/// [each](crate::Entries::or_insert_timed) of many, and the [guard](crate::WriteGuard::ttl) of a write with the
+/// one that it ends with.
 ///
 /// A `Duration` is the same without a fresh time of its own.
 ///

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_lru::LookupOutcome::{Joined, Loaded};
-use async_lru::{AsyncLru, ManualClock};
+use async_lru::{AsyncLru, Lookup, LookupOutcome, ManualClock, Update};
 use common::{Calls, Gate, Hand, hand, join_all, now, poll};
 use futures_lite::future::{block_on, pending, yield_now};
 
@@ -851,6 +851,67 @@ fn the_values_of_a_batch_may_have_a_lifetime_of_their_own() {
     assert_eq!(cache.get_many(&[1, 2, 3]), [None, None, Some(30)]);
     clock.advance(second);
     assert_eq!(cache.get_many(&[3]), [None]);
+}
+
+#[test]
+fn the_load_of_a_batch_gives_each_value_a_lifetime() {
+    let seconds = Duration::from_secs;
+    type Load = fn(Vec<u32>) -> Vec<(u32, u32, Duration)>;
+    type Call<'a> = Hand<'a, Vec<(u32, Option<Lookup<u32>>)>>;
+    let calls: [fn(&Cache, Load) -> Call<'_>; 4] = [
+        |cache, load| {
+            let call = cache.entries([4, 0, 3, 2, 4]).ttl(Duration::ZERO);
+            hand(call.or_insert_timed(move |keys| async move { load(keys) }))
+        },
+        |cache, load| {
+            hand(async move {
+                let call = cache.entries([4, 0, 3, 2, 4]).ttl(Duration::ZERO);
+                call.or_try_insert_timed(move |keys| async move { Ok::<_, ()>(load(keys)) })
+                    .await
+                    .unwrap()
+            })
+        },
+        |cache, load| {
+            let call = cache.entries([4, 0, 3, 2, 4]).ttl(Duration::ZERO).detached();
+            hand(call.or_insert_timed(move |keys| async move { load(keys) }))
+        },
+        |cache, load| {
+            hand(async move {
+                let call = cache.entries([4, 0, 3, 2, 4]).ttl(Duration::ZERO).detached();
+                let load = move |keys| async move { Ok::<_, ()>(load(keys)) };
+                call.or_try_insert_timed(load).await.unwrap()
+            })
+        },
+    ];
+    for call in calls {
+        for shards in [1, 4] {
+            let clock = ManualClock::new();
+            let cache =
+                Cache::builder().shards(shards).ttl(seconds(50)).clock(clock.clone()).build();
+            cache.insert_blocking(3, 31);
+            let load = |keys: Vec<u32>| {
+                assert_eq!(keys, [4, 0, 2], "the third is there");
+                // A second value of a key is ignored, with its lifetime.
+                let given = |key| (key, 10 * key, Duration::from_secs(u64::from(key)));
+                let again = keys.iter().map(|key| (*key, 0, Duration::from_secs(99)));
+                keys.iter().copied().map(given).chain(again).collect()
+            };
+            let answers = now(call(&cache, load));
+            let answers: Vec<_> = answers
+                .into_iter()
+                .map(|(key, lookup)| (key, lookup.map(|lookup| (lookup.value, lookup.outcome))))
+                .collect();
+            let loaded = |key| (key, Some((10 * key, LookupOutcome::Loaded)));
+            let found = (3, Some((31, LookupOutcome::Hit)));
+            assert_eq!(answers, [loaded(4), loaded(0), found, loaded(2), loaded(4)]);
+            let left = [0, 2, 3, 4].map(|key| cache.time_left(&key));
+            assert_eq!(left, [None, Some(seconds(2)), Some(seconds(50)), Some(seconds(4))]);
+            assert_eq!(now(cache.update_with(2, async |_| Update::Put(21))), Some(21));
+            clock.advance(seconds(2));
+            assert_eq!(cache.get(&2), None, "it was one of its own");
+            assert_eq!((cache.get(&4), cache.validate()), (Some(40), 0));
+        }
+    }
 }
 
 #[test]

@@ -39,6 +39,9 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
     let try_change = move |_| async move { Ok::<_, u64>(Update::Put(later(large).await[5])) };
     let many = move |_| async move { [(1, later(large).await[5])] };
     let try_many = move |_| async move { Ok::<_, u64>([(1, later(large).await[5])]) };
+    let many_timed = move |_| async move { [(1, later(large).await[5], Duration::MAX)] };
+    let try_many_timed =
+        move |_| async move { Ok::<_, u64>([(1, later(large).await[5], Duration::MAX)]) };
     let both = LARGE + size_of_val(&load());
     assert_small! {
         cache.get_or_insert_with(1, load), both;
@@ -56,6 +59,8 @@ fn the_future_of_a_call_holds_the_closure_and_its_future_once() {
         cache.try_get_or_insert_many([1], try_many), both;
         cache.entries([1]).or_insert_with(many), both;
         cache.entries([1]).or_try_insert_with(try_many), both;
+        cache.entries([1]).or_insert_timed(many_timed), both;
+        cache.entries([1]).or_try_insert_timed(try_many_timed), both;
         cache.refresh(1, load), both;
         cache.try_refresh(1, tried), both;
         cache.update_with(1, change), both;
@@ -87,6 +92,7 @@ fn the_future_of_a_call_with_a_detached_load_holds_the_closure_alone() {
     let tried = move || async move { Ok::<_, u64>(later(large).await[5]) };
     let many = move |_| async move { [(1, later(large).await[5])] };
     let try_many = move |_| async move { Ok::<_, u64>([(1, later(large).await[5])]) };
+    let many_timed = move |_| async move { [(1, later(large).await[5], Duration::MAX)] };
     assert_small! {
         cache.entry(1).detached().or_insert_with(load), LARGE;
         cache.entry_ref(&1).detached().or_insert_with(load), LARGE;
@@ -94,6 +100,7 @@ fn the_future_of_a_call_with_a_detached_load_holds_the_closure_alone() {
         cache.entry(1).detached().or_try_insert_own(tried), LARGE;
         cache.entries([1]).detached().or_insert_with(many), LARGE;
         cache.entries([1]).detached().or_try_insert_with(try_many), LARGE;
+        cache.entries([1]).detached().or_insert_timed(many_timed), LARGE;
     }
     // The function is kept by the memo, and its future by the cache.
     let sum = async |large: Large| later(large).await[5];

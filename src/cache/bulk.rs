@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AsyncLru;
-use super::lookup::{Lookup, Traced};
+use super::lookup::{Lookup, Traced, TracedTimed};
+use crate::lifetime::Lifetime;
 use crate::load::answer::{Infallible, Plain, shared_error};
 use crate::load::bulk::fetch_many;
 use crate::load::bulk_detached::fetch_many_detached;
@@ -298,6 +299,87 @@ where
         let (store, hasher) = (self.cache.store(), self.cache.hasher());
         fetch_many(store, hasher, self.keys, load, (shared_error(), Traced { ttl: self.ttl }))
     }
+
+    /// Like [`or_insert_with`](Self::or_insert_with) for a load that gives each value's time to live too, which
+    /// takes the place of the cache's and of [`Entries::ttl`]: a `Duration`, or a [`Lifetime`], which can have a
+    /// fresh time besides.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`AsyncLru::get_or_insert_many`].
+    ///
+    /// # Panics
+    ///
+    /// As for [`AsyncLru::get_or_insert_many`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let load = async |_| [(1, 10, minute), (2, 20, Duration::ZERO)];
+    /// let answers = futures_lite::future::block_on(cache.entries([1, 2]).or_insert_timed(load));
+    /// assert_eq!(answers[1].1.unwrap().value, 20);
+    /// assert!(cache.time_left(&1) <= Some(minute));
+    /// assert_eq!(cache.get(&2), None);
+    /// ```
+    pub fn or_insert_timed<F, Fut, A, L>(
+        self,
+        load: F,
+    ) -> impl Future<Output = Vec<(K, Option<Lookup<V>>)>>
+    where
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = A>,
+        A: IntoIterator<Item = (K, V, L)>,
+        L: Into<Lifetime>,
+    {
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
+        fetch_many(store, hasher, self.keys, load, (Infallible, TracedTimed::new()))
+    }
+
+    /// Like [`or_insert_timed`](Self::or_insert_timed) for a load that can fail, as
+    /// [`or_try_insert_with`](Self::or_try_insert_with).
+    ///
+    /// # Errors
+    ///
+    /// As for [`AsyncLru::try_get_or_insert_many`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`AsyncLru::get_or_insert_many`].
+    ///
+    /// # Panics
+    ///
+    /// As for [`AsyncLru::get_or_insert_many`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let load = async |_| Ok::<_, String>([(1, 10, Duration::from_secs(60))]);
+    /// let answers = futures_lite::future::block_on(cache.entries([1]).or_try_insert_timed(load));
+    /// assert_eq!(answers.unwrap()[0].1.unwrap().value, 10);
+    /// assert!(cache.time_left(&1) <= Some(Duration::from_secs(60)));
+    /// ```
+    #[expect(clippy::type_complexity, reason = "an alias would hide what it is")]
+    pub fn or_try_insert_timed<F, Fut, A, L, E>(
+        self,
+        load: F,
+    ) -> impl Future<Output = Result<Vec<(K, Option<Lookup<V>>)>, Arc<E>>>
+    where
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<A, E>>,
+        A: IntoIterator<Item = (K, V, L)>,
+        L: Into<Lifetime>,
+    {
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
+        fetch_many(store, hasher, self.keys, load, (shared_error(), TracedTimed::new()))
+    }
 }
 
 /// A call for many keys whose load lives in the cache; made by [`Entries::detached`].
@@ -418,5 +500,93 @@ where
             load,
             (shared_error, Traced { ttl: self.ttl }),
         )
+    }
+
+    /// Like [`or_insert_with`](Self::or_insert_with) for a load that gives each value's time to live too, which
+    /// takes the place of the cache's and of [`Entries::ttl`]: a `Duration`, or a [`Lifetime`], which can have a
+    /// fresh time besides.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
+    /// one of its keys, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the load panics: in the call that polled it, and in the one whose `load` it was. The others go on
+    /// as if it had been dropped. If the load asks the cache for a key that it loads, as for
+    /// [`AsyncLru::get_or_insert_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let load = move |_| async move { [(1, 10, minute), (2, 20, Duration::ZERO)] };
+    /// let answers = futures_lite::future::block_on(cache.entries([1, 2]).detached().or_insert_timed(load));
+    /// assert_eq!(answers[1].1.unwrap().value, 20);
+    /// assert!(cache.time_left(&1) <= Some(minute));
+    /// assert_eq!(cache.get(&2), None);
+    /// ```
+    pub fn or_insert_timed<F, Fut, A, L>(
+        self,
+        load: F,
+    ) -> impl Future<Output = Vec<(K, Option<Lookup<V>>)>>
+    where
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = A> + Send + 'static,
+        A: IntoIterator<Item = (K, V, L)> + 'static,
+        L: Into<Lifetime> + 'static,
+    {
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
+        fetch_many_detached(store, hasher, self.keys, load, (|| Infallible, TracedTimed::new()))
+    }
+
+    /// Like [`or_insert_timed`](Self::or_insert_timed) for a load that can fail, as
+    /// [`or_try_insert_with`](Self::or_try_insert_with).
+    ///
+    /// # Errors
+    ///
+    /// As for [`AsyncLru::try_get_or_insert_many`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future at any await leaves the cache valid. The load goes on in the calls that wait for
+    /// one of its keys, or else by the [`spawner`](crate::Builder::spawner); if there is none, it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If the load panics: in the call that polled it, and in the one whose `load` it was. The others go on
+    /// as if it had been dropped. If the load asks the cache for a key that it loads, as for
+    /// [`AsyncLru::get_or_insert_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// let load = |_| async { Ok::<_, String>([(1, 10, Duration::from_secs(60))]) };
+    /// let call = cache.entries([1]).detached().or_try_insert_timed(load);
+    /// let answers = futures_lite::future::block_on(call);
+    /// assert_eq!(answers.unwrap()[0].1.unwrap().value, 10);
+    /// assert!(cache.time_left(&1) <= Some(Duration::from_secs(60)));
+    /// ```
+    #[expect(clippy::type_complexity, reason = "an alias would hide what it is")]
+    pub fn or_try_insert_timed<F, Fut, A, L, E>(
+        self,
+        load: F,
+    ) -> impl Future<Output = Result<Vec<(K, Option<Lookup<V>>)>, Arc<E>>>
+    where
+        E: Send + Sync + 'static,
+        F: FnMut(Vec<K>) -> Fut,
+        Fut: Future<Output = Result<A, E>> + Send + 'static,
+        A: IntoIterator<Item = (K, V, L)> + 'static,
+        L: Into<Lifetime> + 'static,
+    {
+        let (store, hasher) = (self.cache.store(), self.cache.hasher());
+        fetch_many_detached(store, hasher, self.keys, load, (shared_error, TracedTimed::new()))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::flight::Loaded;
 use crate::lifetime::Lifetime;
-use crate::load::answer::{Source, Terms};
+use crate::load::answer::{ManyTerms, Source, Terms};
 
 /// A value, and where it came from; what the calls of an [`Entry`](crate::Entry) return.
 ///
@@ -74,16 +74,20 @@ impl<V> Terms<V> for Traced {
     type Given = V;
     type Told = Lookup<V>;
 
-    fn ttl(&self) -> Option<Duration> {
-        self.ttl
-    }
-
     fn take(&self, value: V) -> Loaded<V> {
         Loaded { value, own: self.ttl.map(Lifetime::new) }
     }
 
     fn tell(value: V, source: Source) -> Lookup<V> {
         lookup(value, source)
+    }
+}
+
+impl<V> ManyTerms<V> for Traced {
+    type Item<K> = (K, V);
+
+    fn take_item<K>(&self, (key, value): (K, V)) -> (K, Loaded<V>) {
+        (key, self.take(value))
     }
 }
 
@@ -108,15 +112,19 @@ impl<V, L: Into<Lifetime>> Terms<V> for TracedTimed<L> {
     type Given = (V, L);
     type Told = Lookup<V>;
 
-    fn ttl(&self) -> Option<Duration> {
-        None
-    }
-
     fn take(&self, (value, lifetime): (V, L)) -> Loaded<V> {
         Loaded { value, own: Some(lifetime.into()) }
     }
 
     fn tell(value: V, source: Source) -> Lookup<V> {
         lookup(value, source)
+    }
+}
+
+impl<V, L: Into<Lifetime>> ManyTerms<V> for TracedTimed<L> {
+    type Item<K> = (K, V, L);
+
+    fn take_item<K>(&self, (key, value, lifetime): (K, V, L)) -> (K, Loaded<V>) {
+        (key, self.take((value, lifetime)))
     }
 }

@@ -5,7 +5,6 @@
 
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use crate::entries::freshness::Age;
 use crate::flight::{Failure, Loaded};
@@ -187,10 +186,16 @@ pub(crate) trait Terms<V> {
     /// Whether it loads although there may be a value.
     const REFRESHES: bool = false;
 
-    /// The lifetime of what does not come with one.
-    fn ttl(&self) -> Option<Duration>;
     fn take(&self, given: Self::Given) -> Loaded<V>;
     fn tell(value: V, source: Source) -> Self::Told;
+}
+
+/// The same of a closure that loads many keys.
+pub(crate) trait ManyTerms<V>: Terms<V> {
+    /// What the closure brings of a key.
+    type Item<K>;
+
+    fn take_item<K>(&self, item: Self::Item<K>) -> (K, Loaded<V>);
 }
 
 /// Where a value comes from.
@@ -222,16 +227,20 @@ impl<V> Terms<V> for Plain {
     type Given = V;
     type Told = V;
 
-    fn ttl(&self) -> Option<Duration> {
-        None
-    }
-
     fn take(&self, value: V) -> Loaded<V> {
         Loaded { value, own: None }
     }
 
     fn tell(value: V, _: Source) -> V {
         value
+    }
+}
+
+impl<V> ManyTerms<V> for Plain {
+    type Item<K> = (K, V);
+
+    fn take_item<K>(&self, (key, value): (K, V)) -> (K, Loaded<V>) {
+        (key, self.take(value))
     }
 }
 
@@ -243,10 +252,6 @@ impl<V> Terms<V> for Renewed {
     type Given = V;
     type Told = V;
     const REFRESHES: bool = true;
-
-    fn ttl(&self) -> Option<Duration> {
-        None
-    }
 
     fn take(&self, value: V) -> Loaded<V> {
         Loaded { value, own: None }

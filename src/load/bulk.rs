@@ -9,12 +9,11 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use futures_lite::future::yield_now;
 use hashbrown::HashTable;
 
-use super::answer::{Errors, Source, Terms};
+use super::answer::{Errors, ManyTerms, Source, Terms};
 use super::join::Publishing;
 use super::joins::{AT_ONCE, Joins};
 use super::key::BorrowedKey;
@@ -22,8 +21,7 @@ use super::leader::Leader;
 use super::waiter::{Settled, Start, Waiter, start};
 use crate::entries::Kind;
 use crate::flight::attempt::Running;
-use crate::flight::{Failure, FlightName, PollScope};
-use crate::lifetime::Lifetime;
+use crate::flight::{Failure, FlightName, Loaded, PollScope};
 use crate::shard::hit::Found;
 use crate::store::{Store, hash_of};
 
@@ -42,13 +40,13 @@ pub(crate) fn fetch_many<P, T, K, V, S, F, Fut, A>(
 ) -> impl Future<Output = P::Answer<Answers<K, T::Told>>>
 where
     P: Errors,
-    T: Terms<V, Given = V>,
+    T: ManyTerms<V>,
     K: Hash + Eq + Clone,
     V: Clone,
     S: BuildHasher,
     F: FnMut(Vec<K>) -> Fut,
     Fut: Future<Output = P::Given<A>>,
-    A: IntoIterator<Item = (K, V)>,
+    A: IntoIterator<Item = T::Item<K>>,
 {
     async move {
         let mut asked = Asked::of(hasher, keys).await;
@@ -61,8 +59,7 @@ where
             let mut batch = Batch { store, leaders: Vec::new() };
             let waiters = asked.take_steps(steps, found, &mut batch.leaders, None);
             found = Source::Flight;
-            let ttl = terms.ttl();
-            let loaded = batch.load::<P, _, _, _>(&mut asked, hasher, &mut load, ttl).await;
+            let loaded = batch.load::<P, _, _, _, _>(&mut asked, hasher, &mut load, &terms).await;
             // What a load has left out is for others to load.
             let failure = || loaded.as_ref().err().and_then(|error| errors.share(error));
             let has_all = batch.end(&mut asked, failure).await;
@@ -254,18 +251,19 @@ struct Batch<'a, K, V> {
 
 impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
     /// Loads the keys of the flights, if there are any, and publishes what comes of it.
-    async fn load<P, F, Fut, A>(
+    async fn load<P, T, F, Fut, A>(
         &mut self,
         asked: &mut Asked<K, V>,
         hasher: &impl BuildHasher,
         load: &mut F,
-        ttl: Option<Duration>,
+        terms: &T,
     ) -> Result<(), P::Error>
     where
         P: Errors,
+        T: ManyTerms<V>,
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = P::Given<A>>,
-        A: IntoIterator<Item = (K, V)>,
+        A: IntoIterator<Item = T::Item<K>>,
     {
         if self.leaders.is_empty() {
             return Ok(());
@@ -286,11 +284,11 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
         let pairs = {
             let result = P::result(given);
             running.answered(result.is_ok());
-            result?.into_iter().collect::<Vec<(K, V)>>()
+            result?.into_iter().map(|item| terms.take_item(item)).collect::<Vec<_>>()
         };
         let mut pairs = pairs.into_iter();
         // Each stays where it is until it is published, which takes no room in the future.
-        while let Some((key, value)) = pairs.as_slice().first() {
+        while let Some((key, Loaded { value, own })) = pairs.as_slice().first() {
             let place = asked.find(hash_of(hasher, key), key);
             let Some((place, leader)) = place.and_then(|place| self.take(place)) else {
                 drop(pairs.next());
@@ -300,11 +298,11 @@ impl<'a, K: Hash + Eq + Clone, V: Clone> Batch<'a, K, V> {
                 running.succeed();
             }
             let publishing = Publishing::new(leader, Running::of(running.attempt()));
-            if let Some(rest) = publishing.publish(value, ttl.map(Lifetime::new)) {
+            if let Some(rest) = publishing.publish(value, *own) {
                 // As a writer of one key would, lest what goes to a slow listener piles up.
                 rest.await;
             }
-            if let Some((key, value)) = pairs.next() {
+            if let Some((key, Loaded { value, .. })) = pairs.next() {
                 drop(key);
                 asked.answer(place, value, Source::Closure);
             }

@@ -16,12 +16,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::Duration;
 
 use ahash::RandomState;
 use futures_lite::future::yield_now;
 
-use super::answer::{DetachedErrors, Source, Terms};
+use super::answer::{DetachedErrors, ManyTerms, Source};
 use super::bulk::{Answers, Asked, Leaders, names, refresh, settle};
 use super::join::Joined;
 use super::joins::AT_ONCE;
@@ -30,7 +29,6 @@ use crate::flight::attempt::{Attempt, Running};
 use crate::flight::{
     Completion, FlightName, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
 };
-use crate::lifetime::Lifetime;
 use crate::store::Store;
 use crate::sync::AtomicBool;
 
@@ -45,13 +43,13 @@ pub(crate) fn fetch_many_detached<P, T, K, V, S, F, Fut, A>(
 ) -> impl Future<Output = P::Answer<Answers<K, T::Told>>>
 where
     P: DetachedErrors + Send + 'static,
-    T: Terms<V, Given = V>,
+    T: ManyTerms<V> + Copy + Send + 'static,
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     S: BuildHasher,
     F: FnMut(Vec<K>) -> Fut,
     Fut: Future<Output = P::Given<A>> + Send + 'static,
-    A: IntoIterator<Item = (K, V)> + 'static,
+    A: IntoIterator<Item = T::Item<K>> + 'static,
 {
     async move {
         let errors = new_errors();
@@ -67,16 +65,16 @@ where
             let waiters = asked.take_steps(steps, found, &mut leaders, apart);
             if !stale.is_empty() {
                 let keys = asked.keys_of(&stale).await;
-                let batch = Batch::begin(store, &stale, new_errors(), || load(keys));
-                let own = Box::pin(batch.detach(stale, &asked, terms.ttl())).await;
+                let batch = Batch::begin(store, &stale, (new_errors(), terms), || load(keys));
+                let own = Box::pin(batch.detach(stale, &asked)).await;
                 Joined::hand_over(store, own.into_iter().map(|(_, joined)| joined));
             }
             found = Source::Flight;
             let mut loaded = Ok(());
             if !leaders.is_empty() {
                 let missing = asked.keys_of(&leaders).await;
-                let batch = Batch::begin(store, &leaders, new_errors(), || load(missing));
-                let own = Box::pin(batch.detach(leaders, &asked, terms.ttl())).await;
+                let batch = Batch::begin(store, &leaders, (new_errors(), terms), || load(missing));
+                let own = Box::pin(batch.detach(leaders, &asked)).await;
                 loaded = Box::pin(batch.settle(store, own, &mut asked, &errors)).await;
             }
             match settle(loaded, waiters, &mut asked, &errors).await {
@@ -91,7 +89,7 @@ where
 }
 
 /// What a load has brought: of each key the first value.
-type Brought<K, V> = HashMap<K, V, RandomState>;
+type Brought<K, V> = HashMap<K, Loaded<V>, RandomState>;
 
 /// A load of many keys, shared by their flights.
 struct Batch<K, V> {
@@ -108,21 +106,22 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Calls the user's closure.
-    fn begin<P, Fut, A>(
+    fn begin<P, T, Fut, A>(
         store: &Store<K, V>,
         leaders: &Leaders<'_, K, V>,
-        errors: P,
+        forms: (P, T),
         load: impl FnOnce() -> Fut,
     ) -> Arc<Self>
     where
         P: DetachedErrors + Send + 'static,
+        T: ManyTerms<V> + Send + 'static,
         Fut: Future<Output = P::Given<A>> + Send + 'static,
-        A: IntoIterator<Item = (K, V)> + 'static,
+        A: IntoIterator<Item = T::Item<K>> + 'static,
     {
         let flights = names(leaders);
         let running = store.begin_load(refresh(leaders));
         let attempt = running.attempt().clone();
-        let load = Box::pin(run::<P, _, _, _, _>(running.span().call(load), errors, running));
+        let load = Box::pin(run(running.span().call(load), forms, running));
         let completion = Completion::detached();
         completion.bring(load);
         Arc::new(Self { completion, flights, attempt, has_ended: Arc::default() })
@@ -133,13 +132,12 @@ where
         self: &Arc<Self>,
         leaders: Leaders<'a, K, V>,
         asked: &Asked<K, V>,
-        ttl: Option<Duration>,
     ) -> Vec<(usize, Joined<'a, K, V>)> {
         let mut joined = Vec::with_capacity(leaders.len());
         for (place, leader) in leaders {
             let Some(leader) = leader else { continue };
             leader.flight.completion().make_part(&self.has_ended);
-            let part = Arc::clone(self).part(asked.key(place).clone(), ttl);
+            let part = Arc::clone(self).part(asked.key(place).clone());
             joined.push((place, leader.detach(|| Box::pin(part))));
             if joined.len() % AT_ONCE == 0 {
                 yield_now().await;
@@ -149,14 +147,14 @@ where
     }
 
     /// The load of one key.
-    async fn part(self: Arc<Self>, key: K, ttl: Option<Duration>) -> LoadEnd<V> {
+    async fn part(self: Arc<Self>, key: K) -> LoadEnd<V> {
         let end = match self.outcome().await {
             Outcome::Value(brought) => match brought.get(&key) {
-                Some(value) => {
+                Some(loaded) => {
                     // It has failed if that panics.
                     let running = Running::of(&self.attempt);
-                    let value = value.clone();
-                    LoadEnd::Value(Loaded { value, own: ttl.map(Lifetime::new) }, running)
+                    let value = loaded.value.clone();
+                    LoadEnd::Value(Loaded { value, own: loaded.own }, running)
                 }
                 None => LoadEnd::Nothing,
             },
@@ -228,9 +226,11 @@ where
         for (number, (place, joined)) in own.into_iter().enumerate() {
             let (outcome, deliveries) = joined.outcome().await;
             deliveries.settle().await;
-            let value = brought.and_then(|brought| brought.get(asked.key(place)));
-            match (value, outcome) {
-                (Some(value), _) => asked.answer(place, value.clone(), Source::Closure),
+            let loaded = brought.and_then(|brought| brought.get(asked.key(place)));
+            match (loaded, outcome) {
+                (Some(loaded), _) => {
+                    asked.answer(place, loaded.value.clone(), Source::Closure);
+                }
                 (None, Outcome::Stale(left, _)) => {
                     asked.answer(place, left.clone(), Source::Stale);
                 }
@@ -249,25 +249,30 @@ where
 }
 
 /// Runs the load of a batch.
-async fn run<P, Fut, A, K, V>(load: Fut, errors: P, mut running: Running) -> LoadEnd<Brought<K, V>>
+async fn run<P, T, Fut, A, K, V>(
+    load: Fut,
+    (errors, terms): (P, T),
+    mut running: Running,
+) -> LoadEnd<Brought<K, V>>
 where
     P: DetachedErrors,
+    T: ManyTerms<V>,
     K: Hash + Eq,
     Fut: Future<Output = P::Given<A>>,
-    A: IntoIterator<Item = (K, V)>,
+    A: IntoIterator<Item = T::Item<K>>,
 {
     // No longer than this, for nothing of the user's but its pairs need be `Send`.
     let pairs = {
         let result = P::result(running.span().instrument(load).await);
         running.answered(result.is_ok());
         match result {
-            Ok(pairs) => pairs.into_iter().collect::<Vec<(K, V)>>(),
+            Ok(items) => items.into_iter().map(|item| terms.take_item(item)).collect::<Vec<_>>(),
             Err(error) => return LoadEnd::Failure(errors.keep(error)),
         }
     };
     let mut brought = Brought::with_capacity_and_hasher(pairs.len(), RandomState::new());
-    for (number, (key, value)) in pairs.into_iter().enumerate() {
-        brought.entry(key).or_insert(value);
+    for (number, (key, loaded)) in pairs.into_iter().enumerate() {
+        brought.entry(key).or_insert(loaded);
         if number % AT_ONCE == AT_ONCE - 1 {
             yield_now().await;
         }

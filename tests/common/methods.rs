@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_lru::{Lifetime, Update};
 
 use crate::callbacks::{
-    Cache, Change, Key, Load, Memos, Method, Shared, TTL, Value, drop_those_in_progress,
-    poll_those_in_progress, sure,
+    Cache, Change, Failure, Key, Load, Memos, Method, Pairs, Shared, TTL, Value,
+    drop_those_in_progress, poll_those_in_progress, sure,
 };
 use crate::common::poll;
 use crate::forms::Form;
@@ -66,6 +66,21 @@ fn load(memos: &Memos, shared: &Arc<Shared>, form: Form, load: Load) {
 /// The same load with a lifetime.
 async fn timed(load: impl Future<Output = Value>) -> (Value, Lifetime) {
     (load.await, Lifetime::new(TTL / 2).fresh_for(TTL / 4))
+}
+
+/// A load of many keys with a lifetime for each value.
+async fn try_timed_each(
+    load: impl Future<Output = Result<Pairs, Failure>>,
+) -> Result<Vec<(Key, Value, Lifetime)>, Failure> {
+    let pairs = load.await?.into_iter();
+    Ok(pairs.map(|(key, value)| (key, value, Lifetime::new(TTL / 2))).collect())
+}
+
+/// The same, of one that does not fail.
+async fn timed_each(
+    load: impl Future<Output = Result<Pairs, Failure>>,
+) -> Vec<(Key, Value, Lifetime)> {
+    try_timed_each(load).await.unwrap_or_default()
 }
 
 /// A load of all keys together.
@@ -278,6 +293,34 @@ pub const METHODS: &[(&str, Method)] = &[
         fenced(memos, shared, |cache, key| {
             let call = cache.entries([key]).or_try_insert_with(shared.bulk_loader(Load::Succeeds));
             drop(within_few_polls(call));
+        })
+    }),
+    ("Entries::or_insert_timed", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let mut load = shared.bulk_loader(Load::Succeeds);
+            let load = |missing| timed_each(load(missing));
+            drop(within_few_polls(cache.entries([key]).or_insert_timed(load)));
+        })
+    }),
+    ("Entries::or_try_insert_timed, failing", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let mut load = shared.bulk_loader(Load::Fails);
+            let load = |missing| try_timed_each(load(missing));
+            drop(within_few_polls(cache.entries([key]).or_try_insert_timed(load)));
+        })
+    }),
+    ("DetachedEntries::or_insert_timed", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let mut load = shared.bulk_loader(Load::Succeeds);
+            let load = |missing| timed_each(load(missing));
+            drop(within_few_polls(cache.entries([key]).detached().or_insert_timed(load)));
+        })
+    }),
+    ("DetachedEntries::or_try_insert_timed", |memos, shared| {
+        fenced(memos, shared, |cache, key| {
+            let mut load = shared.bulk_loader(Load::Succeeds);
+            let load = |missing| try_timed_each(load(missing));
+            drop(within_few_polls(cache.entries([key]).detached().or_try_insert_timed(load)));
         })
     }),
     ("DetachedEntries::or_try_insert_with", |memos, shared| {
