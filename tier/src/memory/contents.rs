@@ -1,0 +1,259 @@
+//! The contents of one space, and what each call does to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_listener::Event as Bell;
+
+use super::expiring::Expiring;
+use crate::key::Key;
+use crate::store::{Ask, Event, Found, Instance, Lease, Space, Turn};
+
+/// Values, leases and sessions of one space.
+pub(super) struct Contents {
+    pub(super) name: Space,
+    values: Expiring<Data>,
+    leases: Expiring<Held>,
+    /// The number of the last message.
+    sent: u64,
+    /// The sessions that are not lost.
+    pub(super) links: BTreeMap<u64, Link>,
+}
+
+enum Data {
+    Bytes(Vec<u8>),
+    Foreign,
+}
+
+struct Held {
+    lease: Lease,
+    /// Somebody else found it leased.
+    wanted: bool,
+}
+
+/// The end of a session that hears messages.
+pub(super) struct Link {
+    pub(super) instance: Instance,
+    /// The number of the last message that arrived.
+    heard: u64,
+    /// What arrived and is still to be taken.
+    arrived: VecDeque<Event>,
+    /// Wakes the one who waits for the next event.
+    pub(super) bell: Arc<Bell>,
+}
+
+/// An event on its way.
+#[derive(Clone)]
+pub(super) struct Message {
+    pub(super) number: u64,
+    pub(super) sender: Instance,
+    pub(super) event: Event,
+}
+
+/// The circumstances of a call.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) now: Duration,
+    pub(super) room: Room,
+}
+
+/// Whether the store takes anything more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    None,
+}
+
+/// The answer to a call, and what is to be told to all sessions in the same step.
+pub(super) type Done<T> = (T, Option<Event>);
+
+impl Contents {
+    pub(super) fn new(name: Space) -> Self {
+        Self {
+            name,
+            values: Expiring::new(),
+            leases: Expiring::new(),
+            sent: 0,
+            links: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn get_or_lease(&mut self, keys: &[Key], ask: Ask, at: At) -> Done<Vec<Found>> {
+        (keys.iter().map(|key| self.look(key, ask, at)).collect(), None)
+    }
+
+    fn look(&mut self, key: &Key, ask: Ask, at: At) -> Found {
+        let (bytes, left) = match self.values.get(key, at.now) {
+            None => return Found::Absent(self.turn(key, ask, at)),
+            Some((Data::Foreign, _)) => return Found::Foreign(self.turn(key, ask, at)),
+            Some((Data::Bytes(bytes), left)) => (bytes.clone(), left),
+        };
+        let turn = if left < ask.stale_below { self.turn(key, ask, at) } else { Turn::Nobodys };
+        Found::Value { bytes, left, turn }
+    }
+
+    /// Leases `key`, which is to be loaded, if nobody else has it.
+    fn turn(&mut self, key: &Key, ask: Ask, at: At) -> Turn {
+        match self.leases.get_mut(key, at.now) {
+            // The same key twice, or a second time as the first answer was lost.
+            Some(held) if held.lease == ask.lease => Turn::Mine,
+            Some(held) => {
+                held.wanted = true;
+                Turn::Anothers
+            }
+            None if at.room == Room::None => Turn::Full,
+            None => {
+                let held = Held { lease: ask.lease, wanted: false };
+                self.leases.insert(key, held, at.now.saturating_add(ask.lease_for));
+                Turn::Mine
+            }
+        }
+    }
+
+    /// Gives the lease of `key` back, if it is `lease`.
+    fn give_back(&mut self, key: &Key, lease: Lease, now: Duration) -> Option<Held> {
+        self.leases.get(key, now).filter(|(held, _)| held.lease == lease)?;
+        self.leases.remove(key, now)
+    }
+
+    pub(super) fn put(
+        &mut self,
+        lease: Lease,
+        values: Vec<(Key, Vec<u8>)>,
+        ttl: Duration,
+        at: At,
+    ) -> Done<Vec<bool>> {
+        let mut ready = Vec::new();
+        let kept = values.into_iter().map(|(key, bytes)| {
+            let Some(held) = self.give_back(&key, lease, at.now) else {
+                return false;
+            };
+            let has_room = at.room == Room::Enough;
+            if has_room {
+                self.values.insert(&key, Data::Bytes(bytes), at.now.saturating_add(ttl));
+            }
+            if held.wanted {
+                ready.push(key);
+            }
+            has_room
+        });
+        let kept = kept.collect();
+        (kept, told(ready, Event::Ready))
+    }
+
+    pub(super) fn release(&mut self, lease: Lease, keys: Vec<Key>, at: At) -> Done<()> {
+        let mut ready = keys;
+        ready.retain(|key| self.give_back(key, lease, at.now).is_some_and(|held| held.wanted));
+        ((), told(ready, Event::Ready))
+    }
+
+    pub(super) fn remove(&mut self, keys: Vec<Key>, at: At) -> Done<()> {
+        for key in &keys {
+            self.values.remove(key, at.now);
+            self.leases.remove(key, at.now);
+        }
+        ((), told(keys, Event::Gone))
+    }
+
+    pub(super) fn replace(&mut self, key: Key, bytes: Vec<u8>, ttl: Duration, at: At) -> Done<()> {
+        let done = self.remove(vec![key.clone()], at);
+        if at.room == Room::Enough {
+            self.values.insert(&key, Data::Bytes(bytes), at.now.saturating_add(ttl));
+        }
+        done
+    }
+
+    /// Also gives what is to be dropped after unlocking.
+    pub(super) fn remove_all(&mut self) -> (Done<()>, Contents) {
+        let mut removed = Self::new(self.name.clone());
+        mem::swap(&mut self.values, &mut removed.values);
+        mem::swap(&mut self.leases, &mut removed.leases);
+        (((), Some(Event::AllGone)), removed)
+    }
+
+    pub(super) fn put_foreign(&mut self, key: &Key) {
+        self.values.insert(key, Data::Foreign, Duration::MAX);
+    }
+
+    /// Tells whether there is a value to corrupt.
+    pub(super) fn corrupt(&mut self, key: &Key, bytes: Vec<u8>, now: Duration) -> bool {
+        match self.values.get_mut(key, now) {
+            Some(data) => {
+                *data = Data::Bytes(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Frees what is over, `most` values and leases at a time.
+    pub(super) fn free(&mut self, now: Duration, most: usize) {
+        self.values.free(now, most);
+        self.leases.free(now, most);
+    }
+
+    /// Tells that nothing is there to be kept: not even the number of the last message, as nobody counts.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.values.len() == 0 && self.leases.len() == 0
+    }
+
+    pub(super) fn values(&self, now: Duration) -> usize {
+        self.values.live(now)
+    }
+
+    pub(super) fn leases(&self, now: Duration) -> usize {
+        self.leases.live(now)
+    }
+
+    /// The number of values and leases in memory.
+    pub(super) fn in_memory(&self) -> usize {
+        self.values.len() + self.leases.len()
+    }
+
+    /// Lets a session hear all messages from now on.
+    pub(super) fn link(&mut self, id: u64, instance: Instance, bell: Arc<Bell>) {
+        let link = Link { instance, heard: self.sent, arrived: VecDeque::new(), bell };
+        self.links.insert(id, link);
+    }
+
+    /// Gives the next message its number.
+    pub(super) fn message(&mut self, sender: Instance, event: Event) -> Message {
+        self.sent += 1;
+        Message { number: self.sent, sender, event }
+    }
+
+    /// Tells whether all that was sent has arrived at the session.
+    pub(super) fn has_heard_all(&self, id: u64) -> bool {
+        self.links.get(&id).is_some_and(|link| link.heard == self.sent)
+    }
+}
+
+impl Link {
+    /// Takes a message up; false if one is missing before it.
+    #[must_use]
+    pub(super) fn hear(&mut self, message: Message) -> bool {
+        if message.number != self.heard + 1 {
+            return false;
+        }
+        self.heard = message.number;
+        let of_interest = match message.event {
+            Event::Ready(_) => true,
+            Event::Gone(_) | Event::AllGone => message.sender != self.instance,
+        };
+        if of_interest {
+            self.arrived.push_back(message.event);
+        }
+        true
+    }
+
+    pub(super) fn next(&mut self) -> Option<Event> {
+        self.arrived.pop_front()
+    }
+}
+
+/// The event for `keys`, if there are any.
+fn told(keys: Vec<Key>, event: fn(Vec<Key>) -> Event) -> Option<Event> {
+    (!keys.is_empty()).then(|| event(keys))
+}
