@@ -18,7 +18,7 @@ pub use self::faults::{Faults, MemoryFigures};
 use self::state::{Link, State};
 use crate::key::Key;
 use crate::store::{
-    Ask, BoxFuture, Connected, Event, Events, Found, Instance, Lease, Session, Space, Store,
+    Ask, BoxFuture, Claim, Connected, Event, Events, Found, Instance, Lease, Session, Space, Store,
     StoreError,
 };
 use crate::sync::Mutex;
@@ -276,24 +276,15 @@ impl Session for MemorySession {
         }))
     }
 
-    fn remove<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), StoreError>> {
+    fn remove<'a>(
+        &'a self,
+        keys: &'a [Key],
+        claim: Option<Claim>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
         let keys = keys.to_vec();
         Box::pin(self.call(move |state, link| {
             state.figures.remove += 1;
-            state.call(link, keys.len(), |contents, at| contents.remove(keys, at))
-        }))
-    }
-
-    fn replace<'a>(
-        &'a self,
-        key: &'a Key,
-        value: &'a [u8],
-        ttl: Duration,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let (key, bytes) = (key.clone(), value.to_vec());
-        Box::pin(self.call(move |state, link| {
-            state.figures.replace += 1;
-            state.call(link, 1, |contents, at| contents.replace(key, bytes, ttl, at))
+            state.call(link, keys.len(), |contents, at| contents.remove(keys, claim, at))
         }))
     }
 

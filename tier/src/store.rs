@@ -89,15 +89,13 @@ pub trait Session: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes `keys` and their leases and, in the same step, tells all other instances.
-    fn remove<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), StoreError>>;
-
-    /// Stores a value for `ttl`, takes the lease of its key away and, in the same step, tells all other
-    /// instances that what they have of it is gone.
-    fn replace<'a>(
+    ///
+    /// With a `claim` the keys are leased to the caller, who may put what it writes. Unlike a lease that
+    /// was asked for, such a claim keeps nobody from loading: the next look at the key takes it over.
+    fn remove<'a>(
         &'a self,
-        key: &'a Key,
-        value: &'a [u8],
-        ttl: Duration,
+        keys: &'a [Key],
+        claim: Option<Claim>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Removes all keys of the space and their leases and, in the same step, tells all other instances.
@@ -165,6 +163,15 @@ pub struct Instance(pub u64);
 /// has. The caller chooses it, so that it can give up a lease whose grant it has not heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease(pub u64);
+
+/// The right to put what one writes, until somebody loads or removes the key.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// What it is put with.
+    pub lease: Lease,
+    /// How long it holds.
+    pub lease_for: Duration,
+}
 
 /// What a look into the store asks for besides the keys.
 #[derive(Clone, Copy, Debug)]

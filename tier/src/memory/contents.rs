@@ -9,7 +9,7 @@ use event_listener::Event as Bell;
 
 use super::expiring::Expiring;
 use crate::key::Key;
-use crate::store::{Ask, Event, Found, Instance, Lease, Space, Turn};
+use crate::store::{Ask, Claim, Event, Found, Instance, Lease, Space, Turn};
 
 /// Values, leases and sessions of one space.
 pub(super) struct Contents {
@@ -31,6 +31,8 @@ struct Held {
     lease: Lease,
     /// Somebody else found it leased.
     wanted: bool,
+    /// The next who looks takes it over.
+    is_claim: bool,
 }
 
 /// The end of a session that hears messages.
@@ -99,13 +101,13 @@ impl Contents {
         match self.leases.get_mut(key, at.now) {
             // The same key twice, or a second time as the first answer was lost.
             Some(held) if held.lease == ask.lease => Turn::Mine,
-            Some(held) => {
+            Some(held) if !held.is_claim => {
                 held.wanted = true;
                 Turn::Anothers
             }
-            None if at.room == Room::None => Turn::Full,
-            None => {
-                let held = Held { lease: ask.lease, wanted: false };
+            _ if at.room == Room::None => Turn::Full,
+            _ => {
+                let held = Held { lease: ask.lease, wanted: false, is_claim: false };
                 self.leases.insert(key, held, at.now.saturating_add(ask.lease_for));
                 Turn::Mine
             }
@@ -149,20 +151,16 @@ impl Contents {
         ((), told(ready, Event::Ready))
     }
 
-    pub(super) fn remove(&mut self, keys: Vec<Key>, at: At) -> Done<()> {
+    pub(super) fn remove(&mut self, keys: Vec<Key>, claim: Option<Claim>, at: At) -> Done<()> {
         for key in &keys {
             self.values.remove(key, at.now);
             self.leases.remove(key, at.now);
+            if let Some(Claim { lease, lease_for }) = claim.filter(|_| at.room == Room::Enough) {
+                let held = Held { lease, wanted: false, is_claim: true };
+                self.leases.insert(key, held, at.now.saturating_add(lease_for));
+            }
         }
         ((), told(keys, Event::Gone))
-    }
-
-    pub(super) fn replace(&mut self, key: Key, bytes: Vec<u8>, ttl: Duration, at: At) -> Done<()> {
-        let done = self.remove(vec![key.clone()], at);
-        if at.room == Room::Enough {
-            self.values.insert(&key, Data::Bytes(bytes), at.now.saturating_add(ttl));
-        }
-        done
     }
 
     /// Also gives what is to be dropped after unlocking.

@@ -25,7 +25,7 @@ use crate::store::{ErrorKind, Instance, Space};
 ///
 /// let connected = block_on(store.connect(&users, Instance(1)))?;
 /// faults.take_down();
-/// let error = block_on(connected.session.remove(&[Key::of("ann")])).unwrap_err();
+/// let error = block_on(connected.session.remove(&[Key::of("ann")], None)).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Lost);
 /// assert!(block_on(store.connect(&users, Instance(1))).is_err());
 ///
@@ -66,8 +66,6 @@ pub struct MemoryFigures {
     pub release: u64,
     /// Calls of `remove`.
     pub remove: u64,
-    /// Calls of `replace`.
-    pub replace: u64,
     /// Calls of `remove_all`.
     pub remove_all: u64,
     /// Calls of `ping`.

@@ -1,0 +1,229 @@
+//! The task that holds the link: connects, hears what other instances do, and does what calls put off.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use futures_lite::future::{poll_once, yield_now};
+
+use crate::core::{Core, CutOff};
+use crate::key::Key;
+use crate::link::Due;
+use crate::store::{Connected, Event, Events, Session, StoreError};
+use crate::trace;
+
+/// The first pause after a failed connection; each next one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// The least time that a connection may take: it has several round trips.
+const CONNECT: Duration = Duration::from_secs(1);
+/// So many removals go into one message.
+const AT_ONCE: usize = 1000;
+/// So many events are taken up before the rest of the driver has its turn.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// Holds the link until the last handle is gone.
+pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
+    // A second driver waits for the end of the first.
+    let turn = or_closed(&core, core.driving.lock()).await;
+    let mut pause = FIRST_PAUSE;
+    while turn.is_some() && !core.link.is_closed() {
+        let limit = core.times.operation.max(CONNECT);
+        let connect = core.timer.bounded(limit, core.store.connect(&core.space, core.instance));
+        let linked = async {
+            let connected = connect.await?;
+            catch_up(&core, &connected.session).await?;
+            Ok(connected)
+        };
+        match or_closed(&core, linked).await {
+            None => return,
+            Some(Ok(connected)) => {
+                pause = FIRST_PAUSE;
+                serve(&core, connected).await;
+            }
+            Some(Err(error)) => {
+                core.counters.failed(&error);
+                trace::store_failed(&core.space, &error);
+                // At random, so that the instances do not come back all at once.
+                let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                or_closed(&core, core.timer.sleep(length)).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Waits for `future`, but no longer than there are handles.
+async fn or_closed<V, T>(core: &Core<V>, future: impl Future<Output = T>) -> Option<T> {
+    let closed = async {
+        loop {
+            let heard = core.link.listen();
+            if core.link.is_closed() {
+                return None;
+            }
+            heard.await;
+        }
+    };
+    async { Some(future.await) }.or(closed).await
+}
+
+/// Does the removals that were put off, and drops what may be true no longer, before anybody uses the
+/// session.
+async fn catch_up<V: Send + Sync>(
+    core: &Core<V>,
+    session: &Arc<dyn Session>,
+) -> Result<(), StoreError> {
+    while let Some(due) = core.link.removals(AT_ONCE) {
+        remove(core, session, due).await?;
+    }
+    Ok(())
+}
+
+/// Removes what is due.
+async fn remove<V>(core: &Core<V>, session: &Arc<dyn Session>, due: Due) -> Result<(), StoreError> {
+    match &due {
+        Due::All(_) => core.ask(session, session.remove_all()).await?,
+        Due::Keys(keys, _) => {
+            core.ask(session, session.remove(keys, None)).await?;
+            core.counters.removals.add(keys.len());
+        }
+    }
+    core.link.removed(&due);
+    Ok(())
+}
+
+/// Has calls use the session until it is lost.
+async fn serve<V: Send + Sync>(core: &Core<V>, connected: Connected) {
+    let Connected { session, events } = connected;
+    doubt_all(core).await;
+    let open = Open::new(core, &session);
+    hear(core, events).or(tend(core, &session)).await;
+    open.close().await;
+}
+
+/// Drops what the local cache has, or serves it but shortly; and keeps out what is being loaded.
+async fn doubt_all<V>(core: &Core<V>) {
+    match core.cut_off {
+        CutOff::Clear => core.local.invalidate_all().await,
+        CutOff::Keep => {
+            core.local.invalidate_all().await;
+        }
+    }
+}
+
+/// Calls use the session as long as it lives.
+struct Open<'a, V> {
+    core: &'a Core<V>,
+    is_closed: bool,
+}
+
+impl<'a, V> Open<'a, V> {
+    fn new(core: &'a Core<V>, session: &Arc<dyn Session>) -> Self {
+        core.link.open(Arc::clone(session));
+        core.counters.links.add(1);
+        trace::linked(&core.space);
+        Self { core, is_closed: false }
+    }
+
+    /// Ends the use.
+    async fn close(mut self) {
+        self.shut();
+        doubt_all(self.core).await;
+        self.is_closed = true;
+    }
+
+    fn shut(&self) {
+        let core = self.core;
+        if core.link.shut() {
+            core.counters.links_lost.add(1);
+            trace::link_lost(&core.space);
+            // Those who wait for another's load would hear nothing of it.
+            core.waits.all_ready();
+        }
+    }
+}
+
+/// The driver is dropped, and nobody hears of removals from now on.
+impl<V> Drop for Open<'_, V> {
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        self.shut();
+        match self.core.cut_off {
+            CutOff::Clear => self.core.local.invalidate_all_blocking(),
+            CutOff::Keep => {
+                self.core.local.invalidate_all_blocking();
+            }
+        }
+    }
+}
+
+/// Does what other instances say, until the link is lost.
+async fn hear<V>(core: &Core<V>, mut events: Box<dyn Events>) {
+    let mut taken = 0;
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Gone(keys) => {
+                core.counters.removals_heard.add(keys.len());
+                for key in &keys {
+                    invalidate(core, key).await;
+                    // Who waits for its load gets none.
+                    core.waits.ready(key);
+                }
+            }
+            Event::AllGone => {
+                core.local.invalidate_all().await;
+                core.waits.all_ready();
+            }
+            Event::Ready(keys) => keys.iter().for_each(|key| core.waits.ready(key)),
+        }
+        taken += 1;
+        if taken % EVENTS_AT_ONCE == 0 {
+            yield_now().await;
+        }
+    }
+}
+
+/// Removes the local entry of `key` without waiting for a listener, which would keep the next messages
+/// waiting.
+async fn invalidate<V>(core: &Core<V>, key: &Key) {
+    // It is removed at the first poll.
+    poll_once(core.local.invalidate(key)).await;
+}
+
+/// Does what calls put off, and looks now and then whether the store still answers, until it does not.
+async fn tend<V>(core: &Core<V>, session: &Arc<dyn Session>) {
+    let mut next_beat = core.local.now() + core.times.heartbeat;
+    loop {
+        let heard = core.link.listen();
+        let Ok(work) = core.link.take_work(AT_ONCE) else {
+            return;
+        };
+        for (lease, keys) in work.releases {
+            // Those that are not given back end by themselves.
+            if core.ask(session, session.release(lease, &keys)).await.is_err() {
+                break;
+            }
+        }
+        let mut has_more = false;
+        if let Some(due) = work.removals {
+            // What the server refuses is tried again with the next heartbeat.
+            has_more = remove(core, session, due).await.is_ok();
+        }
+        if work.probe || core.local.now() >= next_beat {
+            if let Err(error) = core.timer.bounded(core.times.operation, session.ping()).await {
+                core.counters.failed(&error);
+                trace::store_failed(&core.space, &error);
+                return;
+            }
+            core.link.trust();
+            next_beat = core.local.now() + core.times.heartbeat;
+        }
+        if !has_more {
+            let time_is_up = core.timer.sleep(next_beat.saturating_sub(core.local.now()));
+            heard.or(time_is_up).await;
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What happened between this instance and the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_lru::CacheStats;
+
+use crate::store::{ErrorKind, StoreError};
+
+/// Counts what happened in a [`Tiered`](crate::Tiered) cache since it was built, and tells how it stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Figures {
+    /// The figures of the local cache. Its loads are looks into the store, and what follows from them.
+    pub local: CacheStats,
+    /// Whether the store is used now.
+    pub linked: bool,
+    /// Keys that were removed here and not yet in the store.
+    pub pending_removals: usize,
+    /// Keys that were found in the store.
+    pub hits: u64,
+    /// Keys that the store did not have, or no longer fresh.
+    pub misses: u64,
+    /// Times that a key was loaded by another instance, and its load waited for.
+    pub waits: u64,
+    /// Keys for which a load of this instance was started.
+    pub loads: u64,
+    /// Those of them that were loaded without the store, and kept for a short time.
+    pub loads_alone: u64,
+    /// Values that the store took.
+    pub puts: u64,
+    /// Values that were not kept, as their key was removed during the load, or the load took longer than
+    /// the lease.
+    pub puts_refused: u64,
+    /// Stale values that were given since their load failed.
+    pub stale_on_error: u64,
+    /// Values that could not be decoded.
+    pub undecodable: u64,
+    /// Values that could not be encoded.
+    pub unencodable: u64,
+    /// Keys under which something else lay than an instance puts there.
+    pub foreign: u64,
+    /// Keys that the store had no room for.
+    pub full: u64,
+    /// Operations of the store that took too long.
+    pub time_outs: u64,
+    /// Operations of the store that failed otherwise.
+    pub errors: u64,
+    /// Keys that this instance removed in the store.
+    pub removals: u64,
+    /// Keys whose removal had to be put off, as the store was not to be had.
+    pub removals_deferred: u64,
+    /// Keys that other instances removed.
+    pub removals_heard: u64,
+    /// Times that the link was made.
+    pub links: u64,
+    /// Times that the link was lost.
+    pub links_lost: u64,
+    /// Times that the store was left alone after too many time-outs.
+    pub breaker_opened: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident)*) => {
+        /// The counts of [`Figures`].
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn figures(&self, local: CacheStats, linked: bool, pending_removals: usize) -> Figures {
+                Figures { local, linked, pending_removals, $($name: self.$name.get(),)* }
+            }
+        }
+
+        #[cfg(feature = "metrics")]
+        impl Figures {
+            /// Publishes the figures through the facade `metrics`, those of the local cache as
+            /// [`CacheStats::record`] does: counters named `cache_tier_..._total` and the gauges
+            /// `cache_tier_linked` and `cache_tier_pending_removals`, with the label `cache`.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # fn publish(users: &async_lru_tier::Tiered<str, String>) {
+            /// users.figures().record("users");
+            /// # }
+            /// ```
+            pub fn record(&self, cache: &str) {
+                self.local.record(cache);
+                let gauge = |name: &'static str, value: f64| {
+                    metrics::gauge!(name, "cache" => cache.to_owned()).set(value);
+                };
+                gauge("cache_tier_linked", f64::from(u8::from(self.linked)));
+                gauge("cache_tier_pending_removals", self.pending_removals as f64);
+                $(
+                    let name = concat!("cache_tier_", stringify!($name), "_total");
+                    metrics::counter!(name, "cache" => cache.to_owned()).absolute(self.$name);
+                )*
+            }
+        }
+    };
+}
+
+counters! {
+    hits misses waits loads loads_alone puts puts_refused stale_on_error undecodable unencodable foreign
+    full time_outs errors removals removals_deferred removals_heard links links_lost breaker_opened
+}
+
+impl Counters {
+    /// Counts a failure of the store.
+    pub(crate) fn failed(&self, error: &StoreError) {
+        match error.kind() {
+            ErrorKind::TimedOut => self.time_outs.add(1),
+            _ => self.errors.add(1),
+        }
+    }
+}
+
+/// A number that only grows; the counts say nothing of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

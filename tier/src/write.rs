@@ -1,0 +1,232 @@
+//! Removing and replacing values in both tiers.
+//!
+//! Each way keeps loads of its keys out of the local cache until the store has done its part, or the driver
+//! has been told to see to it. From then on calls do without the store for these keys until it has.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use async_lru::OwnedWriteGuard;
+
+use crate::core::{Core, new_lease};
+use crate::key::Key;
+use crate::store::{Claim, ErrorKind, Lease, Session, StoreError};
+
+/// What was removed is gone in this instance, and not yet in the others: it is sent again as soon as the
+/// store is there.
+///
+/// Until then other instances may serve what they have, as long as it lives; this one does without the
+/// store for these keys.
+#[derive(Debug)]
+pub struct NotPropagated(StoreError);
+
+impl NotPropagated {
+    /// Tells what is wrong with the store.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind()
+    }
+}
+
+impl fmt::Display for NotPropagated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("removed in this instance, and not yet in the others")
+    }
+}
+
+impl Error for NotPropagated {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Keeps loads of a key out of both tiers while its source is written; made by
+/// [`Tiered::writing`](crate::Tiered::writing).
+#[must_use = "the key is removed when it is dropped"]
+pub struct WriteGuard<V> {
+    // Dropped in this order: calls do without the store before they use the local cache again.
+    removal: Removal<V>,
+    local: OwnedWriteGuard<Key, V>,
+    claim: Lease,
+}
+
+/// Keys that are to be removed in the store: by the driver, if this is dropped before it is done.
+struct Removal<V> {
+    core: Arc<Core<V>>,
+    keys: Vec<Key>,
+}
+
+/// The same for all keys, those of the local cache too.
+struct RemovalOfAll<'a, V> {
+    core: &'a Core<V>,
+    is_done: bool,
+}
+
+/// Removes `keys` in both tiers.
+pub(crate) async fn invalidate<V: Send + Sync + 'static>(
+    core: &Arc<Core<V>>,
+    keys: Vec<Key>,
+) -> Result<(), NotPropagated> {
+    let local: Vec<_> = keys.iter().map(|key| core.local.writing_owned(key.clone())).collect();
+    let removal = Removal { core: Arc::clone(core), keys };
+    let result = removal.finish().await;
+    drop(local);
+    result
+}
+
+/// Removes everything in both tiers.
+pub(crate) async fn invalidate_all<V>(core: &Core<V>) -> Result<(), NotPropagated> {
+    let mut removal = RemovalOfAll { core, is_done: false };
+    core.local.invalidate_all().await;
+    let session = core.link.session().ok_or_else(no_link)?;
+    core.ask(&session, session.remove_all()).await.map_err(NotPropagated)?;
+    // What came from the store meanwhile.
+    core.local.invalidate_all().await;
+    removal.is_done = true;
+    Ok(())
+}
+
+/// Removes `key` in both tiers, and once more when the guard is dropped.
+pub(crate) async fn write<V: Send + Sync + 'static>(
+    core: &Arc<Core<V>>,
+    key: Key,
+) -> WriteGuard<V> {
+    let local = core.local.writing_owned(key.clone());
+    let removal = Removal { core: Arc::clone(core), keys: vec![key] };
+    let claim = new_lease();
+    // The removal at the end is made up for if this one fails.
+    let _ = removal.send(Some(Claim { lease: claim, lease_for: core.times.lease })).await;
+    WriteGuard { removal, local, claim }
+}
+
+impl<V: Send + Sync + 'static> WriteGuard<V> {
+    /// Ends the guard with the new value in both tiers, in place of the last removal.
+    ///
+    /// If the key was written or loaded by another instance during the guard, nobody knows whose value is the
+    /// newer one: then it is removed in both tiers instead, as it is if the value cannot be encoded.
+    ///
+    /// # Errors
+    ///
+    /// If the store is not to be had. Then this instance keeps the value for
+    /// [`ttl_alone`](crate::Builder::ttl_alone), and the key is removed in the store as soon as may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the guard.
+    pub async fn insert(self, value: V) -> Result<(), NotPropagated> {
+        let Self { removal, local, claim } = self;
+        let core = Arc::clone(&removal.core);
+        let Some(bytes) = core.encode(&value) else {
+            return removal.finish().await;
+        };
+        let put = match core.link.session_for(&removal.keys[0]) {
+            Some(session) => put(&core, &session, claim, &removal.keys[0], bytes).await,
+            None => Err(no_link()),
+        };
+        match put {
+            Ok(Some(lifetime)) => {
+                removal.is_done();
+                local.ttl(lifetime).insert(value).await;
+                Ok(())
+            }
+            Ok(None) => {
+                let result = removal.finish().await;
+                drop(local);
+                result
+            }
+            Err(error) => {
+                // The driver removes it.
+                drop(removal);
+                local.ttl(core.times.local_alone()).insert(value).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the guard with the last removal, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store is not to be had. Then the key is removed there as soon as may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the guard.
+    pub async fn finish(self) -> Result<(), NotPropagated> {
+        let Self { removal, local, .. } = self;
+        let result = removal.finish().await;
+        drop(local);
+        result
+    }
+}
+
+/// Puts what was written, if nobody has loaded or removed its key since it was claimed; gives the lifetime
+/// that it has in the local cache.
+async fn put<V>(
+    core: &Core<V>,
+    session: &Arc<dyn Session>,
+    claim: Lease,
+    key: &Key,
+    bytes: Vec<u8>,
+) -> Result<Option<async_lru::Lifetime>, NotPropagated> {
+    let ttl = core.times.ttl_of_put();
+    let asked = core.local.now();
+    let values = [(key.clone(), bytes)];
+    let kept = core.ask(session, session.put(claim, &values, ttl)).await.map_err(NotPropagated)?;
+    if !matches!(kept[..], [true]) {
+        return Ok(None);
+    }
+    core.counters.puts.add(1);
+    Ok(Some(core.times.local(ttl.saturating_sub(core.local.now().saturating_sub(asked)))))
+}
+
+impl<V> Removal<V> {
+    /// Removes the keys in the store, or has the driver do so.
+    async fn finish(self) -> Result<(), NotPropagated> {
+        self.send(None).await?;
+        self.is_done();
+        Ok(())
+    }
+
+    async fn send(&self, claim: Option<Claim>) -> Result<(), NotPropagated> {
+        let session = self.core.link.session().ok_or_else(no_link)?;
+        let remove = session.remove(&self.keys, claim);
+        self.core.ask(&session, remove).await.map_err(NotPropagated)?;
+        self.core.counters.removals.add(self.keys.len());
+        Ok(())
+    }
+
+    fn is_done(mut self) {
+        self.keys.clear();
+    }
+}
+
+impl<V> Drop for Removal<V> {
+    fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            self.core.counters.removals_deferred.add(self.keys.len());
+            self.core.link.defer_removal(&self.keys, self.core.most_pending);
+        }
+    }
+}
+
+impl<V> Drop for RemovalOfAll<'_, V> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.core.link.defer_removal_of_all();
+            // What came from the store before.
+            self.core.local.invalidate_all_blocking();
+        }
+    }
+}
+
+fn no_link() -> NotPropagated {
+    NotPropagated(StoreError::new(ErrorKind::Lost, "there is no link to the store"))
+}
+
+/// Shows nothing of the key.
+impl<V> fmt::Debug for WriteGuard<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteGuard").finish_non_exhaustive()
+    }
+}
