@@ -70,7 +70,7 @@ impl Times {
         self.ttl - span.mul_f64(self.jitter * fastrand::f64())
     }
 
-    /// A value is stale that has less time left.
+    /// A value is stale that has this left, or less.
     pub(crate) fn stale_below(&self) -> Duration {
         self.fresh.map_or(Duration::ZERO, |fresh| self.ttl.saturating_sub(fresh))
     }

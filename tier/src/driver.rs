@@ -39,18 +39,23 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
         match or_closed(&core, linked).await {
             None => return,
             Some(Ok(connected)) => {
-                pause = FIRST_PAUSE;
+                let since = core.local.now();
                 serve(&core, connected).await;
+                // A store that lets one in and fails at once is no better than one that does not.
+                if core.local.now().saturating_sub(since) >= core.times.heartbeat {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
             }
             Some(Err(error)) => {
                 core.counters.failed(&error);
                 trace::store_failed(&core.space, &error);
-                // At random, so that the instances do not come back all at once.
-                let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-                or_closed(&core, core.timer.sleep(length)).await;
-                pause = (pause * 2).min(LAST_PAUSE);
             }
         }
+        // At random, so that the instances do not come back all at once.
+        let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        or_closed(&core, core.timer.sleep(length)).await;
+        pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 

@@ -180,7 +180,7 @@ pub struct Ask {
     pub lease: Lease,
     /// How long the lease holds.
     pub lease_for: Duration,
-    /// A value with less time left than this is stale.
+    /// A value that has only this left, or less, is stale.
     pub stale_below: Duration,
 }
 

@@ -92,7 +92,7 @@ impl Contents {
             Some((Data::Foreign, _)) => return Found::Foreign(self.turn(key, ask, at)),
             Some((Data::Bytes(bytes), left)) => (bytes.clone(), left),
         };
-        let turn = if left < ask.stale_below { self.turn(key, ask, at) } else { Turn::Nobodys };
+        let turn = if left <= ask.stale_below { self.turn(key, ask, at) } else { Turn::Nobodys };
         Found::Value { bytes, left, turn }
     }
 
