@@ -80,22 +80,22 @@ impl<V: 'static> Core<V> {
                     return self.load_leased(held, &session, stale, load).await;
                 }
                 (Turn::Nobodys, Some((value, left))) => {
-                    held.is_over();
+                    held.end();
                     self.counters.hits.add(1);
                     return Ok((value, self.times.local(left)));
                 }
                 // Bytes that nobody can read are to be loaded anew.
                 (Turn::Nobodys, None) if wanted == Wanted::Fresh => {
-                    held.is_over();
+                    held.end();
                     wanted = Wanted::New;
                 }
                 (Turn::Anothers, Some((value, left))) if wanted == Wanted::Fresh => {
-                    held.is_over();
+                    held.end();
                     self.counters.hits.add(1);
                     return Ok((value, self.times.local_stale(left)));
                 }
                 (Turn::Anothers, _) => {
-                    held.is_over();
+                    held.end();
                     let Some(pause) = patience.pause(self) else {
                         break;
                     };
@@ -105,7 +105,7 @@ impl<V: 'static> Core<V> {
                     wanted = Wanted::Fresh;
                 }
                 (Turn::Full | Turn::Nobodys, _) => {
-                    held.is_over();
+                    held.end();
                     self.counters.full.add(usize::from(turn == Turn::Full));
                     break;
                 }
@@ -234,7 +234,7 @@ impl<'a, V> Held<'a, V> {
     }
 
     /// Nothing is held, or no longer.
-    pub(crate) fn is_over(mut self) {
+    pub(crate) fn end(mut self) {
         self.keys.clear();
     }
 }

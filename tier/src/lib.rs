@@ -11,6 +11,8 @@ mod key;
 mod link;
 mod many;
 mod memory;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+mod redis;
 mod store;
 mod sync;
 mod tiered;
@@ -20,6 +22,8 @@ mod waits;
 mod write;
 
 pub use self::core::CutOff;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+pub use self::redis::RedisStore;
 pub use builder::Builder;
 #[cfg(feature = "json")]
 pub use codec::Json;

@@ -125,7 +125,7 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
         };
         match put {
             Ok(Some(lifetime)) => {
-                removal.is_done();
+                removal.done();
                 local.ttl(lifetime).insert(value).await;
                 Ok(())
             }
@@ -184,7 +184,7 @@ impl<V> Removal<V> {
     /// Removes the keys in the store, or has the driver do so.
     async fn finish(self) -> Result<(), NotPropagated> {
         self.send(None).await?;
-        self.is_done();
+        self.done();
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl<V> Removal<V> {
         Ok(())
     }
 
-    fn is_done(mut self) {
+    fn done(mut self) {
         self.keys.clear();
     }
 }

@@ -2,9 +2,9 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::cell::Cell;
 use std::time::Duration;
 
 use async_lru_tier::{CutOff, ErrorKind, Tiered};
@@ -13,7 +13,11 @@ use common::world::{ALONE, HEARTBEAT, LEASE, MILLIS, SECOND, Source, TIMEOUT, TT
 type Users = Tiered<str, String>;
 
 /// Gets `key` from `users`, loading it from `source`.
-fn get(users: &Users, key: &'static str, source: &Source) -> impl Future<Output = String> + 'static {
+fn get(
+    users: &Users,
+    key: &'static str,
+    source: &Source,
+) -> impl Future<Output = String> + 'static {
     let (users, source) = (users.clone(), source.clone());
     async move { users.get(key, async || source.read()).await }
 }
@@ -591,7 +595,9 @@ fn a_refresh_on_demand_loads_anew_and_leaves_the_value_if_it_fails() {
     assert_eq!(world.run(get(&users, "ann", &source)), "old");
     let refreshed = {
         let (users, source) = (users.clone(), source.clone());
-        world.run(async move { users.refresh("ann", async || Ok::<_, Infallible>(source.read())).await })
+        world.run(
+            async move { users.refresh("ann", async || Ok::<_, Infallible>(source.read())).await },
+        )
     };
     assert_eq!(refreshed.unwrap(), "new");
     assert_eq!(world.run(get(&users, "ann", &source)), "new");

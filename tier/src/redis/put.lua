@@ -1,0 +1,42 @@
+-- Stores values whose leases are still held, and ends these.
+--
+-- ARGV[5]  the lease
+-- ARGV[6]  the time of the values in milliseconds
+-- ARGV[7]  and more: keys, each followed by its value
+--
+-- For each key: 1 if its value is kept, else 0.
+local LEASE, TTL = ARGV[5], ARGV[6]
+
+local kept, over, full = {}, {}, false
+-- Without a generation there is no lease either.
+local values, leases = names()
+for i = 7, #ARGV, 2 do
+  local key, value = ARGV[i], ARGV[i + 1]
+  local done = 0
+  local held, mark
+  if values then
+    held, mark = holder(leases .. key)
+  end
+  if held == LEASE then
+    if TTL == '0' then
+      redis.call('DEL', values .. key)
+    elseif not full then
+      local reply = redis.pcall('SET', values .. key, value, 'PX', TTL)
+      if not reply.err then
+        done = 1
+      elseif fails(reply, 'OOM') then
+        -- Others would be let in, as this script deletes a lease now.
+        full = true
+      else
+        return reply
+      end
+    end
+    redis.call('DEL', leases .. key)
+    if mark == 'w' then
+      over[#over + 1] = spell(key)
+    end
+  end
+  kept[#kept + 1] = done
+end
+ready(over)
+return kept
