@@ -16,7 +16,7 @@ pub(super) struct Contents {
     pub(super) name: Space,
     values: Expiring<Data>,
     leases: Expiring<Held>,
-    /// The number of the last message.
+    /// The number of the last message that has one.
     sent: u64,
     /// The sessions that are not lost.
     pub(super) links: BTreeMap<u64, Link>,
@@ -38,7 +38,7 @@ struct Held {
 /// The end of a session that hears messages.
 pub(super) struct Link {
     pub(super) instance: Instance,
-    /// The number of the last message that arrived.
+    /// The number of the last message that arrived, of those that have one.
     heard: u64,
     /// What arrived and is still to be taken.
     arrived: VecDeque<Event>,
@@ -49,9 +49,10 @@ pub(super) struct Link {
 /// An event on its way.
 #[derive(Clone)]
 pub(super) struct Message {
-    pub(super) number: u64,
-    pub(super) sender: Instance,
-    pub(super) event: Event,
+    /// `None` if it may be missed: then somebody waits a little longer.
+    number: Option<u64>,
+    sender: Instance,
+    event: Event,
 }
 
 /// The circumstances of a call.
@@ -98,20 +99,23 @@ impl Contents {
 
     /// Leases `key`, which is to be loaded, if nobody else has it.
     fn turn(&mut self, key: &Key, ask: Ask, at: At) -> Turn {
-        match self.leases.get_mut(key, at.now) {
-            // The same key twice, or a second time as the first answer was lost.
-            Some(held) if held.lease == ask.lease => Turn::Mine,
+        let has_room = at.room == Room::Enough;
+        let wanted = match self.leases.get_mut(key, at.now) {
+            // The same key twice, or once more as the first answer was lost.
+            Some(held) if held.lease == ask.lease => held.wanted,
             Some(held) if !held.is_claim => {
-                held.wanted = true;
-                Turn::Anothers
+                // Takes memory: without it, who waits is not told.
+                held.wanted |= has_room;
+                return Turn::Anothers;
             }
-            _ if at.room == Room::None => Turn::Full,
-            _ => {
-                let held = Held { lease: ask.lease, wanted: false, is_claim: false };
-                self.leases.insert(key, held, at.now.saturating_add(ask.lease_for));
-                Turn::Mine
-            }
+            _ => false,
+        };
+        if !has_room {
+            return Turn::Full;
         }
+        let held = Held { lease: ask.lease, wanted, is_claim: false };
+        self.leases.insert(key, held, at.now.saturating_add(ask.lease_for));
+        Turn::Mine
     }
 
     /// Gives the lease of `key` back, if it is `lease`.
@@ -132,14 +136,16 @@ impl Contents {
             let Some(held) = self.give_back(&key, lease, at.now) else {
                 return false;
             };
-            let has_room = at.room == Room::Enough;
-            if has_room {
+            let is_kept = at.room == Room::Enough && !ttl.is_zero();
+            if is_kept {
                 self.values.insert(&key, Data::Bytes(bytes), at.now.saturating_add(ttl));
+            } else if ttl.is_zero() {
+                self.values.remove(&key, at.now);
             }
             if held.wanted {
                 ready.push(key);
             }
-            has_room
+            is_kept
         });
         let kept = kept.collect();
         (kept, told(ready, Event::Ready))
@@ -216,10 +222,16 @@ impl Contents {
         self.links.insert(id, link);
     }
 
-    /// Gives the next message its number.
+    /// Gives the next message its number, if it is one that must not be missed.
     pub(super) fn message(&mut self, sender: Instance, event: Event) -> Message {
-        self.sent += 1;
-        Message { number: self.sent, sender, event }
+        let number = match event {
+            Event::Ready(_) => None,
+            Event::Gone(_) | Event::AllGone => {
+                self.sent += 1;
+                Some(self.sent)
+            }
+        };
+        Message { number, sender, event }
     }
 
     /// Tells whether all that was sent has arrived at the session.
@@ -232,10 +244,12 @@ impl Link {
     /// Takes a message up; false if one is missing before it.
     #[must_use]
     pub(super) fn hear(&mut self, message: Message) -> bool {
-        if message.number != self.heard + 1 {
-            return false;
+        if let Some(number) = message.number {
+            if number != self.heard + 1 {
+                return false;
+            }
+            self.heard = number;
         }
-        self.heard = message.number;
         let of_interest = match message.event {
             Event::Ready(_) => true,
             Event::Gone(_) | Event::AllGone => message.sender != self.instance,

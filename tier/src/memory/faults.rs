@@ -123,7 +123,8 @@ impl Faults {
 
 /// Messages.
 impl Faults {
-    /// Loses the next messages, so many of them, to all instances: the one after shows the gap.
+    /// Loses the next messages, so many of them, to all instances. The one after shows that a removal was
+    /// missed, which ends the session; that a value is ready may be missed.
     pub fn lose_messages(&self, messages: usize) {
         self.shared.locked(|state| state.settings.lost = messages);
     }
@@ -218,20 +219,13 @@ impl Faults {
 impl Faults {
     /// Puts something under `key` that no instance put there, such as a list; for ever.
     pub fn put_foreign(&self, space: &Space, key: &Key) {
-        self.shared.with(|state| {
-            if let Some(contents) = state.contents(space) {
-                contents.put_foreign(key);
-            }
-        });
+        self.shared.locked(|state| state.put_foreign(space, key));
     }
 
     /// Replaces the bytes of a value, without anybody's hearing of it; tells whether there is one.
     pub fn corrupt(&self, space: &Space, key: &Key, bytes: &[u8]) -> bool {
         let bytes = bytes.to_vec();
-        self.shared.with(|state| {
-            let now = state.now();
-            state.contents(space).is_some_and(|contents| contents.corrupt(key, bytes, now))
-        })
+        self.shared.with(|state| state.corrupt(space, key, bytes))
     }
 }
 

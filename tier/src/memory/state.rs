@@ -11,6 +11,7 @@ use event_listener::Event as Bell;
 use super::contents::{At, Contents, Done, Message, Room};
 use super::faults::MemoryFigures;
 use super::settings::Settings;
+use crate::key::Key;
 use crate::store::{ErrorKind, Event, Instance, Space, StoreError};
 
 /// So many values and leases that are over are freed in each call, besides two for each of its keys.
@@ -128,9 +129,17 @@ impl State {
         space
     }
 
-    pub(super) fn contents(&mut self, name: &Space) -> Option<&mut Contents> {
+    pub(super) fn put_foreign(&mut self, name: &Space, key: &Key) {
         let space = self.space(name);
-        self.spaces.get_mut(&space)
+        if let Some(contents) = self.spaces.get_mut(&space) {
+            contents.put_foreign(key);
+        }
+    }
+
+    /// Tells whether there is a value to corrupt.
+    pub(super) fn corrupt(&mut self, name: &Space, key: &Key, bytes: Vec<u8>) -> bool {
+        let contents = self.by_name.get(name).and_then(|space| self.spaces.get_mut(space));
+        contents.is_some_and(|contents| contents.corrupt(key, bytes, self.now))
     }
 
     pub(super) fn is_linked(&self, link: Link) -> bool {
@@ -366,10 +375,6 @@ impl State {
         figures.waiting_calls = self.held_calls.len();
         figures.delayed_messages = self.held_messages.len();
         figures
-    }
-
-    pub(super) fn now(&self) -> Duration {
-        self.now
     }
 }
 
