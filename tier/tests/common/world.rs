@@ -35,7 +35,9 @@ pub struct World {
 
 /// Sleeps by their end, and wakers of those that are polled.
 #[derive(Clone, Default)]
-struct Timers(Arc<Mutex<BTreeMap<(Duration, usize), Option<Waker>>>>);
+struct Timers(Arc<Mutex<Sleeps>>);
+
+type Sleeps = BTreeMap<(Duration, usize), Option<Waker>>;
 
 struct Sleep {
     timers: Timers,
