@@ -190,8 +190,10 @@ mod values_and_leases {
         assert_eq!(ann.look("k", Lease(1)), Found::Absent(Turn::Mine));
         assert!(ann.put("k", Lease(1), "v"));
         assert_eq!(ann.look("k", Lease(2)), value("v", TTL, Turn::Nobodys));
-        scene.clock.advance(TTL - STALE_BELOW);
-        assert_eq!(ann.look("k", Lease(2)), value("v", STALE_BELOW, Turn::Nobodys));
+        scene.clock.advance(TTL - STALE_BELOW - NANO);
+        assert_eq!(ann.look("k", Lease(2)), value("v", STALE_BELOW + NANO, Turn::Nobodys));
+        scene.clock.advance(NANO);
+        assert_eq!(ann.look("k", Lease(2)), value("v", STALE_BELOW, Turn::Mine));
         scene.clock.advance(STALE_BELOW);
         assert_eq!(ann.look("k", Lease(2)), Found::Absent(Turn::Mine));
     }
