@@ -13,6 +13,7 @@ pub(crate) mod sweep;
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use equivalent::Equivalent;
@@ -22,7 +23,7 @@ use crate::appraisal::Appraised;
 use crate::clock::NEVER;
 use crate::deep_size::shared_size;
 use crate::entries::Kind;
-use crate::entries::freshness::{Age, Claim};
+use crate::entries::freshness::{Age, Claim, Freshness};
 use crate::flight::Coalescing;
 use crate::flight::attempt::Running;
 use crate::flight::load_timer::LoadTimer;
@@ -188,12 +189,23 @@ impl<K, V> Store<K, V> {
         }
     }
 
-    /// Takes a caller off a flight, and ends it if nobody is left to move it on.
-    pub(crate) fn leave(&self, flight: FlightRef<'_, K, V>, kind: Kind) {
-        let ended = flight.leave();
+    /// Takes a caller off a flight, and ends it if nobody is left to move it on; an entry that it was to refresh
+    /// is to be by another when it is `due`.
+    pub(crate) fn leave(&self, flight: FlightRef<'_, K, V>, kind: Kind, due: Freshness) {
+        let ended = flight.leave(due);
         if ended.is_some() && kind.is_refresh() {
             self.count(Event::RefreshFailure);
         }
+    }
+
+    /// When a refresh that is dropped is taken up: by the next call, unless it has panicked.
+    pub(crate) fn due_after_drop(&self) -> Freshness {
+        if !thread::panicking() {
+            return Freshness::Due(0);
+        }
+        // The clock is the user's.
+        let now = caught(|| self.lifetimes.now()).flatten();
+        now.map_or(Freshness::Due(0), |now| self.lifetimes.next_refresh(now))
     }
 
     pub(crate) fn name(&self) -> Option<&'static str> {

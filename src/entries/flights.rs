@@ -251,10 +251,10 @@ impl<K, V> Entries<K, V> {
     }
 
     /// Takes a caller off the flight of this id, if that has not ended; returns the flight if nobody
-    /// is left to move its load on.
-    pub(crate) fn leave(&mut self, id: FlightId) -> Option<Ended<K, V>> {
+    /// is left to move its load on. An entry that it was to refresh is to be by another when it is `due`.
+    pub(crate) fn leave(&mut self, id: FlightId, due: Freshness) -> Option<Ended<K, V>> {
         let completion = self.flight_if_there(id)?.completion.as_ref()?;
-        completion.count_out().then(|| self.end_flight(id))
+        completion.count_out().then(|| self.end_refresh(id, due))
     }
 
     /// Takes a caller off the flight of this id, if that has not ended and has others; tells whether it has not

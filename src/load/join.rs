@@ -11,6 +11,7 @@ use futures_lite::future::yield_now;
 use super::delivery::{Delivered, Unfinished};
 use super::leader::{Leader, Stage};
 use crate::entries::Kind;
+use crate::entries::freshness::Freshness;
 use crate::flight::attempt::Running;
 use crate::flight::{
     Begun, Completion, LoadEnd, LoadGuard, LoadProgress, Loaded, Outcome, PollScope,
@@ -91,7 +92,9 @@ impl<'a, K, V> Joined<'a, K, V> {
         }
         let Share { store, flight, kind, is_late } = self.share;
         if !store.has_spawner() {
-            store.leave(flight, kind);
+            // The load of a batch panics in its call, and not in what polls the parts of it.
+            let due = if kind.is_refresh() { store.due_after_drop() } else { Freshness::Due(0) };
+            store.leave(flight, kind, due);
             return None;
         }
         flight.leave_unless_last().then(|| {

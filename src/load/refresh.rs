@@ -1,13 +1,10 @@
 //! The failure of a refresh, which leaves the value in place that it was to renew.
 
-use std::thread;
-
 use super::leader::{Leader, Stage};
 use crate::entries::Ended;
 use crate::entries::freshness::Freshness;
 use crate::flight::{Failure, Outcome};
 use crate::sync::counters::Event;
-use crate::sync::unwind::caught;
 
 impl<K: Eq, V: Clone> Leader<'_, K, V> {
     /// Ends the flight of a load that has failed, with an error if there is one for all who wait. Returns the
@@ -50,19 +47,12 @@ impl<K, V> Leader<'_, K, V> {
         }
     }
 
-    /// Ends the flight of a refresh that is dropped: the next call takes it up, unless it has panicked.
+    /// Ends the flight of a refresh that is dropped.
     pub(super) fn abandon_refresh(&mut self) {
         self.store.count(Event::RefreshFailure);
-        let due = if thread::panicking() { self.due_after_panic() } else { Freshness::Due(0) };
+        let due = self.store.due_after_drop();
         self.stage = Stage::Ended;
         let Ended { key: _key, completion, sweeps: _sweeps } = self.flight.end_refresh(due);
         completion.complete(|| Outcome::Abandoned);
-    }
-
-    fn due_after_panic(&self) -> Freshness {
-        let lifetimes = self.store.lifetimes();
-        // The clock is the user's.
-        let now = caught(|| lifetimes.now()).flatten();
-        now.map_or(Freshness::Due(0), |now| lifetimes.next_refresh(now))
     }
 }

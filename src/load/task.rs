@@ -11,6 +11,7 @@ use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 
 use super::join::{Pause, Share};
+use crate::entries::freshness::Freshness;
 use crate::flight::LoadGuard;
 use crate::shard::lead_or_join::{FlightRef, LeftFlight};
 use crate::shard::removals::Deliveries;
@@ -85,7 +86,8 @@ impl<K, V> Drop for Driver<K, V> {
     fn drop(&mut self) {
         if self.left.completion.needs_callers() {
             if let Some(store) = self.store.upgrade() {
-                store.leave(self.flight(&store), self.left.kind);
+                let flight = self.flight(&store);
+                store.leave(flight, self.left.kind, Freshness::Due(0));
             }
         }
     }

@@ -10,6 +10,7 @@ use super::publication::{Fate, Origin, Publication};
 use super::state::State;
 use crate::clock::Now;
 use crate::entries::freshness::Claim;
+use crate::entries::freshness::Freshness;
 use crate::entries::{Ended, Entries, FlightKey, Kind, Predicate, Slot, Sweeps};
 use crate::flight::{Coalescing, Completion, FlightId, FlightName};
 use crate::sync::MutexGuard;
@@ -194,9 +195,10 @@ impl<'a, K, V> FlightRef<'a, K, V> {
     }
 
     /// Takes a caller off it, if it is a detached one and has not ended. If that was the last caller this
-    /// ends it; its key is the caller's to drop.
-    pub(crate) fn leave(self) -> Option<Ended<K, V>> {
-        self.shard.change(|entries| entries.leave(self.id))
+    /// ends it; its key is the caller's to drop. An entry that it was to refresh is to be by another when it is
+    /// `due`.
+    pub(crate) fn leave(self, due: Freshness) -> Option<Ended<K, V>> {
+        self.shard.change(|entries| entries.leave(self.id, due))
     }
 
     /// Takes a caller off it, if it is a detached one, has not ended, and has others; tells whether it has not,
