@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 /// The cache asks it if its entries may expire, by [`ttl`](crate::Builder::ttl),
 /// [`time_to_idle`](crate::Builder::time_to_idle), [`expiry`](crate::Builder::expiry) or a lifetime that
 /// one was [inserted](crate::AsyncLru::insert_with_ttl), [updated](crate::Update::PutFor) or
-/// [restored](crate::AsyncLru::restore) with or [given later](crate::AsyncLru::set_ttl), or if somebody
-/// [asks it](crate::AsyncLru::now), and never otherwise. It may ask from several threads at once, but never while it holds a lock. A
-/// clock that stands still keeps entries alive; one that steps back revives none that the cache has
-/// already seen expired. A panic of the clock reaches the caller of the cache and leaves the cache as it
-/// was.
+/// [restored](crate::AsyncLru::restore) with or [given later](crate::AsyncLru::set_ttl), or that all were
+/// [limited](crate::AsyncLru::limit_ttl) to, or if it is [asked for it](crate::AsyncLru::now), and never
+/// otherwise. It may ask from several threads at once, but never while it holds a lock. A clock that stands
+/// still keeps entries alive; one that steps back revives none that the cache has already seen expired. A
+/// panic of the clock reaches the caller of the cache and leaves the cache as it was.
 ///
 /// # Examples
 ///

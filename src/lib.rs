@@ -32,7 +32,8 @@
 //!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
 //! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
 //!   [`AsyncLru::insert_with_ttl`], [`AsyncLru::set_ttl`] and [`Update::PutFor`] say it of one. A load gives a
-//!   [`Lifetime`] with its value ([`Entry::or_insert_timed`]).
+//!   [`Lifetime`] with its value ([`Entry::or_insert_timed`]), and [`AsyncLru::limit_ttl`] limits what is
+//!   there.
 //! - [`Builder::fresh_for`] has stale values served while one call renews them, [`Builder::spawner`] has that
 //!   done by nobody's call, and [`AsyncLru::refresh`] at once.
 //! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart, each a

@@ -2,6 +2,7 @@
 
 mod alarm;
 pub(crate) mod clear;
+pub(crate) mod limit_ttl;
 pub(crate) mod many;
 pub(crate) mod publish;
 pub(crate) mod purge;

@@ -251,7 +251,7 @@ fn an_entry_that_comes_back_soon_after_it_was_evicted_is_hot_however_it_comes() 
 #[test]
 fn an_entry_that_has_left_otherwise_leaves_no_trace() {
     type Way = (&'static str, fn(&Cache, &ManualClock));
-    let ways: [Way; 8] = [
+    let ways: [Way; 9] = [
         ("remove", |cache, _| assert!(cache.remove_blocking(&KEY).is_some())),
         ("invalidate", |cache, _| assert!(cache.invalidate_blocking(&KEY))),
         ("invalidate_if", |cache, _| {
@@ -261,6 +261,10 @@ fn an_entry_that_has_left_otherwise_leaves_no_trace() {
             now(cache.update_with(KEY, async |_| Update::Remove));
         }),
         ("writing", |cache, _| drop(cache.writing(&KEY))),
+        ("limit_ttl", |cache, _| {
+            assert!(cache.limit_ttl_blocking(Duration::ZERO) > 0);
+            (0..100).for_each(|key| _ = cache.insert_blocking(key, 1));
+        }),
         ("clear", |cache, _| {
             cache.clear_blocking();
             (0..100).for_each(|key| _ = cache.insert_blocking(key, 1));

@@ -425,6 +425,7 @@ enum Step {
     Put(u32, u64),
     PutFor(u32, u64),
     SetTtl(u32, u64),
+    LimitTtl(u64),
     Purge,
     Restart,
     Pass(u64),
@@ -442,6 +443,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (key(), time()).prop_map(|(key, time)| Step::Put(key, time)),
         (key(), 0..500_u64).prop_map(|(key, time)| Step::PutFor(key, time)),
         (key(), 0..500_u64).prop_map(|(key, time)| Step::SetTtl(key, time)),
+        (0..500_u64).prop_map(Step::LimitTtl),
         Just(Step::Purge),
         Just(Step::Restart),
         time().prop_map(Step::Pass),
@@ -523,6 +525,13 @@ proptest! {
                     if let Some(entry) = live {
                         (entry.fixed, entry.is_own) = (time + lifetime, true);
                     }
+                }
+                Step::LimitTtl(ttl) => {
+                    let limit = time + ttl;
+                    let later = |e: &&mut Entry| is_live(e, time) && e.fixed > limit;
+                    let limited = model.iter_mut().filter(later);
+                    let count = limited.map(|e| (e.fixed, e.is_own) = (limit, true)).count();
+                    prop_assert_eq!(cache.limit_ttl_blocking(nanos(ttl)), count);
                 }
                 Step::Restart => {
                     let saved = cache.snapshot_with_ttl();

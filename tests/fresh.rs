@@ -480,13 +480,14 @@ fn after_the_deadline_a_refresh_is_a_load_that_others_join() {
 /// A write of a key that has the value 10; what it leaves.
 type Write = (&'static str, fn(&Cache), Option<u32>);
 
-const WRITES: [Write; 11] = [
+const WRITES: [Write; 12] = [
     ("insert", |cache| _ = cache.insert_blocking(1, 20), Some(20)),
     ("remove", |cache| _ = cache.remove_blocking(&1), None),
     ("invalidate", |cache| _ = cache.invalidate_blocking(&1), None),
     ("clear", |cache| cache.clear_blocking(), None),
     ("invalidate_if", |cache| _ = cache.invalidate_if_blocking(|key, _| *key == 1), None),
     ("invalidate_all", |cache| cache.invalidate_all_blocking(), None),
+    ("limit_ttl", |cache| _ = cache.limit_ttl_blocking(Duration::ZERO), None),
     ("writing", |cache| drop(cache.writing(&1)), None),
     ("writing, which inserts", |cache| now(cache.writing(&1).insert(20)), Some(20)),
     ("writing_owned", |cache| drop(cache.writing_owned(1)), None),

@@ -135,6 +135,7 @@ fn the_future_of_a_call_without_a_closure_is_small() {
         cache.set_max_bytes(1), 0;
         cache.restore([(1, 1, None)]), 0;
         cache.set_ttl(&1, Duration::from_secs(1)), 0;
+        cache.limit_ttl(Duration::from_secs(1)), 0;
         memo.invalidate(&1), 0;
         memo.clear(), 0;
         cache.writing(&1).insert(1), 0;

@@ -762,6 +762,7 @@ const SCENARIOS: &[Scenario] = &[
         let [one, two] = [1, 2].map(Loud::new);
         tried(|| cache.set_ttl_blocking(&one, ttl));
         tried(|| block_on(cache.set_ttl(&two, Duration::ZERO)));
+        flight(cache, 4, Waker::noop(), &|cache| _ = cache.limit_ttl_blocking(2 * ttl));
         let put = async |old| {
             // Before the new value is on its way, where a `Drop` that panics would leak it.
             drop(old);
@@ -776,6 +777,7 @@ const SCENARIOS: &[Scenario] = &[
         clock.advance(ttl);
         tried(|| cache.set_ttl_blocking(&one, ttl));
         flight(cache, 1, Waker::noop(), &|_| ());
+        tried(|| block_on(cache.limit_ttl(Duration::ZERO)));
         tried(|| drop(one));
         tried(|| drop(two));
     }),

@@ -90,7 +90,7 @@ fn no_call_on_many_entries_does_too_much_at_once() {
     const TTL: Duration = Duration::from_secs(60);
     const HALF: usize = ENTRIES as usize / 2;
     type Call = for<'a> fn(&'a Cache, &ManualClock) -> Hand<'a, ()>;
-    let calls: [(&str, Call); 12] = [
+    let calls: [(&str, Call); 14] = [
         ("clear", |cache, _| hand(cache.clear())),
         ("purge_expired", |cache, clock| {
             clock.advance(TTL);
@@ -134,6 +134,12 @@ fn no_call_on_many_entries_does_too_much_at_once() {
             })
         }),
         ("invalidate_all", |cache, _| hand(cache.invalidate_all())),
+        ("limit_ttl", |cache, _| {
+            hand(async { assert_eq!(cache.limit_ttl(TTL / 2).await, ENTRIES as usize) })
+        }),
+        ("limit_ttl, to nothing", |cache, _| {
+            hand(async { assert_eq!(cache.limit_ttl(Duration::ZERO).await, ENTRIES as usize) })
+        }),
         ("insert_many", |cache, _| {
             let entries = (ENTRIES / 2..3 * ENTRIES / 2).map(|number| (Item(number), Item(number)));
             hand(cache.insert_many(entries))

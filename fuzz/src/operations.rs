@@ -188,6 +188,18 @@ impl Model {
         is_there.is_some()
     }
 
+    /// Lets no entry live longer than so long from now on; returns how many end sooner by it.
+    fn limit_ttl(&mut self, ttl: u64) -> usize {
+        let limit = self.now + ttl;
+        let ends_later =
+            |entry: &&mut Entry| entry.deadline.is_none_or(|deadline| deadline > limit);
+        let limited = self.entries.iter_mut().filter(ends_later);
+        let count =
+            limited.map(|entry| (entry.deadline, entry.is_own) = (Some(limit), true)).count();
+        self.wait(0);
+        count
+    }
+
     /// A load, counted; returns what the call has to answer.
     fn load(&mut self, key: u8, value: u32) -> u32 {
         self.load_for(key, value, None)
@@ -423,6 +435,10 @@ impl Run {
             18 => {
                 let time = [0, 1, 6, 40, 3_000, 200_000][number as usize % 6];
                 let ttl = Duration::from_nanos(time);
+                if number / 6 % 2 == 1 && at == 0 {
+                    assert_eq!(block_on(cache.limit_ttl(ttl)), model.limit_ttl(time));
+                    return;
+                }
                 if number / 6 % 2 == 1 {
                     let is_there = block_on(cache.set_ttl(&key(), ttl));
                     assert_eq!(is_there, model.set_ttl(at, time));

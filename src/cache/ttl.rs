@@ -7,6 +7,8 @@ use std::time::Duration;
 use equivalent::Equivalent;
 
 use super::AsyncLru;
+use crate::store::limit_ttl::LimitTtl;
+use crate::store::steps;
 
 impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// Like [`insert`](Self::insert), for an entry that lives for `ttl`.
@@ -129,5 +131,77 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         let (found, deliveries) = self.store().set_ttl(self.hash(key), key, ttl);
         deliveries.settle_blocking();
         found
+    }
+}
+
+/// Limiting the lifetime of everything.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Has everything that is in the cache or on its way there end in `ttl` from now at the latest, and returns
+    /// how many entries end sooner by it.
+    ///
+    /// For when the cache may miss an invalidation, such as while the connection is down by which it hears of
+    /// them: what it has is worth keeping for a while, and not for as long as it would have lived.
+    ///
+    /// Does for each live entry that would end later, or never, what [`set_ttl`](Self::set_ttl) does, and leaves
+    /// the others alone: it is no use of the entry, which stays fresh as long as it would have, and its idle
+    /// time counts besides. With `ttl` zero they end at once, as those that have expired; a shard that is less
+    /// than a quarter full then gives its memory back. Loads and updates in flight it wins over as
+    /// [`invalidate_all`](Self::invalidate_all) does: what they bring goes to those who have joined them and is
+    /// not cached, and calls that come afterwards load anew. So nothing that was there or asked for before the
+    /// call outlives `ttl`. What other tasks write or load meanwhile may be limited as well or not.
+    ///
+    /// From the first call on, every look at the cache asks its clock.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the cache valid. Once it was polled, all loads and updates that were in flight
+    /// are kept out, and some of the entries are limited, or none, or all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::{AsyncLru, ManualClock};
+    /// use std::time::Duration;
+    ///
+    /// let (minute, clock) = (Duration::from_secs(60), ManualClock::new());
+    /// let users = AsyncLru::<u32, &str>::builder().ttl(60 * minute).clock(clock.clone()).build();
+    /// futures_lite::future::block_on(async {
+    ///     users.insert(1, "ann").await;
+    ///     users.insert_with_ttl(2, "bob", minute).await;
+    ///     // Nobody tells of changes any more.
+    ///     assert_eq!(users.limit_ttl(5 * minute).await, 1);
+    ///     users.insert(3, "eve").await;
+    ///     let left = [1, 2, 3].map(|id| users.time_left(&id));
+    ///     assert_eq!(left, [5, 1, 60].map(|minutes| Some(minutes * minute)));
+    /// });
+    /// ```
+    pub async fn limit_ttl(&self, ttl: Duration) -> usize {
+        let mut limit = LimitTtl::start(self.store(), ttl);
+        steps::run(self.store(), &mut limit).await;
+        limit.shortened()
+    }
+
+    /// [`limit_ttl`](Self::limit_ttl) for synchronous code.
+    ///
+    /// # Blocking
+    ///
+    /// For the time of the work: microseconds for every ten entries that are limited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.limit_ttl_blocking(Duration::from_secs(60)), 1);
+    /// assert!(cache.time_left(&1) <= Some(Duration::from_secs(60)));
+    /// assert_eq!(cache.limit_ttl_blocking(Duration::ZERO), 1);
+    /// assert!(cache.is_empty());
+    /// ```
+    pub fn limit_ttl_blocking(&self, ttl: Duration) -> usize {
+        let mut limit = LimitTtl::start(self.store(), ttl);
+        steps::run_blocking(self.store(), &mut limit);
+        limit.shortened()
     }
 }

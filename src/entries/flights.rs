@@ -319,6 +319,17 @@ impl<K, V> Entries<K, V> {
         }
     }
 
+    /// Keeps the values of all flights out of the cache. An entry that one of them was to refresh is to be by
+    /// another.
+    pub(crate) fn fence_all(&mut self) {
+        let ids: Vec<FlightId> = self.flights.iter().map(|(_, flight)| flight.id).collect();
+        ids.iter().for_each(|id| self.fence_one(*id));
+        if !self.freshness.is_empty() {
+            let refreshes = ids.iter().filter(|id| self.flight(**id).kind.is_refresh());
+            refreshes.for_each(|id| self.release_refresh(*id, Freshness::Due(0)));
+        }
+    }
+
     /// The same, if its leader has not ended it.
     pub(crate) fn fence_if_there(&mut self, id: FlightId) {
         if self.flight_if_there(id).is_some() {

@@ -21,6 +21,19 @@ pub(crate) struct Position {
     slot: usize,
 }
 
+impl Position {
+    /// At a slot of a shard whose entries have moved so often.
+    pub(super) fn new(generation: u64, slot: usize) -> Self {
+        Self { generation, slot }
+    }
+
+    /// The slot to go on at: the first one if the entries have moved since, as those to come may be where the
+    /// caller has been.
+    pub(super) fn first(self, generation: u64) -> usize {
+        if self.generation == generation { self.slot } else { 0 }
+    }
+}
+
 /// A look at some slots of a shard, which sees what is written to them until it is dropped.
 pub(crate) struct Watch<'a, K, V> {
     shard: &'a Shard<K, V>,
@@ -30,12 +43,12 @@ pub(crate) struct Watch<'a, K, V> {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Watches the slots from `position` on, or from the first on if the entries have moved since then:
-    /// those to come may be where the caller has been. `None` if there are no more slots.
+    /// Watches the slots from `position` on, or from the first on if the entries have moved since then. `None`
+    /// if there are no more slots.
     pub(crate) fn watch(&self, position: Position) -> Option<Watch<'_, K, V>> {
         let state = &mut *self.lock();
         let generation = state.generation;
-        let first = if position.generation == generation { position.slot } else { 0 };
+        let first = position.first(generation);
         if first >= state.entries.slots() {
             return None;
         }
@@ -57,7 +70,7 @@ impl<K, V> Watch<'_, K, V> {
 
     /// Where to go on after these slots.
     pub(crate) fn end(&self) -> Position {
-        Position { generation: self.generation, slot: self.slots.end }
+        Position::new(self.generation, self.slots.end)
     }
 
     /// Takes out the entries in those of the `chosen` slots that were not written since the watch

@@ -395,6 +395,16 @@ pub const METHODS: &[(&str, Method)] = &[
             cache.set_ttl_blocking(key, Duration::ZERO);
         })
     }),
+    ("limit_ttl", |memos, _| {
+        with_caches(memos, |cache| {
+            within_few_polls(cache.limit_ttl(TTL / 3));
+        })
+    }),
+    ("limit_ttl_blocking", |memos, _| {
+        with_caches(memos, |cache| {
+            cache.limit_ttl_blocking(Duration::ZERO);
+        })
+    }),
     ("insert_with_ttl_blocking", |memos, shared| {
         with_keys(memos, shared, |cache, key, shared| {
             drop(cache.insert_with_ttl_blocking(key.clone(), shared.value(), TTL / 4));
