@@ -112,7 +112,7 @@ async fn doubt_all<V>(core: &Core<V>) {
     match core.cut_off {
         CutOff::Clear => core.local.invalidate_all().await,
         CutOff::Keep => {
-            core.local.invalidate_all().await;
+            core.local.limit_ttl(core.times.alone).await;
         }
     }
 }
@@ -159,7 +159,7 @@ impl<V> Drop for Open<'_, V> {
         match self.core.cut_off {
             CutOff::Clear => self.core.local.invalidate_all_blocking(),
             CutOff::Keep => {
-                self.core.local.invalidate_all_blocking();
+                self.core.local.limit_ttl_blocking(self.core.times.alone);
             }
         }
     }
