@@ -42,8 +42,19 @@ fn kind(error: &RedisError) -> ErrorKind {
         _ => match error.code() {
             Some("OOM") => ErrorKind::Full,
             Some("NOAUTH" | "WRONGPASS" | "DENIED") => ErrorKind::Denied,
-            _ => ErrorKind::Other,
+            _ => kind_in_script(error.detail().unwrap_or_default()),
         },
+    }
+}
+
+/// What old servers say of an error in a script without a code of its own.
+fn kind_in_script(detail: &str) -> ErrorKind {
+    if detail.contains("The user executing the script can't") {
+        ErrorKind::Denied
+    } else if detail.contains("-READONLY ") {
+        ErrorKind::ReadOnly
+    } else {
+        ErrorKind::Other
     }
 }
 
