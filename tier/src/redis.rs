@@ -3,6 +3,7 @@
 mod error;
 mod link;
 mod message;
+mod replies;
 mod scripts;
 mod session;
 
@@ -16,6 +17,7 @@ use ::redis::{
 };
 
 use self::link::{Link, Receiver, RedisEvents};
+use self::replies::Replies;
 use self::session::{Names, RedisSession};
 use crate::store::{BoxFuture, Connected, ErrorKind, Instance, Space, Store, StoreError};
 
@@ -29,6 +31,9 @@ use crate::store::{BoxFuture, Connected, ErrorKind, Instance, Space, Store, Stor
 /// a replica that took its place, is a cold store and never a resurrected value. Entries have a time to live;
 /// two short entries for each space and run of the server, its generation and the number of its messages,
 /// have none: if the server evicts them, all entries are gone, or all instances connect anew.
+///
+/// A value of more than 16 MiB is not kept: a server closes a connection rather than to have much more wait
+/// for it. For the same reason no more than 8 MiB are asked for at once.
 ///
 /// Times are in milliseconds. A value's time is rounded down, and one without any is not kept; a lease is
 /// rounded up, and holds for a millisecond at least.
@@ -95,7 +100,13 @@ impl RedisStore {
         let names = server.names(space, client.get_connection_info().redis_settings().db())?;
         // Before anything is read: what is removed from now on is told.
         connection.subscribe(names.channel.as_str()).await.map_err(failed)?;
-        let session = RedisSession { connection, names, instance, link: Arc::clone(&link) };
+        let session = RedisSession {
+            connection,
+            names,
+            instance,
+            link: Arc::clone(&link),
+            replies: Replies::new(),
+        };
         if !link.start(session.last_number().await?) {
             return Err(error::lost("a message is missing"));
         }

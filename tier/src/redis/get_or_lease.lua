@@ -3,12 +3,15 @@
 -- ARGV[5]  the lease
 -- ARGV[6]  its time in milliseconds
 -- ARGV[7]  a value with so many milliseconds left, or fewer, is stale
--- ARGV[8]  after so many bytes of values no more keys are answered
--- ARGV[9]  and more: the keys
+-- ARGV[8]  the bytes of the values that may be answered with
+-- ARGV[9]  the bytes of the largest value that there can be
+-- ARGV[10] and more: the keys
 --
--- For each key: what there is and whose turn it is, as one number; and if there is a value, this and the
--- milliseconds that it has left.
-local LEASE, LEASE_FOR, STALE_BELOW, MOST = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+-- For each of the first keys, as far as the bytes last: what there is and whose turn it is, as one number;
+-- and if there is a value, this and the milliseconds that it has left. If the bytes do not last for the
+-- first, the number of those that it needs.
+local LEASE, LEASE_FOR, STALE_BELOW = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local MOST, LARGEST, FIRST = tonumber(ARGV[8]), tonumber(ARGV[9]), 10
 local ABSENT, VALUE, FOREIGN = 0, 4, 8
 local NOBODYS, MINE, ANOTHERS, FULL = 0, 1, 2, 3
 
@@ -41,17 +44,23 @@ if not values then
   if not fails(leases, 'OOM') then
     return leases
   end
-  for i = 9, #ARGV do
+  for i = FIRST, #ARGV do
     answers[#answers + 1] = ABSENT + FULL
   end
   return answers
 end
 
-for i = 9, #ARGV do
+for i = FIRST, #ARGV do
   local key = ARGV[i]
   local value = redis.pcall('GET', values .. key)
   local what, left, whose, failure = ABSENT, 0, NOBODYS, nil
-  if type(value) == 'string' then
+  if type(value) == 'string' and #value > LARGEST then
+    what = FOREIGN
+  elseif type(value) == 'string' then
+    bytes = bytes + #value
+    if bytes > MOST then
+      return i == FIRST and #value or answers
+    end
     what = VALUE
     -- Below zero if it has no end, which nobody gave it here.
     left = math.max(redis.call('PTTL', values .. key), 0)
@@ -70,10 +79,6 @@ for i = 9, #ARGV do
   if what == VALUE then
     answers[#answers + 1] = value
     answers[#answers + 1] = left
-    bytes = bytes + #value
-    if bytes >= MOST then
-      break
-    end
   end
 end
 return answers

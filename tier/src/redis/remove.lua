@@ -14,6 +14,9 @@ for i = 7, #ARGV do
     if CLAIM ~= '' then
       redis.call('SET', leases .. key, 'c' .. CLAIM, 'PX', CLAIM_FOR)
     end
+    if CLAIM ~= '' then
+      redis.call('SET', leases .. key, 'c' .. CLAIM, 'PX', CLAIM_FOR)
+    end
   end
   gone[#gone + 1] = spell(key)
 end

@@ -8,16 +8,17 @@ use ::redis::{Cmd, ErrorKind as RedisErrorKind, Script, ServerErrorKind, Value};
 
 use super::error;
 use super::link::Link;
+use super::replies::Replies;
 use super::scripts;
 use crate::key::Key;
-use crate::store::{
-    Ask, BoxFuture, Claim, ErrorKind, Found, Instance, Lease, Session, StoreError, Turn,
-};
+use crate::store::{Ask, BoxFuture, Claim, ErrorKind, Found, Instance, Lease, Session, StoreError, Turn};
 
 /// One script is given no more keys than this, so that the server's other clients need not wait for long.
 const MOST_KEYS: usize = 1_000;
-/// Nor much more bytes than this; nor does it give more.
+/// Nor much more bytes than this; nor does it give more, but for one larger value.
 const MOST_BYTES: usize = 1 << 20;
+/// A larger value is not kept, as a server does not send much more at once.
+pub(super) const LARGEST: usize = 16 << 20;
 /// The longest time, in milliseconds, that is asked for: the server takes no time that it cannot add to its
 /// clock.
 const LONGEST: u64 = 1 << 50;
@@ -28,6 +29,7 @@ pub(super) struct RedisSession {
     pub(super) names: Names,
     pub(super) instance: Instance,
     pub(super) link: Arc<Link>,
+    pub(super) replies: Replies,
 }
 
 /// The names of a space in one server process.
@@ -94,19 +96,39 @@ impl RedisSession {
         }
     }
 
+    /// Looks for some of `keys`, the first ones.
     async fn get_some(&self, keys: &[Key], ask: Ask) -> Result<Vec<Found>, StoreError> {
         let script = &scripts::GET_OR_LEASE;
-        let mut command = self.command(script);
-        command.arg(hexadecimal(ask.lease.0)).arg(rounded_up(ask.lease_for).max(1));
-        command.arg(rounded_up(ask.stale_below)).arg(MOST_BYTES);
-        for key in keys {
-            command.arg(key.as_ref());
+        let mut bytes = MOST_BYTES.min(keys.len() * self.replies.typical());
+        loop {
+            let _reservation = self.replies.reserve(bytes).await;
+            let mut command = self.command(script);
+            command.arg(hexadecimal(ask.lease.0)).arg(rounded_up(ask.lease_for).max(1));
+            command.arg(rounded_up(ask.stale_below)).arg(bytes).arg(LARGEST);
+            for key in keys {
+                command.arg(key.as_ref());
+            }
+            let found = match self.run(script, &command).await? {
+                Value::Int(needed) => {
+                    bytes = usize::try_from(needed)
+                        .ok()
+                        .filter(|needed| *needed > bytes)
+                        .ok_or_else(error::unexpected)?;
+                    continue;
+                }
+                reply => read_found(reply).ok_or_else(error::unexpected)?,
+            };
+            // More than was asked for is as wrong as nothing, with which nobody would get on.
+            if found.is_empty() || found.len() > keys.len() {
+                return Err(error::unexpected());
+            }
+            let lengths = found.iter().map(|found| match found {
+                Found::Value { bytes, .. } => bytes.len(),
+                Found::Absent(_) | Found::Foreign(_) => 0,
+            });
+            self.replies.note(lengths.max().unwrap_or(0));
+            return Ok(found);
         }
-        let found = read_found(self.run(script, &command).await?);
-        // More than was asked for is as wrong as nothing, with which nobody would get on.
-        found
-            .filter(|found| !found.is_empty() && found.len() <= keys.len())
-            .ok_or_else(error::unexpected)
     }
 
     async fn put_some(
@@ -117,9 +139,10 @@ impl RedisSession {
     ) -> Result<Vec<bool>, StoreError> {
         let script = &scripts::PUT;
         let mut command = self.command(script);
-        command.arg(hexadecimal(lease.0)).arg(ttl);
+        command.arg(hexadecimal(lease.0));
         for (key, value) in values {
-            command.arg(key.as_ref()).arg(value.as_slice());
+            let (value, ttl) = storable(value, ttl).unwrap_or_default();
+            command.arg(key.as_ref()).arg(value).arg(ttl);
         }
         let kept = match self.run(script, &command).await? {
             Value::Array(kept) => kept.iter().map(|kept| *kept == Value::Int(1)).collect(),
@@ -273,6 +296,11 @@ fn portions<T>(mut items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Ite
     })
 }
 
+/// A value and its time, unless it is too large to be stored.
+fn storable(value: &[u8], ttl: u64) -> Option<(&[u8], u64)> {
+    (value.len() <= LARGEST).then_some((value, ttl))
+}
+
 /// How numbers are spelled that are not counted with.
 fn hexadecimal(number: u64) -> String {
     format!("{number:016x}")
@@ -297,7 +325,7 @@ mod tests {
         let lengths = |items: &[usize]| -> Vec<usize> {
             portions(items, |item| *item).map(<[usize]>::len).collect()
         };
-        assert!(lengths(&[]).is_empty());
+        assert_eq!(lengths(&[]), []);
         assert_eq!(lengths(&[0; 2 * MOST_KEYS + 1]), [MOST_KEYS, MOST_KEYS, 1]);
         assert_eq!(lengths(&[MOST_BYTES / 2; 5]), [2, 2, 1]);
         assert_eq!(lengths(&[2 * MOST_BYTES, 1, 1]), [1, 2]);
