@@ -11,7 +11,9 @@ use super::link::Link;
 use super::replies::Replies;
 use super::scripts;
 use crate::key::Key;
-use crate::store::{Ask, BoxFuture, Claim, ErrorKind, Found, Instance, Lease, Session, StoreError, Turn};
+use crate::store::{
+    Ask, BoxFuture, Claim, ErrorKind, Found, Instance, Lease, Session, StoreError, Turn,
+};
 
 /// One script is given no more keys than this, so that the server's other clients need not wait for long.
 const MOST_KEYS: usize = 1_000;
