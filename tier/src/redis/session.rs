@@ -327,7 +327,7 @@ mod tests {
         let lengths = |items: &[usize]| -> Vec<usize> {
             portions(items, |item| *item).map(<[usize]>::len).collect()
         };
-        assert_eq!(lengths(&[]), []);
+        assert!(lengths(&[]).is_empty());
         assert_eq!(lengths(&[0; 2 * MOST_KEYS + 1]), [MOST_KEYS, MOST_KEYS, 1]);
         assert_eq!(lengths(&[MOST_BYTES / 2; 5]), [2, 2, 1]);
         assert_eq!(lengths(&[2 * MOST_BYTES, 1, 1]), [1, 2]);
