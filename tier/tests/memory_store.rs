@@ -247,7 +247,6 @@ mod values_and_leases {
         scene.clock.advance(LEASE_FOR - NANO);
         assert_eq!(ann.look("k", Lease(1)), Found::Absent(Turn::Mine));
         scene.clock.advance(LEASE_FOR - NANO);
-        assert_eq!(bob.look("k", Lease(2)), Found::Absent(Turn::Anothers));
         assert!(ann.put("k", Lease(1), "v"));
         assert_eq!(bob.heard(), [ready("k")], "it is still wanted");
     }
@@ -696,6 +695,16 @@ mod delayed_messages {
     }
 
     #[test]
+    fn cut_links_take_the_messages_with_them_that_are_held_back() {
+        let scene = Scene::new();
+        let ann = scene.link(ANN);
+        scene.faults.delay_messages();
+        ann.remove("k");
+        scene.faults.cut_links();
+        assert_eq!(scene.faults.figures().delayed_messages, 0);
+    }
+
+    #[test]
     fn a_gap_shows_when_the_message_behind_it_arrives() {
         let scene = Scene::new();
         let (ann, mut bob) = (scene.link(ANN), scene.link(BOB));
@@ -761,6 +770,34 @@ mod links {
         }
         let figures = scene.faults.figures();
         assert_eq!((figures.in_memory, figures.spaces), (0, 1), "until it is over");
+    }
+
+    #[test]
+    fn sessions_after_a_restart_share_their_space_when_the_kept_data_is_over() {
+        let scene = Scene::new();
+        scene.link(ANN).load("k", "v");
+        scene.faults.restart_keeping_data();
+        let ann = scene.link(ANN);
+        scene.clock.advance(TTL);
+        for _ in 0..4 {
+            assert_eq!(ann.ping(), Ok(()));
+        }
+        ann.load("k", "v");
+        assert_eq!(scene.link(BOB).look("k", Lease(1)), value("v", TTL, Turn::Nobodys));
+    }
+
+    #[test]
+    fn instances_are_in_the_order_in_which_they_connected() {
+        let scene = Scene::new();
+        let other = Space::new("others", 1);
+        let links = [
+            scene.link(BOB),
+            scene.link_to(&other, ANN),
+            scene.link(BOB),
+            scene.link_to(&other, ANN),
+        ];
+        assert_eq!(scene.faults.instances(), [BOB, ANN, BOB, ANN]);
+        drop(links);
     }
 
     #[test]
@@ -891,6 +928,34 @@ mod stopped {
     }
 
     #[test]
+    fn the_end_of_its_session_wakes_a_call_that_waits() {
+        type End = fn(&Scene, &Linked, &mut Option<Box<dyn Events>>);
+
+        let ends: [End; 3] = [
+            |_, _, events| *events = None,
+            |scene, _, _| scene.faults.cut_links(),
+            |scene, bob, _| {
+                scene.faults.lose_messages_to(ANN, 1);
+                bob.remove("lost");
+                bob.remove("next");
+            },
+        ];
+        for end in ends {
+            let scene = Scene::new();
+            let (Linked { session, events }, bob) = (scene.link(ANN), scene.link(BOB));
+            let mut events = Some(events);
+            scene.faults.stop_for(ANN);
+            let wakes = Arc::new(Wakes::default());
+            let waker = Waker::from(Arc::clone(&wakes));
+            let mut ping = session.ping();
+            assert!(ping.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            end(&scene, &bob, &mut events);
+            assert_eq!(wakes.count(), 1);
+            assert_eq!(now(ping).unwrap_err().kind(), ErrorKind::Lost);
+        }
+    }
+
+    #[test]
     fn a_call_takes_effect_in_a_space_that_nobody_uses_any_longer() {
         let scene = Scene::new();
         let ann = scene.link(ANN);
@@ -913,8 +978,9 @@ mod stopped {
         assert!(block_on(poll_once(remove.as_mut())).is_none());
         scene.faults.restart_keeping_data();
         assert_eq!(now(remove).unwrap_err().kind(), ErrorKind::Lost);
-        assert_eq!(scene.faults.figures().remove, 0);
         assert_eq!(scene.link(ANN).ping(), Ok(()), "another process is not stopped");
+        scene.faults.resume();
+        assert_eq!(scene.faults.figures().remove, 0);
     }
 
     #[test]
@@ -1010,12 +1076,13 @@ mod failures {
         ann.claim("claimed", Lease(3));
         assert_eq!(bob.heard(), [gone("gone"), gone("claimed")]);
         assert_eq!(ann.ping(), Ok(()));
-
-        scene.clock.advance(TTL - NANO);
-        assert_eq!(bob.look("k", Lease(2)), value("v", NANO, Turn::Full));
         scene.faults.work();
         assert!(!ann.put("claimed", Lease(3), "v"));
         assert_eq!(bob.look("leased", Lease(2)), Found::Absent(Turn::Mine), "it was given back");
+
+        scene.faults.fail(ErrorKind::Full);
+        scene.clock.advance(TTL - NANO);
+        assert_eq!(bob.look("k", Lease(2)), value("v", NANO, Turn::Full));
     }
 
     #[test]
@@ -1215,6 +1282,18 @@ mod memory {
             })
             .max();
         assert!(most <= Some(110), "{most:?}");
+    }
+
+    #[test]
+    fn calls_for_many_keys_free_as_many_as_they_add() {
+        let scene = Scene::new();
+        let ann = scene.link(ANN);
+        for i in 0..100 {
+            let keys: Vec<_> = (0..100).map(|j| Key::of(&(i, j))).collect();
+            now(ann.session.get_or_lease(&keys, ask(Lease(1)))).unwrap();
+            scene.clock.advance(LEASE_FOR);
+            assert!(scene.faults.figures().in_memory <= 200);
+        }
     }
 
     #[test]

@@ -81,3 +81,28 @@ impl<T> Expiring<T> {
         self.by_key.len() - over.count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_has_become_empty_gives_its_memory_back() {
+        let keys: Vec<_> = (0..10_000).map(|i| Key::of(&i)).collect();
+        let fill = |entries: &mut Expiring<()>| {
+            for key in &keys {
+                entries.insert(key, (), Duration::from_secs(1));
+            }
+            assert!(entries.by_key.capacity() >= keys.len());
+        };
+        let mut entries = Expiring::new();
+        fill(&mut entries);
+        entries.free(Duration::from_secs(1), usize::MAX);
+        assert!(entries.by_key.capacity() <= SMALL);
+        fill(&mut entries);
+        for key in &keys {
+            entries.remove(key, Duration::ZERO);
+        }
+        assert!(entries.by_key.capacity() <= SMALL);
+    }
+}
