@@ -254,7 +254,8 @@ impl Scene {
             _ => None,
         };
         // These have won as soon as they were polled.
-        let has_begun = polls > 0 && matches!(self.call, Call::InsertMany | Call::Writing);
+        let has_begun =
+            polls > 0 && matches!(self.call, Call::InsertMany | Call::Writing | Call::LimitTtl);
         if self.role == Role::Bystander {
             assert_eq!(stage.cached(ASIDE), own);
             assert_eq!(stage.cached(KEY), agreed);

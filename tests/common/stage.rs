@@ -70,6 +70,8 @@ pub enum Call {
     InvalidateIf,
     InvalidateKeysIf,
     SetTtl,
+    /// To more than any entry has left in a cache that uses time.
+    LimitTtl,
     Clear,
     MemoClear,
     PurgeExpired,
@@ -92,6 +94,7 @@ impl Call {
             Self::InvalidateIf,
             Self::InvalidateKeysIf,
             Self::SetTtl,
+            Self::LimitTtl,
             Self::Clear,
             Self::MemoClear,
             Self::PurgeExpired,
@@ -180,7 +183,7 @@ impl Call {
 
     /// Whether it concerns all keys.
     pub fn is_sweeping(self) -> bool {
-        self.is_clear() || matches!(self, Self::PurgeExpired | Self::Restore)
+        self.is_clear() || matches!(self, Self::PurgeExpired | Self::Restore | Self::LimitTtl)
     }
 }
 
@@ -495,6 +498,7 @@ impl Stage {
                 done(cache.invalidate_keys_if(move |key| *key == own_key))
             }
             (Call::SetTtl, _) => done(async move { cache.set_ttl(&own_key, TTL).await }),
+            (Call::LimitTtl, _) => done(cache.limit_ttl(2 * LONG)),
             (Call::Clear, _) => done(cache.clear()),
             (Call::MemoClear, AnyMemo::Sure(memo)) => done(memo.clear()),
             (Call::PurgeExpired, _) => done(cache.purge_expired()),

@@ -296,6 +296,8 @@ impl StaleScene {
         let expected = match (self.call, answer) {
             (Call::Insert | Call::Writing | Call::Update, Some(_)) => Some(SUBJECT),
             (Call::InsertMany, _) if has_begun => Some(SUBJECT),
+            // It wins over the refresh from the beginning, and leaves what that was to renew.
+            (Call::LimitTtl, _) if polls > 0 => Some(SEED),
             (call, Some(_)) if call.fences() => None,
             _ if has_begun => None,
             // It was chosen from the beginning, and the sweep may have come to it or not.

@@ -82,6 +82,24 @@ fn what_was_loaded_before_a_clear_is_not_seen_after_it() {
 }
 
 #[test]
+fn what_was_loaded_before_a_limit_has_an_end_after_it() {
+    // Longer than any schedule takes.
+    const LIMIT: Duration = Duration::from_secs(100_000);
+    explore(|| {
+        Contest::run(|contest, cache, before| {
+            let shortened = cache.limit_ttl_blocking(LIMIT);
+            let saved = cache.snapshot_with_ttl();
+            let is_later = |value: u32| value >= before;
+            let has_end = |left: Option<Duration>| left.is_some_and(|left| left <= LIMIT);
+            let mut saved = saved.iter();
+            assert!(saved.all(|saved| has_end(saved.time_left) || is_later(saved.value.number)));
+            assert!(shortened <= 1);
+            contest.call(cache);
+        });
+    });
+}
+
+#[test]
 fn a_value_lives_from_its_publication_and_is_not_seen_once_its_time_is_over() {
     const OLD: u32 = 1;
     const LOADED: u32 = 7;
