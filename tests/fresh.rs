@@ -801,7 +801,8 @@ fn a_lifetime_that_panics_as_it_is_made_is_a_panic_of_the_load() {
         }
     }
     let cache = builder(&ManualClock::new()).build();
-    let calls: [fn(&Cache) -> Hand<'_, Lookup<u32>>; 4] = [
+    type Exploding = fn(&Cache) -> Hand<'_, Lookup<u32>>;
+    let calls: [Exploding; 4] = [
         |cache| hand(cache.entry(1).or_insert_timed(async || (1, Bomb))),
         |cache| hand(cache.entry(1).detached().or_insert_timed(|| async { (1, Bomb) })),
         |cache| {

@@ -187,11 +187,13 @@ fn a_listener_hears_of_what_a_guard_removes_and_of_what_it_keeps_out() {
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The ways to end a guard of the key 1 with the value 11 that has a lifetime of its own.
-const ENDS: [(&str, fn(&Cache, Lifetime)); 3] = [
+const ENDS: [(&str, End); 3] = [
     ("insert", |cache, lifetime| now(cache.writing(&1).ttl(lifetime).insert(11))),
     ("insert_as", |cache, lifetime| now(cache.writing(&1).ttl(lifetime).insert_as(1, 11))),
     ("owned", |cache, lifetime| now(cache.writing_owned(1).ttl(lifetime).insert(11))),
 ];
+
+type End = fn(&Cache, Lifetime);
 
 #[test]
 fn a_guard_ends_with_a_value_that_has_a_lifetime_of_its_own() {

@@ -1,10 +1,12 @@
 //! Takes in an entry of an earlier cache.
 
+use std::time::Duration;
+
 use super::Shard;
 use super::removals::Deliveries;
 use super::state::State;
 use super::writer::Writer;
-use crate::appraisal::Appraised;
+use crate::appraisal::Measured;
 use crate::clock::Nanos;
 use crate::entries::{Bucket, Deadlines, Entry, Extras};
 use crate::policy::lifetime::{Left, Lifetimes};
@@ -16,12 +18,14 @@ pub(crate) struct Returning<K, V> {
     pub(crate) key: K,
     pub(crate) value: V,
     pub(crate) left: Left,
-    pub(crate) appraised: Appraised,
+    /// The lifetime of its own that the rule of the cache gives it.
+    pub(crate) rule: Option<Duration>,
+    pub(crate) measured: Measured,
 }
 
 impl<K, V> Returning<K, V> {
     pub(crate) fn deadlines(&self, lifetimes: &Lifetimes<K, V>, now: Nanos) -> Deadlines {
-        lifetimes.of_returning(now, self.left, self.appraised.ttl())
+        lifetimes.of_returning(now, self.left, self.rule)
     }
 }
 
@@ -61,14 +65,14 @@ impl<K, V> Writer<'_, K, V> {
             reservation.inherit(self.cost(slot));
             self.expire(slot);
         }
-        let cost = capacity.cost(entry.appraised.measured);
+        let cost = capacity.cost(entry.measured);
         if reservation.reserve(cost).is_err() {
             return Err(entry);
         }
         reservation.fill(cost);
-        let Returning { hash, key, value, left, appraised } = entry;
+        let Returning { hash, key, value, left, measured, .. } = entry;
         let deadlines = deadlines.put_off(self.late);
-        let extras = Extras { is_own: left.is_own, ..Extras::new(appraised, deadlines) };
+        let extras = Extras { deadlines, is_own: left.is_own, measured };
         let slot = self.insert(Entry::new(hash, key, value), Some(&extras), Bucket::NONE);
         self.note_arrival(slot, true);
         let State { entries, order, .. } = &mut *self.state;

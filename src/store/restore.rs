@@ -37,8 +37,8 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
 
     /// Tells whether there is room for an entry, which takes it then.
     fn fits(&mut self, store: &Store<K, V>, entry: &Returning<K, V>) -> bool {
-        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.appraised.ttl());
-        let cost = store.capacity().cost(entry.appraised.measured);
+        let own = entry.left.time.filter(|_| entry.left.is_own).or(entry.rule);
+        let cost = store.capacity().cost(entry.measured);
         let fits = entry.left.lets_live()
             && store.lifetimes.let_live(own)
             && cost.fits(self.room)
@@ -51,9 +51,7 @@ impl<'a, K: Hash + Eq, V, S: BuildHasher> Choice<'a, K, V, S> {
 
     /// Has the chosen ones return.
     pub(crate) fn restore(mut self, store: &Store<K, V>) -> Restore<K, V> {
-        let has_end = |entry: &Returning<K, V>| {
-            entry.left.time.is_some() || entry.appraised.lifetime.is_some()
-        };
+        let has_end = |entry: &Returning<K, V>| entry.left.time.is_some() || entry.rule.is_some();
         if self.chosen.iter().any(has_end) {
             store.lifetimes.use_time();
         }
@@ -75,7 +73,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> Steps<K, V> for Choice<'_, K, V, S> {
             let Saved { key, value, .. } = saved;
             let hash = hash_of(self.hasher, &key);
             let appraised = store.appraise(&key, &value);
-            let entry = Returning { hash, key, value, left, appraised };
+            let (rule, measured) = (appraised.ttl(), appraised.measured);
+            let entry = Returning { hash, key, value, left, rule, measured };
             if self.fits(store, &entry) {
                 self.chosen.push(entry);
             } else if store.has_listener() {
