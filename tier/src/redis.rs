@@ -58,7 +58,8 @@ impl RedisStore {
     /// A store at `url`, to which nothing connects yet.
     ///
     /// Such as `redis://user:password@host:6379/0`, `unix:///path/to/socket?db=0`, or with the features
-    /// `tls` and `smol-tls` also `rediss://host:6379/0`.
+    /// `tls` and `smol-tls` also `rediss://host:6379/0`. With the last, and if the application has chosen no
+    /// other, this chooses `ring` as the default provider of cryptography of the crate `rustls`.
     ///
     /// # Errors
     ///
@@ -69,6 +70,8 @@ impl RedisStore {
             StoreError::new(ErrorKind::Other, error.category())
         };
         let info = url.into_connection_info().map_err(invalid)?;
+        #[cfg(any(feature = "tls", feature = "smol-tls"))]
+        provide_cryptography(info.addr());
         let settings = info
             .redis_settings()
             .clone()
@@ -111,6 +114,16 @@ impl RedisStore {
             return Err(error::lost("a message is missing"));
         }
         Ok(Connected { session: Arc::new(session), events: Box::new(events) })
+    }
+}
+
+/// Sees to it that there is cryptography for this address: without, to connect would panic.
+#[cfg(any(feature = "tls", feature = "smol-tls"))]
+fn provide_cryptography(address: &::redis::ConnectionAddr) {
+    let encrypted = matches!(address, ::redis::ConnectionAddr::TcpTls { .. });
+    if encrypted && rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another may be faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
