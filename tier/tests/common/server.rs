@@ -1,7 +1,8 @@
 //! A Redis or Valkey server of a test's own.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,17 +37,18 @@ impl Server {
     pub fn with(options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
 
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("async-lru-tier-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&folder).unwrap();
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         // Somebody else may take the free port meanwhile: then the next one.
         for _ in 0..10 {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("async-lru-tier-{}-{number}", std::process::id());
+            let folder = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = spawn(port, &folder, &options);
-            if answers(&mut child, port) {
-                return Self { child, port, folder, options };
+            let child = spawn(port, &folder, &options);
+            let mut server = Self { child, port, folder, options: options.clone() };
+            if server.answers() {
+                return server;
             }
         }
         panic!("the server does not start");
@@ -56,9 +58,9 @@ impl Server {
         self.port
     }
 
-    /// Where it keeps its files.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// A Unix socket on which it listens too.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.folder)
     }
 
     pub fn url(&self) -> String {
@@ -74,7 +76,21 @@ impl Server {
     /// Starts it anew on the same port, after `kill`. It loads what it was told to save.
     pub fn restart(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.options);
-        assert!(answers(&mut self.child, self.port), "the server does not start anew");
+        assert!(self.answers(), "the server does not start anew");
+    }
+
+    /// Waits until it answers; false if it ends instead. Asks through its socket: on its port may be somebody
+    /// else's server, for which this one will end.
+    fn answers(&mut self) -> bool {
+        let start = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if answer(&self.socket()).is_ok_and(|answer| !answer.starts_with(b"-LOADING")) {
+                return true;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "the server does not answer");
+            thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 
     /// Has it do nothing until `cont`, while its connections stay open.
@@ -131,7 +147,7 @@ fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     Command::new(program().expect("no server program"))
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--port", &port.to_string(), "--dir", folder.to_str().unwrap()])
-        .args(["--enable-debug-command", "local"])
+        .args(["--unixsocket", socket(folder).to_str().unwrap()])
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -139,23 +155,13 @@ fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
         .unwrap()
 }
 
-/// Waits until the server answers; false if it ends instead.
-fn answers(child: &mut Child, port: u16) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if answer(port).is_ok_and(|answer| !answer.starts_with(b"-LOADING")) {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("the server does not answer");
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("socket")
 }
 
-fn answer(port: u16) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+/// The first bytes of what a server says.
+fn answer(socket: &Path) -> std::io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(b"PING\r\n")?;
     let mut answer = vec![0; 16];

@@ -36,7 +36,7 @@ async fn a_password_is_asked_for() {
 async fn a_replica_is_refused() {
     let server = Server::start();
     let port = server.port().to_string();
-    let replica = Server::with(&["--replicaof", &format!("127.0.0.1 {port}")]);
+    let replica = Server::with(&["--replicaof", "127.0.0.1", &port]);
     assert_eq!(refused(&replica.url()).await, ErrorKind::ReadOnly);
     // Also one that can be written, of which its own writes are lost.
     replica.command("CONFIG SET replica-read-only no");
@@ -81,7 +81,7 @@ async fn few_rights_are_enough() {
     let server = Server::start();
     let user = |rights: &[&str]| {
         let rights = rights.join(" ");
-        server.command(&format!("ACL SETUSER tier reset on >secret {rights}"));
+        server.command(&format!("ACL SETUSER tier reset resetchannels on >secret {rights}"));
         server.command("SCRIPT FLUSH");
         with_login(&server, "tier:secret")
     };
@@ -119,8 +119,8 @@ async fn a_database_that_is_not_there_is_told() {
 }
 
 async fn a_unix_socket_is_as_good() {
-    let server = Server::with(&["--unixsocket", "socket"]);
-    let url = format!("unix://{}", server.folder().join("socket").display());
+    let server = Server::start();
+    let url = format!("unix://{}", server.socket().display());
     let (a, mut b) =
         (Peer::connect_to(&url, "users", 1).await.unwrap(), Peer::connect(&server, 2).await);
     a.load("ann", "1").await;
