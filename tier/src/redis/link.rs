@@ -277,6 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_the_connection_ends_the_link() {
+        let end: [fn(Receiver); 3] = [
+            drop,
+            |receiver| {
+                drop(receiver.send(PushInfo { kind: PushKind::Disconnection, data: vec![] }))
+            },
+            |receiver| drop(receiver.send(PushInfo { kind: PushKind::Unsubscribe, data: vec![] })),
+        ];
+        for end in end {
+            let (link, mut events) = link();
+            assert!(link.start(0));
+            let receiver = Receiver(Arc::clone(&link));
+            assert!(receiver.send(PushInfo { kind: PushKind::Subscribe, data: vec![] }).is_ok());
+            assert_eq!(next(&mut events), None);
+            end(receiver);
+            assert_eq!(next(&mut events), Some(None));
+        }
+    }
+
+    #[test]
     fn messages_that_nobody_hears_end_the_link() {
         let (link, mut events) = link();
         assert!(link.start(0));
