@@ -53,8 +53,8 @@ async fn everything(url: &str) -> Result<(), StoreError> {
     let values = [(keys[0].clone(), b"1".to_vec())];
     a.session.put(Lease(1), &values, LONG).await?;
     a.session.get_or_lease(&keys, a.ask()).await?;
-    a.session.replace(&keys[0], b"2", LONG).await?;
-    a.session.remove(&keys).await?;
+    a.session.remove(&keys, a.claim()).await?;
+    a.session.remove(&keys, None).await?;
     a.session.get_or_lease(&keys, a.ask()).await?;
     a.session.release(Lease(1), &keys).await?;
     a.session.remove_all().await?;
@@ -106,7 +106,7 @@ async fn a_right_that_is_missing_is_told_and_no_key() {
     a.get("secret").await;
     for wrong in ["-set", "-evalsha", "resetkeys"] {
         server.command(&format!("ACL SETUSER tier {wrong}"));
-        let error = a.session.replace(&Key::of("secret"), b"secret", LONG).await.unwrap_err();
+        let error = a.session.remove(&[Key::of("secret")], a.claim()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("secret"), "{shown}");

@@ -6,9 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru_tier::{
-    Ask, ErrorKind, Event, Found, Instance, Key, Lease, RedisStore, Space, Store, Turn,
-};
+use async_lru_tier::{Ask, Event, Found, Instance, Key, Lease, RedisStore, Space, Store, Turn};
 
 use crate::common::server::Server;
 use crate::common::sleep;
@@ -60,7 +58,8 @@ async fn a_value_without_time_is_not_kept() {
     let (a, mut b) = (Peer::connect(&server, 1).await, Peer::connect(&server, 2).await);
     a.load("ann", "1").await;
     for ttl in [Duration::ZERO, Duration::from_nanos(999_999)] {
-        a.session.replace(&Key::of("ann"), b"2", ttl).await.unwrap();
+        a.session.remove(&[Key::of("ann")], a.claim()).await.unwrap();
+        assert!(!a.put_for("ann", "2", ttl).await);
         assert_eq!(b.next().await, gone(&["ann"]));
         assert_eq!(a.get("ann").await, Found::Absent(Turn::Mine));
         assert!(!a.put_for("ann", "3", ttl).await);
@@ -76,7 +75,8 @@ async fn any_time_is_taken() {
     let ask = Ask { lease_for: Duration::MAX, stale_below: Duration::MAX, ..a.ask() };
     assert_eq!(a.try_get("ann", ask).await.unwrap(), Found::Absent(Turn::Mine));
     assert!(a.put_for("ann", "1", Duration::MAX).await);
-    a.session.replace(&Key::of("ann"), b"2", Duration::MAX).await.unwrap();
+    a.session.remove(&[Key::of("ann")], a.claim()).await.unwrap();
+    assert!(a.put_for("ann", "2", Duration::MAX).await);
     value(a.get("ann").await, "2", Turn::Nobodys);
     // Even that is not long enough a moment later.
     sleep(Duration::from_millis(2)).await;
@@ -88,7 +88,7 @@ async fn what_is_removed_is_gone() {
     let (a, mut b) = (Peer::connect(&server, 1).await, Peer::connect(&server, 2).await);
     a.load("ann", "1").await;
     a.load("bob", "2").await;
-    a.session.remove(&keys(&["ann", "eve"])).await.unwrap();
+    a.session.remove(&keys(&["ann", "eve"]), None).await.unwrap();
     assert_eq!(b.get("ann").await, Found::Absent(Turn::Mine));
     value(b.get("bob").await, "2", Turn::Nobodys);
     assert_eq!(b.next().await, gone(&["ann", "eve"]));
@@ -203,7 +203,7 @@ async fn no_keys_are_no_call() {
     assert_eq!(a.session.get_or_lease(&[], a.ask()).await.unwrap(), []);
     assert!(a.session.put(Lease(1), &[], LONG).await.unwrap().is_empty());
     a.session.release(Lease(1), &[]).await.unwrap();
-    a.session.remove(&[]).await.unwrap();
+    a.session.remove(&[], None).await.unwrap();
     b.hears_nothing().await;
 }
 
@@ -225,7 +225,7 @@ async fn keys_and_values_may_have_any_bytes() {
     for (found, key) in found.iter().zip(&keys) {
         assert!(matches!(found, Found::Value { bytes, .. } if bytes == key.as_ref()), "{found:?}");
     }
-    a.session.remove(&keys).await.unwrap();
+    a.session.remove(&keys, None).await.unwrap();
     assert_eq!(b.next().await, Some(Event::Gone(keys)));
 }
 
@@ -242,7 +242,7 @@ async fn ten_thousand_keys_at_once() {
     for (found, key) in found.into_iter().zip(&keys) {
         value(found, std::str::from_utf8(key.as_ref()).unwrap(), Turn::Nobodys);
     }
-    a.session.remove(&keys).await.unwrap();
+    a.session.remove(&keys, None).await.unwrap();
     let mut told = Vec::new();
     while told.len() < keys.len() {
         let Some(Event::Gone(some)) = b.next().await else { panic!("it ends") };
@@ -294,8 +294,7 @@ async fn a_value_that_is_too_large_is_not_kept() {
     a.load("ann", &large).await;
     value(b.get("ann").await, &large, Turn::Nobodys);
     let too_large = large + "x";
-    let replaced = a.session.replace(&Key::of("ann"), too_large.as_bytes(), LONG).await;
-    assert_eq!(replaced.unwrap_err().kind(), ErrorKind::Full);
+    assert!(!a.try_replace("ann", &too_large).await);
     assert_eq!(b.next().await, gone(&["ann"]));
     assert_eq!(a.get("ann").await, Found::Absent(Turn::Mine));
     assert!(!a.put("ann", &too_large).await);
@@ -382,8 +381,8 @@ async fn a_future_may_be_dropped_at_any_time() {
         finished += usize::from(polled(times, session.get_or_lease(&keys, a.ask())).await);
         finished += usize::from(polled(times, session.put(Lease(1), &values, LONG)).await);
         finished += usize::from(polled(times, session.release(Lease(1), &keys)).await);
-        finished += usize::from(polled(times, session.replace(&keys[0], b"2", LONG)).await);
-        finished += usize::from(polled(times, session.remove(&keys)).await);
+        finished += usize::from(polled(times, session.remove(&keys, a.claim())).await);
+        finished += usize::from(polled(times, session.remove(&keys, None)).await);
         finished += usize::from(polled(times, session.remove_all()).await);
         finished += usize::from(polled(times, session.ping()).await);
         finished += usize::from(polled(times, a.events.next()).await);

@@ -46,7 +46,7 @@ async fn a_connection_that_is_closed_ends_the_link() {
     let server = Server::start();
     let mut a = Peer::connect(&server, 1).await;
     a.load("ann", "1").await;
-    a.session.remove(&keys(&["bob"])).await.unwrap();
+    a.session.remove(&keys(&["bob"]), None).await.unwrap();
     let killed = server.command("CLIENT KILL TYPE pubsub");
     assert_eq!(killed, Value::Int(1));
     a.is_lost().await;
@@ -98,7 +98,7 @@ async fn a_server_that_hangs_is_waited_for() {
         let mut dropped = session.get_or_lease(&asked, a.ask());
         assert!(poll_once(&mut dropped).await.is_none());
     }
-    let mut removal = session.remove(&asked);
+    let mut removal = session.remove(&asked, None);
     assert!(poll_once(&mut removal).await.is_none());
     sleep(Duration::from_millis(50)).await;
     server.cont();
@@ -114,7 +114,7 @@ async fn a_server_that_becomes_a_replica_ends_the_link() {
     server.command(&format!("REPLICAOF 127.0.0.1 {}", other.port()));
     assert_eq!(a.session.ping().await.unwrap_err().kind(), ErrorKind::ReadOnly);
     a.is_lost().await;
-    let removal = b.session.remove(&keys(&["ann"])).await;
+    let removal = b.session.remove(&keys(&["ann"]), None).await;
     assert_eq!(removal.unwrap_err().kind(), ErrorKind::ReadOnly);
     b.is_lost().await;
     let error = Peer::connect_to(&server.url(), "users", 3).await.err().unwrap();
@@ -139,7 +139,7 @@ async fn dropping_both_ends_closes_the_connection() {
     let mut call = session.put(Lease(1), &[], LONG);
     assert!(poll_once(&mut call).await.is_some());
     drop(call);
-    let mut call = session.remove(&keys);
+    let mut call = session.remove(&keys, None);
     assert!(poll_once(&mut call).await.is_none());
     drop(call);
     drop((a, session));

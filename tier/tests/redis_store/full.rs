@@ -1,6 +1,6 @@
 //! Servers that have no memory left.
 
-use async_lru_tier::{Ask, ErrorKind, Event, Found, Key, Lease, Turn};
+use async_lru_tier::{Ask, Event, Found, Lease, Turn};
 
 use crate::common::server::Server;
 use crate::peer::{LONG, Peer, gone, keys, ready, value};
@@ -77,8 +77,7 @@ async fn a_full_server_replaces_nothing_but_removes() {
     b.get("bob").await;
     fill(&server);
     for key in ["ann", "bob"] {
-        let replaced = a.session.replace(&Key::of(key), b"2", LONG).await;
-        assert_eq!(replaced.unwrap_err().kind(), ErrorKind::Full);
+        assert!(!a.try_replace(key, "2").await);
         assert_eq!(b.next().await, gone(&[key]));
         assert_eq!(b.get(key).await, Found::Absent(Turn::Full));
     }
@@ -98,8 +97,7 @@ async fn a_full_server_begins_no_generation() {
     a.release("ann").await;
     a.remove("ann").await;
     assert_eq!(b.next().await, gone(&["ann"]));
-    let replaced = a.session.replace(&Key::of("ann"), b"2", LONG).await;
-    assert_eq!(replaced.unwrap_err().kind(), ErrorKind::Full);
+    assert!(!a.try_replace("ann", "2").await);
     assert_eq!(b.next().await, gone(&["ann"]));
     a.session.remove_all().await.unwrap();
     assert_eq!(b.next().await, Some(Event::AllGone));

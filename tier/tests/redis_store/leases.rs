@@ -16,6 +16,8 @@ crate::server_tests! {
     a_lease_holds_for_a_moment_at_least
     a_removal_ends_the_lease
     a_replacement_ends_the_lease
+    a_claim_keeps_nobody_from_loading
+    a_removal_ends_the_claim
     removing_all_ends_the_lease
     some_of_many_are_kept
     who_waits_for_a_lease_is_told_of_its_end
@@ -107,6 +109,25 @@ async fn a_replacement_ends_the_lease() {
     b.replace("ann", "2").await;
     assert!(!a.put("ann", "1").await);
     value(a.get("ann").await, "2", Turn::Nobodys);
+}
+
+async fn a_claim_keeps_nobody_from_loading() {
+    let server = Server::start();
+    let (a, b) = (Peer::connect(&server, 1).await, Peer::connect(&server, 2).await);
+    a.session.remove(&keys(&["ann"]), a.claim()).await.unwrap();
+    assert_eq!(b.get("ann").await, Found::Absent(Turn::Mine));
+    assert!(!a.put("ann", "1").await);
+    assert!(b.put("ann", "2").await);
+    value(a.get("ann").await, "2", Turn::Nobodys);
+}
+
+async fn a_removal_ends_the_claim() {
+    let server = Server::start();
+    let (a, b) = (Peer::connect(&server, 1).await, Peer::connect(&server, 2).await);
+    a.session.remove(&keys(&["ann"]), a.claim()).await.unwrap();
+    b.session.remove(&keys(&["ann"]), b.claim()).await.unwrap();
+    assert!(!a.put("ann", "1").await);
+    assert!(b.put("ann", "2").await);
 }
 
 async fn removing_all_ends_the_lease() {

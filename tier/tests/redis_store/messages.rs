@@ -47,7 +47,7 @@ async fn a_message_that_is_missing_ends_the_link_with_the_next() {
     assert_eq!(b.next().await, gone(&["ann"]));
     server.command(&format!("INCR {}", server.name("users:3:*:seq")));
     // It may see already then that a message is missing before its own.
-    let _ = a.session.remove(&keys(&["bob"])).await;
+    let _ = a.session.remove(&keys(&["bob"]), None).await;
     b.is_lost().await;
     a.is_lost().await;
     let c = Peer::connect(&server, 3).await;

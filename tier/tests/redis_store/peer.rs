@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_lru_tier::{
-    Ask, Connected, ErrorKind, Event, Events, Found, Instance, Key, Lease, RedisStore, Session,
-    Space, Store, StoreError, Turn,
+    Ask, Claim, Connected, ErrorKind, Event, Events, Found, Instance, Key, Lease, RedisStore,
+    Session, Space, Store, StoreError, Turn,
 };
 use futures_lite::future::poll_once;
 
@@ -77,11 +77,22 @@ impl Peer {
     }
 
     pub(crate) async fn remove(&self, key: &str) {
-        self.session.remove(&keys(&[key])).await.unwrap();
+        self.session.remove(&keys(&[key]), None).await.unwrap();
+    }
+
+    /// What a write claims its key with.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        Some(Claim { lease: self.lease, lease_for: LONG })
+    }
+
+    /// Claims a key, and puts its value; tells whether it is kept.
+    pub(crate) async fn try_replace(&self, key: &str, value: &str) -> bool {
+        self.session.remove(&keys(&[key]), self.claim()).await.unwrap();
+        self.put(key, value).await
     }
 
     pub(crate) async fn replace(&self, key: &str, value: &str) {
-        self.session.replace(&Key::of(key), value.as_bytes(), LONG).await.unwrap();
+        assert!(self.try_replace(key, value).await);
     }
 
     /// The next event; `None` at the end.
@@ -108,8 +119,8 @@ impl Peer {
             session.get_or_lease(&keys, self.ask()).await.unwrap_err(),
             session.put(self.lease, &values, LONG).await.unwrap_err(),
             session.release(self.lease, &keys).await.unwrap_err(),
-            session.remove(&keys).await.unwrap_err(),
-            session.replace(&keys[0], b"", LONG).await.unwrap_err(),
+            session.remove(&keys, None).await.unwrap_err(),
+            session.remove(&keys, self.claim()).await.unwrap_err(),
             session.remove_all().await.unwrap_err(),
             session.ping().await.unwrap_err(),
         ];
