@@ -46,9 +46,12 @@ executors! {
             0 => drop(cache.insert(1, 10).await),
             1 => drop(cache.remove(&1).await),
             2 => drop(cache.invalidate(&1).await),
+            3 => cache.invalidate_all().await,
+            4 => cache.clear().await,
+            5 => drop(cache.limit_ttl(Duration::from_secs(1)).await),
             _ => drop(cache.writing(&1)),
         };
-        for kind in 0..4 {
+        for kind in 0..7 {
             let writing = cache.writing(&1);
             write(kind).await;
             writing.insert(11).await;

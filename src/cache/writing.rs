@@ -134,8 +134,9 @@ impl<Q: Equivalent<K> + ?Sized, K, V, S> WriteGuard<'_, Q, K, V, S> {
 impl<Q: Equivalent<K> + ?Sized, K: Eq, V, S> WriteGuard<'_, Q, K, V, S> {
     /// Ends the guard with the new value in place of the last invalidation.
     ///
-    /// If the key was written otherwise during the guard, or another guard of it was there meanwhile, nobody
-    /// knows whose value is the newer one. Then the key is invalidated instead, and a listener hears of the
+    /// If the key was written otherwise during the guard, the cache was emptied or
+    /// [limited](AsyncLru::limit_ttl), or another guard of the key was there meanwhile, nobody knows whose value
+    /// is the newer one. Then the key is invalidated instead, and a listener hears of the
     /// value as [`Rejected`](crate::RemovalCause::Rejected).
     ///
     /// # Cancel safety

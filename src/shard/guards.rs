@@ -7,7 +7,7 @@ struct Guarded {
     hash: u64,
     /// How many guards there are.
     guards: usize,
-    /// Whether they overlap, or the key was written otherwise meanwhile.
+    /// Whether they overlap, or the key was written otherwise meanwhile, or the cache emptied.
     is_disturbed: bool,
 }
 
@@ -42,6 +42,11 @@ impl Guards {
         if !self.is_empty() {
             self.find_mut(hash).into_iter().for_each(|guarded| guarded.is_disturbed = true);
         }
+    }
+
+    /// Notes what concerns all keys.
+    pub(super) fn disturb_all(&mut self) {
+        self.all.iter_mut().for_each(|guarded| guarded.is_disturbed = true);
     }
 
     pub(super) fn add(&mut self, hash: u64) {

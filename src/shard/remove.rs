@@ -115,6 +115,7 @@ impl<K, V> Writer<'_, K, V> {
     pub(crate) fn clear(mut self, deliveries: &mut Deliveries<K, V>) -> Option<Emptied<K, V>> {
         self.capacity().release(self.total_cost());
         self.state.order = self.common.order();
+        self.state.guards.disturb_all();
         let entries = self.entries().take();
         self.common.counters.add(Event::Invalidation, entries.len() as u64);
         match self.removals() {

@@ -22,11 +22,12 @@ pub(crate) struct Limited {
 }
 
 impl<K, V> Shard<K, V> {
-    /// Keeps what all flights bring out of the cache, and returns the time as the shard knows it.
+    /// Keeps what all flights and guards bring out of the cache, and returns the time as the shard knows it.
     pub(crate) fn fence_all(&self, now: Nanos) -> Nanos {
         let mut departed = Departed::default();
         let mut writer = self.write(Some(now), &mut departed);
         writer.entries().fence_all();
+        writer.state.guards.disturb_all();
         writer.now.unwrap_or(now)
     }
 }
