@@ -13,6 +13,7 @@ pub(crate) mod steps;
 pub(crate) mod sweep;
 
 use std::hash::{BuildHasher, Hash};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -340,12 +341,23 @@ impl<K, V> Store<K, V> {
         self.shard(hash).begin_writing(hash, key, self.lifetimes.now())
     }
 
-    /// Ends it, with an invalidation of the key.
+    /// Ends it, with an invalidation of the key, whatever the clock does, which is the user's.
     pub(crate) fn end_writing<Q>(&self, hash: u64, key: &Q) -> Removed<K, V>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        self.shard(hash).end_writing(hash, key, self.lifetimes.now())
+        let now = panic::catch_unwind(AssertUnwindSafe(|| self.lifetimes.now()));
+        match now {
+            Ok(now) => self.shard(hash).end_writing(hash, key, now),
+            Err(panic) => {
+                let removed = self.shard(hash).end_writing(hash, key, None);
+                // A second panic while one unwinds would abort the process.
+                if !thread::panicking() {
+                    panic::resume_unwind(panic);
+                }
+                removed
+            }
+        }
     }
 
     /// Gives the live entry of `key` another time to live; tells whether there is one.

@@ -5,10 +5,11 @@ mod common;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Lifetime, ManualClock, RemovalCause, Update};
+use async_lru::{AsyncLru, Clock, Lifetime, ManualClock, RemovalCause, Update};
 use common::{Gate, Hand, hand, now, poll};
 use futures_lite::future::{pending, yield_now};
 
@@ -348,6 +349,28 @@ fn a_guard_does_not_outlive_a_panic_of_what_it_removes() {
         assert!(cache.get(&1).is_some(), "loads of the key are kept again");
         assert_eq!(cache.validate(), 0);
     }
+}
+
+#[test]
+fn a_guard_ends_though_the_clock_panics() {
+    struct Broken(Arc<AtomicBool>);
+    impl Clock for Broken {
+        fn now(&self) -> Duration {
+            assert!(!self.0.load(Ordering::Relaxed), "the clock is broken");
+            Duration::ZERO
+        }
+    }
+    let is_broken = Arc::<AtomicBool>::default();
+    let clock = Broken(Arc::clone(&is_broken));
+    let cache = AsyncLru::<u32, u32>::builder().ttl(Duration::from_secs(1)).clock(clock).build();
+    let writing = cache.writing(&1);
+    cache.insert_blocking(1, 10);
+    is_broken.store(true, Ordering::Relaxed);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(writing))).is_err());
+    is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(cache.get(&1), None);
+    assert_eq!(now(cache.get_or_insert_with(1, async || 11)), 11);
+    assert_eq!((cache.get(&1), cache.validate()), (Some(11), 0));
 }
 
 #[test]
