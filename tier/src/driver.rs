@@ -9,7 +9,7 @@ use futures_lite::future::{poll_once, yield_now};
 use crate::core::{Core, CutOff};
 use crate::key::Key;
 use crate::link::Due;
-use crate::store::{Connected, Event, Events, Session, StoreError};
+use crate::store::{Connected, ErrorKind, Event, Events, Lease, Session, StoreError};
 use crate::trace;
 
 /// The first pause after a failed connection; each next one is twice as long.
@@ -96,6 +96,21 @@ async fn remove<V>(core: &Core<V>, session: &Arc<dyn Session>, due: Due) -> Resu
     }
     core.link.removed(&due);
     Ok(())
+}
+
+/// Gives a lease back. It is tried again on the next link if this one is lost; what the server refuses ends
+/// by itself.
+async fn release<V>(
+    core: &Core<V>,
+    session: &Arc<dyn Session>,
+    lease: Lease,
+    keys: &[Key],
+) -> Result<(), StoreError> {
+    let result = core.ask(session, session.release(lease, keys)).await;
+    if !matches!(&result, Err(error) if error.kind() == ErrorKind::Lost) {
+        core.link.released();
+    }
+    result
 }
 
 /// Has calls use the session until it is lost.
@@ -203,19 +218,16 @@ async fn tend<V>(core: &Core<V>, session: &Arc<dyn Session>) {
     let mut next_beat = core.local.now() + core.times.heartbeat;
     loop {
         let heard = core.link.listen();
-        let Ok(work) = core.link.take_work(AT_ONCE) else {
+        let Ok(work) = core.link.work(AT_ONCE) else {
             return;
         };
-        for (lease, keys) in work.releases {
-            // Those that are not given back end by themselves.
-            if core.ask(session, session.release(lease, &keys)).await.is_err() {
-                break;
-            }
-        }
         let mut has_more = false;
         if let Some(due) = work.removals {
             // What the server refuses is tried again with the next heartbeat.
             has_more = remove(core, session, due).await.is_ok();
+        }
+        if let Some((lease, keys)) = work.release {
+            has_more |= release(core, session, lease, &keys).await.is_ok();
         }
         if work.probe || core.local.now() >= next_beat {
             if let Err(error) = core.timer.bounded(core.times.operation, session.ping()).await {

@@ -1,6 +1,6 @@
 //! The link to the store, as calls see it: whether it is to be used, and what the driver has to do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,8 +29,9 @@ struct State {
     trust: Trust,
     time_outs: u32,
     removals: Removals,
-    /// Leases that are to be given back.
-    releases: Vec<(Lease, Vec<Key>)>,
+    /// Leases that are to be given back. They outlast the session, and the driver: a server that is met
+    /// again still has them.
+    releases: VecDeque<(Lease, Vec<Key>)>,
     /// The last handle is gone.
     closed: bool,
 }
@@ -66,7 +67,7 @@ pub(crate) enum Due {
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub(crate) removals: Option<Due>,
-    pub(crate) releases: Vec<(Lease, Vec<Key>)>,
+    pub(crate) release: Option<(Lease, Vec<Key>)>,
     pub(crate) probe: bool,
 }
 
@@ -81,7 +82,7 @@ impl Link {
             trust: Trust::Good,
             time_outs: 0,
             removals: Removals::default(),
-            releases: Vec::new(),
+            releases: VecDeque::new(),
             closed: false,
         };
         Self { state: Mutex::new(state), work: Event::new(), linked: Event::new() }
@@ -162,13 +163,7 @@ impl Link {
 
     /// Has the driver give a lease back.
     pub(crate) fn defer_release(&self, lease: Lease, keys: Vec<Key>) {
-        let mut state = self.state.lock();
-        // The leases of a session end with it.
-        if state.session.is_none() {
-            return;
-        }
-        state.releases.push((lease, keys));
-        drop(state);
+        self.state.lock().releases.push_back((lease, keys));
         self.work.notify(usize::MAX);
     }
 
@@ -218,11 +213,7 @@ impl Link {
 
     /// Has calls do without the store; tells whether they used it.
     pub(crate) fn shut(&self) -> bool {
-        let mut state = self.state.lock();
-        let session = state.session.take();
-        let releases = std::mem::take(&mut state.releases);
-        drop(state);
-        drop(releases);
+        let session = self.state.lock().session.take();
         session.is_some()
     }
 
@@ -238,19 +229,19 @@ impl Link {
         self.linked.notify(usize::MAX);
     }
 
-    /// Takes what there is to do, at most `most` removals of it.
+    /// Tells what there is to do, at most `most` removals of it, and of the leases the first.
     ///
     /// # Errors
     ///
     /// If the session is of no more use.
-    pub(crate) fn take_work(&self, most: usize) -> Result<Work, Ended> {
-        let mut state = self.state.lock();
+    pub(crate) fn work(&self, most: usize) -> Result<Work, Ended> {
+        let state = self.state.lock();
         if state.closed || state.trust == Trust::Broken && state.session.is_some() {
             return Err(Ended);
         }
         Ok(Work {
             removals: state.removals.due(most),
-            releases: std::mem::take(&mut state.releases),
+            release: state.releases.front().cloned(),
             probe: state.trust == Trust::Suspect,
         })
     }
@@ -258,6 +249,12 @@ impl Link {
     /// The removals that are due, at most `most`.
     pub(crate) fn removals(&self, most: usize) -> Option<Due> {
         self.state.lock().removals.due(most)
+    }
+
+    /// Takes note that the first of the leases is given back, or will end by itself.
+    pub(crate) fn released(&self) {
+        let released = self.state.lock().releases.pop_front();
+        drop(released);
     }
 
     /// Takes note that `due` is done.

@@ -304,6 +304,21 @@ fn a_dropped_driver_is_a_lost_link() {
     assert!(users.figures().linked);
 }
 
+#[test]
+fn a_lease_that_outlived_the_link_is_given_back_on_the_next_one() {
+    let world = World::new();
+    let (users, other, source) = (world.instance(), world.instance(), Source::new("value"));
+    let leader = get_slowly(&world, &users, "ann", &source, &Gate::default());
+    world.settle();
+    world.faults.cut_links();
+    world.settle();
+    leader.cancel();
+    world.pass(SECOND);
+    assert!(users.figures().linked);
+    assert_eq!(world.run(get(&other, "ann", &source)), "value", "with no wait for the lease");
+    assert_eq!(other.figures().waits, 0);
+}
+
 // 5. Lifetimes.
 
 #[test]

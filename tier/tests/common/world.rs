@@ -39,7 +39,7 @@ struct Timers(Arc<Mutex<Sleeps>>);
 
 type Sleeps = BTreeMap<(Duration, usize), Option<Waker>>;
 
-struct Sleep {
+pub struct Sleep {
     timers: Timers,
     name: (Duration, usize),
 }
@@ -63,8 +63,24 @@ impl World {
     }
 
     pub fn builder_with(&self, codec: impl Codec<String>) -> Builder<str, String> {
+        self.builder_of(codec, self.sleeper())
+    }
+
+    /// Makes the sleeps of this world.
+    pub fn sleeper(&self) -> impl Fn(Duration) -> Sleep + Send + Sync + 'static {
         let (timers, clock) = (self.timers.clone(), self.clock.clone());
-        let sleep = move |time| timers.sleep(clock.now() + time);
+        move |time| timers.sleep(clock.now() + time)
+    }
+
+    /// Begins an instance of any keys, with sleeps of its own.
+    pub fn builder_of<K: ?Sized, Fut>(
+        &self,
+        codec: impl Codec<String>,
+        sleep: impl Fn(Duration) -> Fut + Send + Sync + 'static,
+    ) -> Builder<K, String>
+    where
+        Fut: Future + Send + 'static,
+    {
         Tiered::builder(self.store.clone(), codec, sleep)
             .namespace("users")
             .ttl(TTL)
@@ -86,7 +102,7 @@ impl World {
     }
 
     /// Builds an instance, drives it, and links it.
-    pub fn start(&self, builder: Builder<str, String>) -> Tiered<str, String> {
+    pub fn start<K: ?Sized + 'static>(&self, builder: Builder<K, String>) -> Tiered<K, String> {
         let users = builder.build();
         self.spawn(users.driver());
         self.settle();
@@ -239,6 +255,11 @@ impl Source {
         let mut row = self.0.borrow_mut();
         row.1 += 1;
         row.0.clone()
+    }
+
+    /// What it holds; no read.
+    pub fn now(&self) -> String {
+        self.0.borrow().0.clone()
     }
 
     /// How often it was read.
