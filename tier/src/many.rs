@@ -105,6 +105,8 @@ impl<V: 'static> Core<V> {
         let asked = self.local.now();
         let look = session.get_or_lease(keys, self.terms(held.lease(), wanted));
         let Ok(found) = self.ask(session, look).await else {
+            // It may have taken effect, or do so yet.
+            self.link.defer_release(held.lease(), keys.to_vec());
             looked.alone.extend_from_slice(keys);
             return;
         };

@@ -8,7 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use async_lru_tier::{CutOff, ErrorKind, Tiered};
-use common::world::{ALONE, HEARTBEAT, LEASE, MILLIS, SECOND, Source, TIMEOUT, TTL, Task, World};
+use common::world::{
+    ALONE, HEARTBEAT, LEASE, MILLIS, Plain, SECOND, Source, TIMEOUT, TTL, Task, World,
+};
+use futures_lite::future::{block_on, poll_once};
 
 type Users = Tiered<str, String>;
 
@@ -57,10 +60,44 @@ impl Gate {
         }
     }
 
+    fn opened() -> Self {
+        let gate = Self::default();
+        gate.open();
+        gate
+    }
+
     fn open(&self) {
         self.0.0.set(true);
         self.0.1.notify(usize::MAX);
     }
+}
+
+/// An instance of keys that can be asked for together.
+fn many(world: &World) -> Tiered<String, String> {
+    world.start(world.builder_of(Plain, world.sleeper()))
+}
+
+/// Gets all `keys`, whose values are their names, with a load that waits for `gate`.
+fn get_many(
+    users: &Tiered<String, String>,
+    keys: &[&'static str],
+    gate: &Gate,
+) -> impl Future<Output = ()> + 'static {
+    let (users, gate) = (users.clone(), gate.clone());
+    let keys: Vec<_> = keys.iter().copied().map(str::to_owned).collect();
+    async move {
+        let load = async |keys: Vec<String>| {
+            gate.pass().await;
+            keys.into_iter().map(|key| (key.clone(), key)).collect::<Vec<_>>()
+        };
+        let answers = users.get_many(keys, load).await;
+        assert!(answers.into_iter().all(|(key, value)| value == Some(key)));
+    }
+}
+
+/// Polls once.
+fn now_or_never<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    block_on(poll_once(future))
 }
 
 // 1. Read your own writes.
@@ -530,6 +567,22 @@ fn a_load_that_fails_lets_another_instance_try_at_once() {
     world.settle();
     assert_eq!(*failing.take().unwrap().unwrap_err(), "down");
     assert_eq!(waiter.take().unwrap(), "value");
+}
+
+#[test]
+fn a_look_for_many_keys_that_took_too_long_keeps_nobody_waiting() {
+    let world = World::new();
+    let (users, other) = (many(&world), many(&world));
+    world.faults.stop();
+    let both = world.spawn(get_many(&users, &["ann", "bob"], &Gate::opened()));
+    world.pass(TIMEOUT);
+    assert!(both.is_done());
+    // The look takes effect after all.
+    world.faults.resume();
+    world.settle();
+    assert_eq!(world.faults.figures().leases, 0);
+    world.run(get_many(&other, &["ann", "bob"], &Gate::opened()));
+    assert_eq!(other.figures().waits, 0);
 }
 
 // 8. A refresh asks the store first.
