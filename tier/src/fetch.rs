@@ -129,10 +129,12 @@ impl<V: 'static> Core<V> {
         Fut: Future<Output = Result<V, E>>,
     {
         self.counters.loads.add(1);
+        let looked = self.local.now();
         let value = match (load().await, stale) {
             (Ok(value), _) => value,
             (Err(_), Some((stale, left))) => {
                 self.counters.stale_on_error.add(1);
+                let left = left.saturating_sub(self.local.now().saturating_sub(looked));
                 return Ok((stale, self.times.local_stale(left)));
             }
             (Err(error), None) => return Err(error),

@@ -21,6 +21,13 @@ use crate::waits::Waiting;
 /// What a load of the local cache brings for many keys.
 pub(crate) type FetchedMany<V> = Vec<(Key, V, Lifetime)>;
 
+/// A part of it, which waits for the rest.
+struct Brought<V> {
+    values: FetchedMany<V>,
+    /// What the lifetimes count from, by the clock of the local cache.
+    since: Duration,
+}
+
 /// What a look into the store says of the keys of a call.
 struct Looked<V> {
     fetched: FetchedMany<V>,
@@ -47,7 +54,7 @@ impl<V: 'static> Core<V> {
         F: Fn(Vec<Key>) -> Fut,
         Fut: Future<Output = Result<Vec<(Key, V)>, E>>,
     {
-        let mut fetched = Vec::with_capacity(keys.len());
+        let mut brought = Brought::new(self.local.now());
         let mut patience = Patience::new(self);
         let mut asked = keys;
         while !asked.is_empty() {
@@ -60,19 +67,20 @@ impl<V: 'static> Core<V> {
             if patience.is_over(self) {
                 looked.alone.append(&mut looked.anothers);
             }
-            fetched.append(&mut looked.fetched);
+            brought.add(std::mem::take(&mut looked.fetched), self.local.now());
             // What others load is waited for only after what they may wait for is loaded.
             let waiting: Vec<_> = looked.anothers.iter().map(|key| self.waits.wait(key)).collect();
             let heard: Vec<_> = waiting.iter().map(Waiting::listen).collect();
             asked = std::mem::take(&mut looked.anothers);
-            fetched.append(&mut self.load_all(session.as_ref(), held, looked, &load).await?);
+            let loaded = self.load_all(session.as_ref(), held, looked, &load).await?;
+            brought.add(loaded, self.local.now());
             if !asked.is_empty() {
                 self.counters.waits.add(asked.len());
                 let pause = patience.pause(self).unwrap_or_default();
                 any(heard).or(self.timer.sleep(pause)).await;
             }
         }
-        Ok(fetched)
+        Ok(brought.values)
     }
 
     /// Looks for all keys of `held`, and once more for those whose bytes nobody can read, which are to be
@@ -159,13 +167,15 @@ impl<V: 'static> Core<V> {
         }
         self.counters.loads.add(keys.len());
         self.counters.loads_alone.add(alone.len());
+        let looked = self.local.now();
         let loaded = match load(keys.clone()).await {
             Ok(loaded) => loaded,
             Err(_) if keys.iter().all(|key| stale.contains_key(key)) => {
                 self.counters.stale_on_error.add(keys.len());
-                let stale = stale.drain();
-                let kept =
-                    stale.map(|(key, (value, left))| (key, value, self.times.local_stale(left)));
+                let late = self.local.now().saturating_sub(looked);
+                let kept = stale.drain().map(|(key, (value, left))| {
+                    (key, value, self.times.local_stale(left.saturating_sub(late)))
+                });
                 return Ok(kept.collect());
             }
             Err(error) => return Err(error),
@@ -189,6 +199,26 @@ impl<V: 'static> Core<V> {
             }
         }
         Ok(fetched)
+    }
+}
+
+impl<V> Brought<V> {
+    fn new(now: Duration) -> Self {
+        Self { values: Vec::new(), since: now }
+    }
+
+    /// Adds values whose lifetimes count from now; what was there before has lived meanwhile.
+    fn add(&mut self, mut values: FetchedMany<V>, now: Duration) {
+        let lived = now.saturating_sub(self.since);
+        for (_, _, lifetime) in &mut self.values {
+            let fresh = lifetime.fresh();
+            *lifetime = Lifetime::new(lifetime.ttl().saturating_sub(lived));
+            if let Some(fresh) = fresh {
+                *lifetime = lifetime.fresh_for(fresh.saturating_sub(lived));
+            }
+        }
+        self.values.append(&mut values);
+        self.since = now;
     }
 }
 

@@ -435,6 +435,46 @@ fn a_slow_store_costs_a_call_its_time_out_and_later_ones_nothing() {
 }
 
 #[test]
+fn the_time_in_which_one_of_many_keys_is_loaded_counts_for_the_others() {
+    let world = World::new();
+    let (users, other) = (many(&world), many(&world));
+    let gate = Gate::default();
+    world.run(get_many(&users, &["ann"], &Gate::opened()));
+    let both = world.spawn(get_many(&other, &["ann", "bob"], &gate));
+    world.pass(LEASE / 2);
+    gate.open();
+    world.settle();
+    assert!(both.is_done());
+    let left = |key: &str| other.local().time_left(key.as_bytes());
+    assert_eq!((left("ann"), left("bob")), (Some(TTL - LEASE / 2), Some(TTL)));
+}
+
+#[test]
+fn a_stale_value_that_does_for_a_failed_load_lives_no_longer_by_it() {
+    let world = World::new();
+    let (users, source, gate) = (refreshing(&world), Source::new("old"), Gate::default());
+    world.run(get(&users, "ann", &source));
+    world.pass(FRESH);
+    let other = refreshing(&world);
+    let failing = {
+        let (other, gate) = (other.clone(), gate.clone());
+        world.spawn(async move {
+            let load = async || {
+                gate.pass().await;
+                Err("down")
+            };
+            other.try_get("ann", load).await
+        })
+    };
+    world.pass(LEASE / 2);
+    gate.open();
+    world.settle();
+    assert_eq!(failing.take().unwrap().unwrap(), "old");
+    let left = other.local().time_left("ann".as_bytes());
+    assert_eq!(left, Some(TTL - FRESH - LEASE / 2));
+}
+
+#[test]
 fn a_store_that_answers_again_is_used_again() {
     let world = World::new();
     let (users, source) = (world.instance(), Source::new("value"));
