@@ -388,8 +388,9 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// Puts `value` into both tiers, and has all other instances remove what they have of `key`.
     ///
     /// For values that are already true when it is called: write the source before. If another instance
-    /// writes or loads the key meanwhile, it is removed instead; [`writing`](Self::writing) sees that also
-    /// for the time in which the source is written, so prefer it.
+    /// writes or loads the key once the store has heard of this call, it is removed instead. What another has
+    /// written before that is not seen, and then the older value stays; [`writing`](Self::writing) sees
+    /// all writes that are not over before the source is written, so prefer it.
     ///
     /// # Errors
     ///

@@ -50,6 +50,13 @@ pub struct WriteGuard<V> {
     claim: Lease,
 }
 
+/// Keys whose removal is on its way, and which loads are kept out of the local cache for.
+struct Removing<V> {
+    // Dropped in this order, as in a `WriteGuard`.
+    removal: Removal<V>,
+    local: Vec<OwnedWriteGuard<Key, V>>,
+}
+
 /// Keys that are to be removed in the store: by the driver, if this is dropped before it is done.
 struct Removal<V> {
     core: Arc<Core<V>>,
@@ -67,10 +74,14 @@ pub(crate) async fn invalidate<V: Send + Sync + 'static>(
     core: &Arc<Core<V>>,
     keys: Vec<Key>,
 ) -> Result<(), NotPropagated> {
-    let local: Vec<_> = keys.iter().map(|key| core.local.writing_owned(key.clone())).collect();
+    // Before the local cache calls a listener, which may panic.
     let removal = Removal { core: Arc::clone(core), keys };
-    let result = removal.finish().await;
-    drop(local);
+    let mut removing = Removing { removal, local: Vec::new() };
+    for key in &removing.removal.keys {
+        removing.local.push(core.local.writing_owned(key.clone()));
+    }
+    let result = removing.removal.finish().await;
+    drop(removing.local);
     result
 }
 
@@ -91,12 +102,12 @@ pub(crate) async fn write<V: Send + Sync + 'static>(
     core: &Arc<Core<V>>,
     key: Key,
 ) -> WriteGuard<V> {
-    let local = core.local.writing_owned(key.clone());
-    let removal = Removal { core: Arc::clone(core), keys: vec![key] };
-    let claim = new_lease();
+    let removal = Removal { core: Arc::clone(core), keys: vec![key.clone()] };
+    let guard = WriteGuard { removal, local: core.local.writing_owned(key), claim: new_lease() };
+    let claim = Claim { lease: guard.claim, lease_for: core.times.lease };
     // The removal at the end is made up for if this one fails.
-    let _ = removal.send(Some(Claim { lease: claim, lease_for: core.times.lease })).await;
-    WriteGuard { removal, local, claim }
+    let _ = guard.removal.send(Some(claim)).await;
+    guard
 }
 
 impl<V: Send + Sync + 'static> WriteGuard<V> {
@@ -114,7 +125,8 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
     ///
     /// Dropping the future drops the guard.
     pub async fn insert(self, value: V) -> Result<(), NotPropagated> {
-        let Self { removal, local, claim } = self;
+        // Dropped in the order of the fields: what is named last goes first.
+        let Self { claim, local, removal } = self;
         let core = Arc::clone(&removal.core);
         let Some(bytes) = core.encode(&value) else {
             return removal.finish().await;

@@ -5,6 +5,7 @@ mod common;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_lru_tier::{CutOff, ErrorKind, Tiered};
@@ -266,6 +267,56 @@ fn a_load_beyond_its_lease_is_kept_nowhere() {
     assert!(users.local().is_empty());
 }
 
+#[test]
+fn a_guarded_write_does_not_end_with_its_value_once_another_has_removed_everything() {
+    let world = World::new();
+    let (users, other, source) = (world.instance(), world.instance(), Source::new("ours"));
+    world.faults.go_in_steps();
+    let insert = {
+        let users = users.clone();
+        async move { users.writing("ann").await.insert("ours".to_owned()).await }
+    };
+    let mut insert = Box::pin(insert);
+    // The store has the value, and the call has not been told.
+    while world.faults.figures().values == 0 {
+        assert!(now_or_never(&mut insert).is_none());
+    }
+    source.write("theirs");
+    assert!(world.run(async move { other.invalidate_all().await }).is_ok());
+    assert!(world.run(insert).is_ok());
+    assert_eq!(world.run(get(&users, "ann", &source)), "theirs");
+}
+
+#[test]
+fn a_guard_that_is_dropped_bars_the_store_before_it_lets_loads_in() {
+    let (world, pending) = (World::new(), Arc::new(Mutex::new(None)));
+    let instance = Arc::new(OnceLock::<Users>::new());
+    let listener = {
+        let (instance, pending) = (Arc::clone(&instance), Arc::clone(&pending));
+        move |_, _, _| {
+            *pending.lock().unwrap() = instance.get().map(|it| it.figures().pending_removals)
+        }
+    };
+    let users = world.start(world.builder().local(world.local().on_remove(listener)));
+    instance.set(users.clone()).unwrap();
+    world.faults.go_in_steps();
+    let insert = {
+        let users = users.clone();
+        async move {
+            let writing = users.writing("ann").await;
+            // Goes with the guard.
+            users.local().insert_blocking(async_lru_tier::Key::of("ann"), "local".to_owned());
+            writing.insert("new".to_owned()).await
+        }
+    };
+    let mut insert = Box::pin(insert);
+    while users.local().is_empty() {
+        assert!(now_or_never(&mut insert).is_none());
+    }
+    drop(insert);
+    assert_eq!(*pending.lock().unwrap(), Some(1));
+}
+
 // 4. A lost link.
 
 #[test]
@@ -391,6 +442,46 @@ fn the_time_of_the_look_itself_counts() {
 }
 
 #[test]
+fn the_time_in_which_one_of_many_keys_is_loaded_counts_for_the_others() {
+    let world = World::new();
+    let (users, other) = (many(&world), many(&world));
+    let gate = Gate::default();
+    world.run(get_many(&users, &["ann"], &Gate::opened()));
+    let both = world.spawn(get_many(&other, &["ann", "bob"], &gate));
+    world.pass(LEASE / 2);
+    gate.open();
+    world.settle();
+    assert!(both.is_done());
+    let left = |key: &str| other.local().time_left(key.as_bytes());
+    assert_eq!((left("ann"), left("bob")), (Some(TTL - LEASE / 2), Some(TTL)));
+}
+
+#[test]
+fn a_stale_value_that_does_for_a_failed_load_lives_no_longer_by_it() {
+    let world = World::new();
+    let (users, source, gate) = (refreshing(&world), Source::new("old"), Gate::default());
+    world.run(get(&users, "ann", &source));
+    world.pass(FRESH);
+    let other = refreshing(&world);
+    let failing = {
+        let (other, gate) = (other.clone(), gate.clone());
+        world.spawn(async move {
+            let load = async || {
+                gate.pass().await;
+                Err("down")
+            };
+            other.try_get("ann", load).await
+        })
+    };
+    world.pass(LEASE / 2);
+    gate.open();
+    world.settle();
+    assert_eq!(failing.take().unwrap().unwrap(), "old");
+    let left = other.local().time_left("ann".as_bytes());
+    assert_eq!(left, Some(TTL - FRESH - LEASE / 2));
+}
+
+#[test]
 fn the_local_ttl_may_be_shorter() {
     let world = World::new();
     let users = world.start(world.builder().local(world.local().ttl(SECOND)));
@@ -432,46 +523,6 @@ fn a_slow_store_costs_a_call_its_time_out_and_later_ones_nothing() {
     // The breaker is open after three time-outs, the one of a lease that is given back among them.
     assert_eq!(slow, 2);
     assert_eq!(users.figures().breaker_opened, 1);
-}
-
-#[test]
-fn the_time_in_which_one_of_many_keys_is_loaded_counts_for_the_others() {
-    let world = World::new();
-    let (users, other) = (many(&world), many(&world));
-    let gate = Gate::default();
-    world.run(get_many(&users, &["ann"], &Gate::opened()));
-    let both = world.spawn(get_many(&other, &["ann", "bob"], &gate));
-    world.pass(LEASE / 2);
-    gate.open();
-    world.settle();
-    assert!(both.is_done());
-    let left = |key: &str| other.local().time_left(key.as_bytes());
-    assert_eq!((left("ann"), left("bob")), (Some(TTL - LEASE / 2), Some(TTL)));
-}
-
-#[test]
-fn a_stale_value_that_does_for_a_failed_load_lives_no_longer_by_it() {
-    let world = World::new();
-    let (users, source, gate) = (refreshing(&world), Source::new("old"), Gate::default());
-    world.run(get(&users, "ann", &source));
-    world.pass(FRESH);
-    let other = refreshing(&world);
-    let failing = {
-        let (other, gate) = (other.clone(), gate.clone());
-        world.spawn(async move {
-            let load = async || {
-                gate.pass().await;
-                Err("down")
-            };
-            other.try_get("ann", load).await
-        })
-    };
-    world.pass(LEASE / 2);
-    gate.open();
-    world.settle();
-    assert_eq!(failing.take().unwrap().unwrap(), "old");
-    let left = other.local().time_left("ann".as_bytes());
-    assert_eq!(left, Some(TTL - FRESH - LEASE / 2));
 }
 
 #[test]
