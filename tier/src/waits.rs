@@ -10,7 +10,15 @@ use crate::sync::Mutex;
 
 /// The keys that calls of this instance wait for.
 #[derive(Debug, Default)]
-pub(crate) struct Waits(Mutex<HashMap<Key, Arc<Event>>>);
+pub(crate) struct Waits(Mutex<HashMap<Key, Waited>>);
+
+/// A key that is waited for.
+#[derive(Debug, Default)]
+struct Waited {
+    event: Arc<Event>,
+    /// How many calls wait: the count of the `Arc` changes without the lock.
+    calls: usize,
+}
 
 /// A call that waits for a key.
 #[derive(Debug)]
@@ -23,24 +31,25 @@ pub(crate) struct Waiting<'a> {
 impl Waits {
     /// Has `key` waited for, until the guard is dropped.
     pub(crate) fn wait(&self, key: &Key) -> Waiting<'_> {
-        let mut events = self.0.lock();
-        let event = Arc::clone(events.entry(key.clone()).or_default());
-        Waiting { waits: self, key: key.clone(), event }
+        let mut waited = self.0.lock();
+        let Waited { event, calls } = waited.entry(key.clone()).or_default();
+        *calls += 1;
+        Waiting { waits: self, key: key.clone(), event: Arc::clone(event) }
     }
 
     /// Tells those who wait for `key` to look again.
     pub(crate) fn ready(&self, key: &Key) {
-        let event = self.0.lock().remove(key);
+        let waited = self.0.lock().remove(key);
         // Outside the lock, as it wakes.
-        if let Some(event) = event {
+        if let Some(Waited { event, .. }) = waited {
             event.notify(usize::MAX);
         }
     }
 
     /// Tells all who wait to look again.
     pub(crate) fn all_ready(&self) {
-        let events = std::mem::take(&mut *self.0.lock());
-        for event in events.into_values() {
+        let waited = std::mem::take(&mut *self.0.lock());
+        for Waited { event, .. } in waited.into_values() {
             event.notify(usize::MAX);
         }
     }
@@ -55,11 +64,33 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut events = self.waits.0.lock();
-        let nobody_else =
-            |event: &Arc<Event>| Arc::ptr_eq(event, &self.event) && Arc::strong_count(event) == 2;
-        if events.get(&self.key).is_some_and(nobody_else) {
-            events.remove(&self.key);
+        let mut waited = self.waits.0.lock();
+        // Those that were told to look again are no longer counted.
+        let Some(own) =
+            waited.get_mut(&self.key).filter(|own| Arc::ptr_eq(&own.event, &self.event))
+        else {
+            return;
+        };
+        own.calls -= 1;
+        if own.calls == 0 {
+            waited.remove(&self.key);
         }
+    }
+}
+
+#[cfg(all(test, not(async_lru_shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_was_told_to_look_again_does_not_end_the_wait_of_another() {
+        let (waits, key) = (Waits::default(), Key::of("ann"));
+        let told = waits.wait(&key);
+        waits.ready(&key);
+        let waiting = waits.wait(&key);
+        drop(told);
+        assert_eq!(waits.0.lock().len(), 1);
+        drop(waiting);
+        assert!(waits.0.lock().is_empty());
     }
 }
