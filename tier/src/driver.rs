@@ -1,5 +1,7 @@
 //! The task that holds the link: connects, hears what other instances do, and does what calls put off.
 
+use std::mem;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +42,13 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
             None => return,
             Some(Ok(connected)) => {
                 let since = core.local.now();
-                serve(&core, connected).await;
+                // A panic, such as of the listener of the local cache, is a lost link: nobody waits for this
+                // task, and without it the store would not be used again. The panic hook has told of it.
+                let served = AssertUnwindSafe(serve(&core, connected)).catch_unwind();
+                if let Err(payload) = served.await {
+                    // Its own `Drop` may panic.
+                    mem::forget(payload);
+                }
                 // A store that lets one in and fails at once is no better than one that does not.
                 if core.local.now().saturating_sub(since) >= core.times.heartbeat {
                     pause = FIRST_PAUSE;
