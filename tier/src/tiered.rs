@@ -123,8 +123,9 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        let name = KeyBytes::naming(key);
         async move {
+            // Here and not before, as moving a name with the future costs more than to spell it.
+            let name = KeyBytes::naming(key);
             let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
             // In boxes, so that hits need no room for what misses do.
             let fetch = || {
@@ -179,8 +180,9 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        let name = KeyBytes::naming(key);
         async move {
+            // Here and not before, as moving a name with the future costs more than to spell it.
+            let name = KeyBytes::naming(key);
             let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
             let fetch =
                 || Box::pin(self.core.fetch(Key::from_name(name.as_bytes()), Wanted::Fresh, load));
