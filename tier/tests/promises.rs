@@ -4,15 +4,22 @@ mod common;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_lru_tier::{CutOff, ErrorKind, Tiered};
+<<<<<<< HEAD
 use common::world::{
     ALONE, HEARTBEAT, LEASE, MILLIS, Plain, SECOND, Source, TIMEOUT, TTL, Task, World,
 };
 use futures_lite::future::{block_on, poll_once};
+=======
+use futures_lite::future::{block_on, poll_once};
+
+use common::world::{ALONE, HEARTBEAT, LEASE, MILLIS, SECOND, Source, TIMEOUT, TTL, Task, World};
+>>>>>>> 3e776b2 (Hold writes to what is removed with everything)
 
 type Users = Tiered<str, String>;
 
@@ -267,6 +274,7 @@ fn a_load_beyond_its_lease_is_kept_nowhere() {
     assert!(users.local().is_empty());
 }
 
+<<<<<<< HEAD
 #[test]
 fn a_guarded_write_does_not_end_with_its_value_once_another_has_removed_everything() {
     let world = World::new();
@@ -315,6 +323,49 @@ fn a_guard_that_is_dropped_bars_the_store_before_it_lets_loads_in() {
     }
     drop(insert);
     assert_eq!(*pending.lock().unwrap(), Some(1));
+=======
+/// A write whose value is in the store, and that does not know yet.
+fn answered_write(
+    world: &World,
+    users: &Users,
+    value: &'static str,
+) -> Pin<Box<dyn Future<Output = bool>>> {
+    let writing = {
+        let users = users.clone();
+        world.run(async move { users.writing("ann").await })
+    };
+    let mut insert = Box::pin(async move { writing.insert(value.to_owned()).await.is_ok() });
+    world.faults.stop_for(world.faults.instances()[0]);
+    assert_eq!(block_on(poll_once(&mut insert)), None);
+    assert!(world.faults.resume_next());
+    insert
+}
+
+#[test]
+fn a_write_that_ends_after_all_was_removed_keeps_nothing_of_before() {
+    let world = World::new();
+    let (users, other, source) = (world.instance(), world.instance(), Source::new("old"));
+    let late = answered_write(&world, &users, "old");
+    source.write("new");
+    world.run(async move { other.invalidate_all().await.unwrap() });
+    assert!(world.run(late));
+    world.faults.resume();
+    assert_eq!(world.run(get(&users, "ann", &source)), "new");
+}
+
+#[test]
+fn a_write_that_ends_after_the_link_was_lost_is_not_kept_beyond_what_is_loaded_alone() {
+    let world = World::new();
+    let (users, source) = (world.instance(), Source::new("old"));
+    let late = answered_write(&world, &users, "old");
+    world.faults.take_down();
+    world.settle();
+    // Nobody hears of it.
+    source.write("new");
+    assert!(world.run(late));
+    world.pass(ALONE);
+    assert_eq!(world.run(get(&users, "ann", &source)), "new");
+>>>>>>> 3e776b2 (Hold writes to what is removed with everything)
 }
 
 // 4. A lost link.
