@@ -116,28 +116,25 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// assert_eq!(names.get(&1, async || unreachable!()).await, "Ann");
     /// # });
     /// ```
-    pub fn get<Q, F, Fut>(&self, key: &Q, load: F) -> impl Future<Output = V>
+    pub async fn get<Q, F, Fut>(&self, key: &Q, load: F) -> V
     where
         K: Borrow<Q>,
         Q: TierKey + ?Sized,
         F: FnOnce() -> Fut,
         Fut: Future<Output = V>,
     {
-        async move {
-            // Here and not before, as moving a name with the future costs more than to spell it.
-            let name = KeyBytes::naming(key);
-            let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
-            // In boxes, so that hits need no room for what misses do.
-            let fetch = || {
-                let load = || async { Ok::<_, Infallible>(load().await) };
-                let fetched = self.core.fetch(Key::from_name(name.as_bytes()), Wanted::Fresh, load);
-                Box::pin(async {
-                    let Ok(fetched) = fetched.await;
-                    fetched
-                })
-            };
-            entry.or_insert_timed(fetch).await.value
-        }
+        let name = KeyBytes::naming(key);
+        let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
+        // In boxes, so that hits need no room for what misses do.
+        let fetch = || {
+            let load = || async { Ok::<_, Infallible>(load().await) };
+            let fetched = self.core.fetch(Key::from_name(name.as_bytes()), Wanted::Fresh, load);
+            Box::pin(async {
+                let Ok(fetched) = fetched.await;
+                fetched
+            })
+        };
+        entry.or_insert_timed(fetch).await.value
     }
 
     /// Does as [`get`](Self::get), for a load that can fail; the calls of this instance that waited for it
@@ -172,7 +169,7 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// assert_eq!(name.unwrap(), "Ann");
     /// # });
     /// ```
-    pub fn try_get<Q, E, F, Fut>(&self, key: &Q, load: F) -> impl Future<Output = Result<V, Arc<E>>>
+    pub async fn try_get<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, Arc<E>>
     where
         K: Borrow<Q>,
         Q: TierKey + ?Sized,
@@ -180,14 +177,11 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<V, E>>,
     {
-        async move {
-            // Here and not before, as moving a name with the future costs more than to spell it.
-            let name = KeyBytes::naming(key);
-            let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
-            let fetch =
-                || Box::pin(self.core.fetch(Key::from_name(name.as_bytes()), Wanted::Fresh, load));
-            Ok(entry.or_try_insert_timed(fetch).await?.value)
-        }
+        let name = KeyBytes::naming(key);
+        let entry = self.core.local.entry_by(name.as_bytes(), Key::from_name);
+        let fetch =
+            || Box::pin(self.core.fetch(Key::from_name(name.as_bytes()), Wanted::Fresh, load));
+        Ok(entry.or_try_insert_timed(fetch).await?.value)
     }
 
     /// Loads the value of `key` now, fresh or not, and puts it into both tiers; the load of another

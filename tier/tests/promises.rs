@@ -10,16 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_lru_tier::{CutOff, ErrorKind, Tiered};
-<<<<<<< HEAD
 use common::world::{
     ALONE, HEARTBEAT, LEASE, MILLIS, Plain, SECOND, Source, TIMEOUT, TTL, Task, World,
 };
 use futures_lite::future::{block_on, poll_once};
-=======
-use futures_lite::future::{block_on, poll_once};
-
-use common::world::{ALONE, HEARTBEAT, LEASE, MILLIS, SECOND, Source, TIMEOUT, TTL, Task, World};
->>>>>>> 3e776b2 (Hold writes to what is removed with everything)
 
 type Users = Tiered<str, String>;
 
@@ -274,7 +268,6 @@ fn a_load_beyond_its_lease_is_kept_nowhere() {
     assert!(users.local().is_empty());
 }
 
-<<<<<<< HEAD
 #[test]
 fn a_guarded_write_does_not_end_with_its_value_once_another_has_removed_everything() {
     let world = World::new();
@@ -323,7 +316,8 @@ fn a_guard_that_is_dropped_bars_the_store_before_it_lets_loads_in() {
     }
     drop(insert);
     assert_eq!(*pending.lock().unwrap(), Some(1));
-=======
+}
+
 /// A write whose value is in the store, and that does not know yet.
 fn answered_write(
     world: &World,
@@ -365,7 +359,6 @@ fn a_write_that_ends_after_the_link_was_lost_is_not_kept_beyond_what_is_loaded_a
     assert!(world.run(late));
     world.pass(ALONE);
     assert_eq!(world.run(get(&users, "ann", &source)), "new");
->>>>>>> 3e776b2 (Hold writes to what is removed with everything)
 }
 
 // 4. A lost link.
