@@ -31,6 +31,7 @@ mod removals;
 mod single_flight;
 mod spawners;
 mod sweeps;
+mod tiers;
 #[path = "../common/timer.rs"]
 mod timer;
 mod updates;
