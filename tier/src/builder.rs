@@ -16,6 +16,26 @@ use crate::timer::Timer;
 use crate::waits::Waits;
 
 /// Builds a [`Tiered`] cache; made by [`Tiered::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use async_lru::AsyncLru;
+/// use async_lru_tier::{CutOff, Json, MemoryStore, Tiered};
+///
+/// let users: Tiered<u64, String> = Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep)
+///     .namespace("users")
+///     .version(3)
+///     .ttl(Duration::from_secs(600))
+///     .ttl_alone(Duration::from_secs(2))
+///     .when_cut_off(CutOff::Keep)
+///     // Stale after a minute, and renewed while it is served on.
+///     .local(AsyncLru::builder().maxsize(10_000).fresh_for(Duration::from_secs(60)))
+///     .build();
+/// assert_eq!(users.local().info().maxsize, 10_000);
+/// ```
 #[must_use = "a builder does nothing before it is built"]
 pub struct Builder<K: ?Sized, V> {
     store: Box<dyn Store>,

@@ -75,6 +75,22 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let names: Tiered<u64, String> =
+    ///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+    /// tokio::spawn(names.driver());
+    /// let linked = tokio::time::timeout(Duration::from_secs(1), names.linked()).await;
+    /// assert!(linked.is_ok());
+    /// # });
+    /// ```
     pub async fn linked(&self) {
         self.core.link.linked().await;
     }
@@ -200,6 +216,21 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// # Panics
     ///
     /// As for [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let names: Tiered<u64, String> =
+    ///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+    /// names.get(&1, async || "Ann".to_owned()).await;
+    /// let name = names.refresh(&1, async || Ok::<_, String>("Anna".to_owned())).await;
+    /// assert_eq!(name.unwrap(), "Anna");
+    /// assert_eq!(names.get(&1, async || unreachable!()).await, "Anna");
+    /// # });
+    /// ```
     pub async fn refresh<Q, E, F, Fut>(&self, key: &Q, load: F) -> Result<V, E>
     where
         K: Borrow<Q>,
@@ -357,6 +388,22 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// # Cancel safety
     ///
     /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let names: Tiered<str, String> =
+    ///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+    /// tokio::spawn(names.driver());
+    /// names.linked().await;
+    ///
+    /// names.invalidate_many(["ann", "bob"]).await.unwrap();
+    /// assert_eq!(names.figures().removals, 2);
+    /// # });
+    /// ```
     pub async fn invalidate_many<'q, Q>(
         &self,
         keys: impl IntoIterator<Item = &'q Q>,
@@ -439,6 +486,23 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
 /// What there is to see.
 impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// Returns the figures of the local cache and of what went on between it and the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let names: Tiered<u64, String> =
+    ///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+    ///
+    /// // Nobody drives it, so it goes on alone.
+    /// names.get(&1, async || "Ann".to_owned()).await;
+    /// names.get(&1, async || unreachable!()).await;
+    /// let figures = names.figures();
+    /// assert_eq!((figures.linked, figures.loads_alone, figures.local.hits), (false, 1, 1));
+    /// # });
+    /// ```
     pub fn figures(&self) -> Figures {
         let Core { local, link, counters, .. } = &*self.core;
         counters.figures(local.stats(), link.session().is_some(), link.pending_removals())
