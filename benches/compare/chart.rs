@@ -17,7 +17,7 @@ pub(crate) fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let lines = report.lines.iter().filter(timed);
     let title = format!("Nanoseconds per call, less is better ({} cores)", report.cores);
     let panels = lines.map(|line| panel(report, line)).collect();
-    Chart { title, length, panels }.draw(path)
+    Chart { title, columns: 3, length, panels }.draw(path)
 }
 
 /// The slowest are a hundred times as slow as the fastest; linear bars would show only them.
@@ -39,7 +39,7 @@ fn panel(report: &Report, line: &Line) -> Panel {
             FLOOR => Kind::Bound,
             _ => Kind::Cache,
         };
-        cost.map(|value| Bar { name: peer.title.clone(), value, kind })
+        cost.map(|value| Bar { name: peer.title.clone(), value, second: None, kind })
     });
     Panel { title, bars: bars.collect() }
 }

@@ -19,7 +19,7 @@ pub(crate) fn draw(report: &Report, path: &Path) -> Result<(), Box<dyn Error>> {
     let title = "Loads per 1,000 requests, less is better".to_owned();
     // Of no loads at all there is no longest bar.
     let length = |loads, all: &RangeInclusive<f64>| loads / all.end().max(f64::MIN_POSITIVE);
-    Chart { title, length, panels: panels.collect() }.draw(path)
+    Chart { title, columns: 3, length, panels: panels.collect() }.draw(path)
 }
 
 fn panel(report: &Report, origin: Origin, size: Size) -> Panel {
@@ -30,7 +30,7 @@ fn panel(report: &Report, origin: Origin, size: Size) -> Panel {
             _ => Kind::Cache,
         };
         let value = report::loads(report.ratio(Scope::Mean(origin), size, number));
-        Bar { name: contender.name.to_owned(), value, kind }
+        Bar { name: contender.name.to_owned(), value, second: None, kind }
     });
     let title = format!("{}, {size}", page::title(origin));
     Panel { title, bars: bars.collect() }
