@@ -113,7 +113,12 @@ pub use policy::eviction::Eviction;
 pub use removal::RemovalCause;
 pub use store::snapshot::Saved;
 
-/// The README's examples, run as tests.
+/// The examples of the README and of the pages under `docs/`, run as tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/python.md")]
+    struct Python;
+}
