@@ -121,4 +121,14 @@ mod pages {
 
     #[doc = include_str!("../docs/python.md")]
     struct Python;
+
+    /// Some need features.
+    #[cfg(all(
+        feature = "metrics",
+        feature = "serde",
+        feature = "serde_json",
+        feature = "tracing"
+    ))]
+    #[doc = include_str!("../docs/recipes.md")]
+    struct Recipes;
 }
