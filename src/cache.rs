@@ -7,8 +7,6 @@ mod read;
 
 mod load;
 
-mod refresh;
-
 pub(crate) mod entry;
 
 pub(crate) mod lookup;
@@ -16,6 +14,8 @@ pub(crate) mod lookup;
 pub(crate) mod bulk;
 
 mod update;
+
+mod refresh;
 
 mod write;
 
@@ -52,12 +52,16 @@ use ahash::RandomState;
 
 use crate::store::{Store, hash_of};
 
-/// An async LRU cache: one load per key, however many tasks ask for it at once.
+/// Caches values by key, and loads one that is missing once, however many tasks ask for it at the same time.
 ///
 /// A handle; a clone is another handle to the same cache. The cache holds at most
 /// [`maxsize`](crate::Builder::maxsize) entries and evicts the least recently used. A *use* is a
-/// [`get`](Self::get) or a `get_or_insert` call that finds the entry, or an [`insert`](Self::insert).
-/// With one shard the order is exact; with several it is exact within each shard.
+/// [`get`](Self::get) or a `get_or_insert` call that finds the entry, or an [`insert`](Self::insert). An entry
+/// is *live* until its time is over. A *load* is the closure of a call, and the future that it returns; while it
+/// runs, other calls for the key *join* it, that is, wait for it and get what it brings.
+///
+/// A cache of 512 entries or more is divided into *shards*, each with a lock of its own. With one shard the
+/// order of eviction is exact; with several it is exact within each shard.
 ///
 /// Keys may be asked for in any form `Q` that hashes and compares like `K` (`Q: Hash +
 /// Equivalent<K>`), such as `&str` for `String`. The key's `Eq` and the value's `Clone` run under a

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A source of monotonic time.
+/// Tells a cache the time, which is monotonic.
 ///
 /// The cache asks it if its entries may expire, by [`ttl`](crate::Builder::ttl),
 /// [`time_to_idle`](crate::Builder::time_to_idle), [`expiry`](crate::Builder::expiry) or a lifetime that
@@ -51,7 +51,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The operating system's monotonic clock; what a cache uses unless it is given another.
+/// Tells the time by the operating system's monotonic clock; what a cache uses unless it is given another.
 ///
 /// # Examples
 ///
@@ -97,7 +97,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when it is told to, for tests that must not sleep.
+/// Tells a time that moves only when it is told to, for tests that must not sleep.
 ///
 /// A clone is another handle to the same time.
 ///

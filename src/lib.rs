@@ -1,66 +1,86 @@
-//! A runtime-agnostic async LRU cache: an expensive async call runs once per key, however many tasks
-//! ask for its answer at once.
+//! Caches the values of async loads: an expensive call runs once per key, however many tasks ask for its
+//! answer at once.
 //!
 //! ```
-//! use async_lru::AsyncLru;
+//! use std::io;
+//! use std::sync::Arc;
 //! use std::time::Duration;
 //!
-//! let squares = AsyncLru::<u64, u64>::builder()
-//!     .maxsize(1024)
-//!     .ttl(Duration::from_secs(60))
-//!     .build();
+//! use async_lru::AsyncLru;
 //!
+//! /// Stands for a query.
+//! async fn load_name(id: u64) -> io::Result<String> {
+//!     Ok(format!("user {id}"))
+//! }
+//!
+//! async fn name(names: &AsyncLru<u64, String>, id: u64) -> Result<String, Arc<io::Error>> {
+//!     // All who ask meanwhile wait for this query, and get its value or its error.
+//!     names.try_get_or_insert_with(id, || load_name(id)).await
+//! }
+//!
+//! let names = AsyncLru::builder().maxsize(10_000).ttl(Duration::from_secs(60)).build();
 //! futures_lite::future::block_on(async {
-//!     let square = squares.get_or_insert_with(7, async || 7 * 7).await;
-//!     assert_eq!(square, 49);
-//!     assert_eq!(squares.get(&7), Some(49));
+//!     assert_eq!(name(&names, 7).await.unwrap(), "user 7");
+//!     assert_eq!(names.get(&7), Some("user 7".to_owned()));
+//!     names.invalidate(&7).await;
+//!     assert_eq!(names.stats().loads, 1);
 //! });
 //! ```
 //!
-//! # What is where
+//! Nothing else is needed: no executor, no task, no thread. The README has a service, and the page of recipes
+//! has programs for axum, request time-outs, outages, metrics, tests and more.
 //!
-//! - [`AsyncLru`] is the cache, [`Builder`] its configuration.
-//! - [`AsyncLru::get_or_insert_with`] and [`AsyncLru::try_get_or_insert_with`] load what is missing, and
-//!   [`AsyncLru::get_or_insert_many`] many keys in one go.
-//! - [`AsyncLru::entry`] is one call in full: an [`Entry`] takes a lifetime for what it loads, has the load
-//!   outlive the call that started it ([`Entry::detached`]), and tells by a [`Lookup`] where its value came
-//!   from. [`AsyncLru::entries`] is the same for many keys.
-//! - [`Builder::wrap`] makes a [`Memo`]: a function with a cache of its answers; [`Builder::try_wrap`] a
-//!   [`TryMemo`] of one that can fail, and [`Builder::wrap_local`] a [`LocalMemo`]. A [`KeyExtractor`] says
-//!   what of the arguments tells calls apart.
-//! - [`Builder::maxsize`], [`Builder::max_weight`] and [`Builder::max_bytes`] bound the cache, and
-//!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
-//! - [`Builder::ttl`], [`Builder::time_to_idle`] and [`Builder::expiry`] say how long entries live, and
-//!   [`AsyncLru::insert_with_ttl`], [`AsyncLru::set_ttl`] and [`Update::PutFor`] say it of one. A load gives a
-//!   [`Lifetime`] with its value ([`Entry::or_insert_timed`]), and [`AsyncLru::limit_ttl`] limits what is
-//!   there.
-//! - [`Builder::fresh_for`] has stale values served while one call renews them, [`Builder::spawner`] has that
-//!   done by nobody's call, and [`AsyncLru::refresh`] at once.
-//! - [`AsyncLru::snapshot_with_ttl`] and [`AsyncLru::restore`] carry entries over a restart, each a
-//!   [`Saved`].
-//! - [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured; [`DeepSize`]
-//!   and [`impl_deep_size!`] make its memory estimate count what keys and values own.
-//! - [`Builder::on_remove`] tells a listener of every entry that leaves, and by which [`RemovalCause`].
-//! - [`Update`] says what [`AsyncLru::update_with`] does with a value.
-//! - [`Clock`] is where time comes from; [`ManualClock`] is one for tests.
+//! # Which call
+//!
+//! | you have | call |
+//! |---|---|
+//! | a load that cannot fail | [`get_or_insert_with`](AsyncLru::get_or_insert_with) |
+//! | a load that can fail | [`try_get_or_insert_with`](AsyncLru::try_get_or_insert_with) |
+//! | requests that time out sooner than the load ends | [`entry`](AsyncLru::entry) and [`detached`](Entry::detached) |
+//! | a load that tells how long its value lives | [`entry`](AsyncLru::entry) and [`or_insert_timed`](Entry::or_insert_timed), with a `Duration` or a [`Lifetime`] |
+//! | a need to know where the value came from | [`entry`](AsyncLru::entry), whose calls return a [`Lookup`] |
+//! | many keys | [`get_or_insert_many`](AsyncLru::get_or_insert_many); with options, [`entries`](AsyncLru::entries) |
+//! | a counter, or another change of a cached value | [`update_with`](AsyncLru::update_with) and an [`Update`] |
+//! | a write of what is cached | [`writing`](AsyncLru::writing), [`invalidate`](AsyncLru::invalidate), [`invalidate_if`](AsyncLru::invalidate_if) |
+//! | a function to wrap | [`Builder::wrap`], a [`Memo`]; [`Builder::try_wrap`], a [`TryMemo`]; [`Builder::wrap_local`], a [`LocalMemo`] |
+//! | entries of an earlier run | [`snapshot_with_ttl`](AsyncLru::snapshot_with_ttl) and [`restore`](AsyncLru::restore), with [`Saved`] entries |
+//!
+//! # Which setting
+//!
+//! - **Bounds**: [`maxsize`](Builder::maxsize), [`max_weight`](Builder::max_weight),
+//!   [`max_bytes`](Builder::max_bytes) over what [`DeepSize`] tells, for a struct by [`impl_deep_size!`].
+//!   [`AsyncLru::set_maxsize`] and its like move
+//!   a bound while the cache is in use. [`eviction`](Builder::eviction) chooses the order of [`Eviction`].
+//! - **Lifetimes**: [`ttl`](Builder::ttl), [`time_to_idle`](Builder::time_to_idle),
+//!   [`expiry`](Builder::expiry) by value; for one entry [`insert_with_ttl`](AsyncLru::insert_with_ttl),
+//!   [`set_ttl`](AsyncLru::set_ttl) and [`Update::PutFor`]; for all that is cached
+//!   [`limit_ttl`](AsyncLru::limit_ttl).
+//! - **Renewal**: [`fresh_for`](Builder::fresh_for) has old values served while one call renews them;
+//!   [`spawner`](Builder::spawner) has that done in the background, and [`AsyncLru::refresh`] at once.
+//! - **Figures**: [`CacheStats`] and [`CacheInfo`] tell what a cache does and how it is configured.
+//! - **Removals**: [`on_remove`](Builder::on_remove) tells a listener of every entry that leaves, and the
+//!   [`RemovalCause`].
+//! - **Tests**: [`clock`](Builder::clock) takes a [`ManualClock`], or any [`Clock`].
 //!
 //! # What it promises
 //!
 //! - **Bounded**: never more than `maxsize` entries, nor more weight or bytes than allowed; and nothing
 //!   is evicted while there is room.
-//! - **Exact**, unless told otherwise ([`Eviction`]): the victim is the least recently used entry, of the
-//!   cache if it has one shard (by default under 512 entries), else of a shard. Reads by different threads
-//!   with no write between them count as simultaneous.
+//! - **Exact**, unless told otherwise ([`Eviction`]): the least recently used entry leaves, of the whole
+//!   cache if that is small (by default under 512 entries), else of one of its parts ([`Builder::shards`]).
+//!   Reads by different threads with no write between them count as simultaneous.
 //! - **One load per key at a time**; all callers that arrive meanwhile get its value.
 //! - **Cancellation and panics** of any call, at any await and in any of the user's code, leave the
-//!   cache valid. A caller that takes over runs its own closure; a future that is kept but not polled
-//!   any more holds up nobody, unless it is the one that loads, and not detached.
+//!   cache valid. When a caller is dropped while it loads, one that waits takes over with its own closure. A
+//!   future that is kept but not polled any more holds up nobody, unless it is the one that loads, and not
+//!   detached.
 //! - **Writes win**: `insert`, `remove`, `invalidate` and `clear` are never undone by a load that started
 //!   before them, nor are `invalidate_if` and `invalidate_keys_if` for what they choose; loads and updates
 //!   of other keys they leave alone.
-//! - **Hits never wait** for a load, for a writer of their shard no longer than one short section, and for
-//!   nobody while nobody writes; they allocate nothing.
-//! - **No executor needed**: nothing is spawned, no thread started, nothing sleeps.
+//! - **Hits never wait** for a load. They wait for a writer of their part of the cache no longer than one short
+//!   section, and for nobody while nobody writes; they allocate nothing.
+//! - **No executor needed**: nothing is spawned but by a [`spawner`](Builder::spawner), no thread is started,
+//!   nothing sleeps.
 //!
 //! # Platforms
 //!
@@ -102,7 +122,8 @@ pub use cache::weak::WeakAsyncLru;
 pub use cache::writing::{OwnedWriteGuard, WriteGuard};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use deep_size::DeepSize;
-/// Keys of another type than `K` that a cache can be asked for; from the crate `equivalent`.
+/// Lets a cache be asked for keys of another type than its own; from the crate `equivalent`.
+///
 #[doc(inline)]
 pub use equivalent::Equivalent;
 pub use lifetime::Lifetime;

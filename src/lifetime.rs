@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// How long one entry lives, and how long of that it is fresh, in place of the lifetime of all entries of the
-/// cache: what a load gives with its [value](crate::Entry::or_insert_timed) or with
+/// Says how long one entry lives, and how long of that it is fresh, in place of what holds for all entries of
+/// the cache.
+///
+/// A load gives it with its [value](crate::Entry::or_insert_timed) or with
 /// [each](crate::Entries::or_insert_timed) of many, and the [guard](crate::WriteGuard::ttl) of a write with the
 /// one that it ends with.
 ///

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Why an entry has left its cache; see [`Builder::on_remove`](crate::Builder::on_remove).
+/// Says why an entry has left its cache; see [`Builder::on_remove`](crate::Builder::on_remove).
 ///
 /// # Examples
 ///

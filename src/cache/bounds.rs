@@ -39,7 +39,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         self.set_bound(Bound::Entries, entries.min(MAX_ENTRIES) as u64).await
     }
 
-    /// [`set_maxsize`](Self::set_maxsize) for synchronous code.
+    /// Does what [`set_maxsize`](Self::set_maxsize) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -83,7 +83,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         self.set_bound(Bound::Weight, weight).await
     }
 
-    /// [`set_max_weight`](Self::set_max_weight) for synchronous code.
+    /// Does what [`set_max_weight`](Self::set_max_weight) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -128,7 +128,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         self.set_bound(Bound::Bytes, bytes).await
     }
 
-    /// [`set_max_bytes`](Self::set_max_bytes) for synchronous code.
+    /// Does what [`set_max_bytes`](Self::set_max_bytes) does, for synchronous code.
     ///
     /// # Blocking
     ///

@@ -185,7 +185,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// `_blocking` one at once, some ten thousand in a millisecond. A load that is dropped meanwhile is
     /// dropped as before its end.
     ///
-    /// `weigher` is called once for each publication, outside every lock, and its answer remembered: an
+    /// `weigher` is called once for each value that is to be cached, outside every lock, and its answer is
+    /// remembered: an
     /// entry that changes later still weighs what it did. One of weight 0 needs no room but the place that
     /// it takes of `maxsize`. Takes 8 bytes per entry, and some 8 more once one weighs nothing. If it
     /// panics, the entry is not cached and the cache is as it was. With [`u64::MAX`] as the bound entries are
@@ -278,7 +279,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self.measure_with(measure)
     }
 
-    /// Sets how long an entry lives, counted from its publication; for ever by default.
+    /// Sets how long an entry lives, counted from when it is cached, at the end of its load; for ever by default.
     ///
     /// At `ttl` exactly the entry is gone. With zero nothing is kept, and callers of one moment still
     /// share a load; a time beyond what a clock can show (584 years) is for ever.
@@ -333,11 +334,12 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Sets how long each entry lives, counted from its publication, by what `lifetime` returns for it:
-    /// in place of the [`ttl`](Self::ttl), longer or shorter, or with `None` as long as that says. A
-    /// [`time_to_idle`](Self::time_to_idle) counts besides.
+    /// Sets how long each entry lives, counted from when it is cached, by what `lifetime` returns for it.
     ///
-    /// Called once for each publication, outside every lock. An entry of lifetime zero is given to its
+    /// That takes the place of the [`ttl`](Self::ttl), be it longer or shorter; `None` stands for what that
+    /// says. A [`time_to_idle`](Self::time_to_idle) counts besides.
+    ///
+    /// Called once for each value that is to be cached, outside every lock. An entry of lifetime zero is given to its
     /// callers and not kept. Such entries are freed, unread, by later writes, each of which takes a
     /// bounded number of steps towards that, and by [`purge_expired`](AsyncLru::purge_expired).
     ///
@@ -369,7 +371,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Shortens each entry's lifetime by a random part of it, of up to `share`, so that entries which
     /// were written together do not expire together; 0 by default.
     ///
-    /// Concerns lifetimes that count from publication. A share below 0 or no number counts as 0, one
+    /// Concerns lifetimes that count from when an entry is cached. A share below 0 or no number counts as 0, one
     /// above 1 as 1. No lifetime becomes zero by it.
     ///
     /// # Examples
@@ -412,7 +414,8 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Sets the number of shards; rounded up to a power of two, at least 1 and at most 1024.
+    /// Sets the number of shards, the parts of the cache that threads use independently; rounded up to a power
+    /// of two, at least 1 and at most 1024.
     ///
     /// Each shard has locks and an order of eviction of its own: one shard evicts in the exact order of use
     /// ([`Eviction::Lru`]), more serve more threads at once. The bound on entries is one for all shards. By default a cache
@@ -452,7 +455,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
 
     /// Counts what keys and values own on the heap in the estimate of the memory taken.
     ///
-    /// Each entry is measured once, when it is published, outside every lock; a value that grows later
+    /// Each entry is measured once, when it is cached, outside every lock; a value that grows later
     /// still counts as it did then. Without this or [`measure_with`](Self::measure_with) only the
     /// entries themselves count. Of these two, [`max_bytes`](Self::max_bytes) and
     /// [`max_bytes_with`](Self::max_bytes_with) the last call says what is measured.
@@ -478,7 +481,7 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Counts what `measure` returns for each entry in the estimate of the memory taken: the bytes of
     /// key and value, their own size included.
     ///
-    /// It is called once per entry, when that is published, outside every lock; if it panics, the
+    /// It is called once per entry, when that is cached, outside every lock; if it panics, the
     /// entry is not cached and the cache is as it was.
     ///
     /// # Examples
@@ -499,9 +502,9 @@ impl<K, V, S, X> Builder<K, V, S, X> {
         self
     }
 
-    /// Lets every caller that misses run its own load, as the Python original does by design.
+    /// Lets every caller that misses run its own load.
     ///
-    /// Whichever load ends last is kept. Writes still win over loads in flight.
+    /// Whichever load ends last is kept. Writes still win over loads that run.
     ///
     /// # Examples
     ///

@@ -22,20 +22,20 @@ impl<K: Hash + Eq + Clone, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// any order. The answer has the keys in the order in which they were asked for, also those that come
     /// twice, and `None` for one that `load` left out; calls that wait for that key load for themselves. A
     /// pair whose key is not among those it was given is ignored, as is a second pair of one key: nobody
-    /// has asked for a write that would win over loads in flight.
+    /// has asked for a write that would win over loads that run.
     ///
     /// Calls for a key of the batch join it while it is loaded, and the batch joins loads of its keys
-    /// that are in flight. It waits for those after it has published what it has loaded, so batches that
+    /// that run. It waits for those after it has cached what it has loaded, so batches that
     /// overlap do not wait for each other in a circle. If a load that it waits for comes to nothing,
     /// `load` is called once more with its key.
     ///
     /// In the statistics each key counts as a call, once, and a call of `load` as one load, however many keys
-    /// it has, which has failed unless all that it brought was published. Writes win over the load of a
+    /// it has, which has failed unless all that it brought was cached. Writes win over the load of a
     /// batch, key by key, as over that of one key.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future at any await leaves the cache valid. What it had published stays. Of the
+    /// Dropping the future at any await leaves the cache valid. What it had cached stays. Of the
     /// calls that wait for the rest of its keys, exactly one for each key loads instead.
     ///
     /// # Panics
@@ -141,7 +141,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 }
 
-/// A call for many keys, on its way to its closure; made by [`AsyncLru::entries`].
+/// Takes the options of a call for many keys, and ends in its load; made by [`AsyncLru::entries`].
 ///
 /// # Examples
 ///
@@ -382,7 +382,7 @@ where
     }
 }
 
-/// A call for many keys whose load lives in the cache; made by [`Entries::detached`].
+/// Ends a call for many keys in a load that lives in the cache; made by [`Entries::detached`].
 ///
 /// # Examples
 ///

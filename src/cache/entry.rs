@@ -98,7 +98,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     }
 }
 
-/// A call for one key, on its way to its closure; made by [`AsyncLru::entry`].
+/// Takes the options of a call for one key, and ends in its load; made by [`AsyncLru::entry`].
 ///
 /// # Examples
 ///
@@ -370,7 +370,7 @@ where
     }
 }
 
-/// A call for one key whose load lives in the cache; made by [`Entry::detached`].
+/// Ends a call for one key in a load that lives in the cache; made by [`Entry::detached`].
 ///
 /// # Examples
 ///

@@ -11,8 +11,8 @@ use crate::cache::AsyncLru;
 use crate::cache::memo::{ArgsAsKey, KeyExtractor};
 use crate::cache::stats::{CacheInfo, CacheStats};
 
-/// An async function with a cache of its answers, which may borrow what it captured and need not be `Send`;
-/// made by [`Builder::wrap_local`](crate::Builder::wrap_local).
+/// Caches the answers of an async function that may borrow what it captured and need not be `Send`; made by
+/// [`Builder::wrap_local`](crate::Builder::wrap_local).
 ///
 /// For local executors and functions that a [`Memo`](crate::Memo) does not take: any `AsyncFn(Args) -> V`.
 /// Its load runs in the call that has started it. In a struct's field the type is `LocalMemo<K, V, F, X>`,

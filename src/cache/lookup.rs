@@ -7,7 +7,7 @@ use crate::flight::Loaded;
 use crate::lifetime::Lifetime;
 use crate::load::answer::{ManyTerms, Source, Terms};
 
-/// A value, and where it came from; what the calls of an [`Entry`](crate::Entry) return.
+/// Holds a value, and tells where it came from; what the calls of an [`Entry`](crate::Entry) return.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ pub struct Lookup<V> {
     pub outcome: LookupOutcome,
 }
 
-/// Where the value of a call came from.
+/// Says where the value of a call came from.
 ///
 /// # Examples
 ///

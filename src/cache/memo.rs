@@ -1,4 +1,4 @@
-//! Functions whose answers are cached: the successor of the Python original's decorator.
+//! Functions whose answers are cached.
 
 use std::fmt;
 use std::future::Future;
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// The extractor that takes all arguments as the key; what [`Builder::wrap`](crate::Builder::wrap)
+/// Takes all arguments as the key; what [`Builder::wrap`](crate::Builder::wrap)
 /// uses unless it is given another.
 ///
 /// # Examples
@@ -153,7 +153,7 @@ impl<Args, K, V> Clone for Function<Args, K, V> {
     }
 }
 
-/// An async function with a cache of its answers, made by [`Builder::wrap`](crate::Builder::wrap).
+/// Caches the answers of an async function; made by [`Builder::wrap`](crate::Builder::wrap).
 ///
 /// A clone is another handle to the same function and cache. The type names the arguments, the key and the
 /// value, and nothing of the function: so it can be a field of a struct, be in a `static LazyLock`, and be
@@ -431,7 +431,7 @@ impl<Args, K, V, S> fmt::Debug for Memo<Args, K, V, S> {
     }
 }
 
-/// An async function that can fail, with a cache of its `Ok` answers; made by
+/// Caches the `Ok` answers of an async function that can fail; made by
 /// [`Builder::try_wrap`](crate::Builder::try_wrap).
 ///
 /// As [`Memo`] in all else. Callers that waited for a run which fails get its error too, as those of

@@ -1,4 +1,4 @@
-//! Copying all entries out of a cache, and back into another one.
+//! Looking at all entries, and copying them out of a cache and back into another one.
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
@@ -12,6 +12,63 @@ use crate::store::steps;
 
 /// How many entries are taken from the caller's iterator before other tasks have the thread.
 const COLLECTED_AT_ONCE: usize = 1024;
+
+/// Looking at all entries.
+impl<K, V, S> AsyncLru<K, V, S> {
+    /// Returns the number of entries. One that has expired counts until a write or a purge frees it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// cache.insert_blocking(1, 10);
+    /// assert_eq!(cache.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store().capacity().len()
+    }
+
+    /// Tells whether there is no entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(async_lru::AsyncLru::<u32, u32>::new(10).is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the live keys, least recently used first; with several shards, shard by shard.
+    ///
+    /// `K: Clone` runs under a shared lock and must not call the cache.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let cache = async_lru::AsyncLru::<u32, u32>::new(10);
+    /// for key in 1..=3 {
+    ///     cache.insert_blocking(key, 0);
+    /// }
+    /// cache.get(&1);
+    /// assert_eq!(cache.keys(), [2, 3, 1]);
+    /// ```
+    #[must_use]
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let store = self.store();
+        let now = store.lifetimes().roughly_now();
+        let mut keys = Vec::with_capacity(self.len());
+        for shard in store.shards() {
+            shard.keys_into(&mut keys, now);
+        }
+        keys
+    }
+}
 
 /// Copying all entries.
 impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
@@ -141,7 +198,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
     }
 
-    /// [`restore`](Self::restore) for synchronous code.
+    /// Does what [`restore`](Self::restore) does, for synchronous code.
     ///
     /// # Blocking
     ///

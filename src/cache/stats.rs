@@ -9,7 +9,7 @@ use crate::entries::MAX_ENTRIES;
 use crate::policy::eviction::Eviction;
 use crate::sync::counters::Event;
 
-/// The configuration of a cache.
+/// Tells how a cache is configured.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ pub struct CacheInfo {
     pub max_weight: Option<u64>,
     /// The most bytes that keys and values take, in a cache that bounds them.
     pub max_bytes: Option<u64>,
-    /// How long an entry lives after its publication; `None` for ever.
+    /// How long an entry lives after it was cached; `None` for ever.
     pub ttl: Option<Duration>,
     /// How long an entry lives after its last use; `None` for ever.
     pub time_to_idle: Option<Duration>,
@@ -123,13 +123,13 @@ pub struct CacheStats {
     pub current_bytes: Option<u64>,
     /// The most that they may be.
     pub max_bytes: Option<u64>,
-    /// How long an entry lives after its publication; `None` for ever.
+    /// How long an entry lives after it was cached; `None` for ever.
     pub ttl: Option<Duration>,
     /// Calls that found a live value.
     pub hits: u64,
     /// Calls that found neither a value nor a load to join.
     pub misses: u64,
-    /// Calls that joined a load in flight; also those that had to load after all, because it failed.
+    /// Calls that joined a load which ran already; also those that had to load after all, because it failed.
     pub coalesced: u64,
     /// Those of the hits that found a stale value; see [`fresh_for`](crate::Builder::fresh_for).
     #[cfg_attr(feature = "serde", serde(default))]

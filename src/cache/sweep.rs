@@ -11,9 +11,9 @@ use crate::store::sweep::Sweep;
 impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     /// Removes the live entries for which `is_chosen` returns true, and returns how many.
     ///
-    /// Wins over the loads and updates in flight whose key and value it chooses, and leaves all others
-    /// alone: the predicate is kept until those that were in flight at the call have ended, and asked
-    /// about each before it is published. What it chooses goes to the calls that have joined that load and
+    /// Wins over the running loads and updates whose key and value it chooses, and leaves all others
+    /// alone: the predicate is kept until those that ran at the call have ended, and asked about each before
+    /// its value is cached. What it chooses goes to the calls that have joined that load and
     /// is not cached; an update that it chooses leaves nothing of its key. So afterwards the cache holds
     /// no value that was there or on its way before the call, and that `is_chosen` would have chosen. Where
     /// the key alone tells, [`invalidate_keys_if`](Self::invalidate_keys_if) also has calls that come
@@ -31,7 +31,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid. Once it was polled, all loads in flight are going to be
+    /// Dropping the future leaves the cache valid. Once it was polled, all running loads are going to be
     /// judged, and some of the chosen entries are removed, or none, or all.
     ///
     /// # Panics
@@ -64,7 +64,7 @@ impl<K: Clone, V: Clone, S> AsyncLru<K, V, S> {
         }
     }
 
-    /// [`invalidate_if`](Self::invalidate_if) for synchronous code.
+    /// Does what [`invalidate_if`](Self::invalidate_if) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -98,7 +98,7 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
     /// Removes the live entries for whose keys `is_chosen` returns true, and returns how many.
     ///
     /// Does for each of these keys what [`invalidate`](Self::invalidate) does: wins over loads and updates
-    /// of it that are in flight, and calls that come afterwards load anew. Loads and updates of other keys
+    /// of it that run, and calls that come afterwards load anew. Loads and updates of other keys
     /// are left alone. What other tasks write meanwhile is either judged as well or stays.
     ///
     /// The predicate is asked about copies of the keys, a few at a time, while no lock is held, so it may
@@ -138,7 +138,7 @@ impl<K: Clone, V, S> AsyncLru<K, V, S> {
         }
     }
 
-    /// [`invalidate_keys_if`](Self::invalidate_keys_if) for synchronous code.
+    /// Does what [`invalidate_keys_if`](Self::invalidate_keys_if) does, for synchronous code.
     ///
     /// # Blocking
     ///

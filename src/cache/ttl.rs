@@ -48,7 +48,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         self.put(key, value, Some(ttl.into()))
     }
 
-    /// [`insert_with_ttl`](Self::insert_with_ttl) for synchronous code.
+    /// Does what [`insert_with_ttl`](Self::insert_with_ttl) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -75,7 +75,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// A lifetime of the entry's own, as [`insert_with_ttl`](Self::insert_with_ttl) gives it: it takes the
     /// place of whatever lifetime the entry had, and its idle time counts besides. With `ttl` zero the
     /// entry ends at once, as one that has expired. Counts neither in the statistics nor as a use of the
-    /// entry, and concerns no load that is in flight. From the first call on, every look at the cache
+    /// entry, and concerns no load that runs. From the first call on, every look at the cache
     /// asks its clock.
     ///
     /// # Cancel safety
@@ -108,7 +108,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         found
     }
 
-    /// [`set_ttl`](Self::set_ttl) for synchronous code.
+    /// Does what [`set_ttl`](Self::set_ttl) does, for synchronous code.
     ///
     /// # Blocking
     ///

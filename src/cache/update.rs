@@ -13,7 +13,7 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// left.
     ///
     /// Updates of one key run one at a time, so none is lost. An update waits for a load of its key that
-    /// is in flight and starts from what that brings. While it runs, calls that find the key's value get
+    /// runs and starts from what that brings. While it runs, calls that find the key's value get
     /// the old one; those that miss it wait as for a load, and get the value that is put, or else load
     /// for themselves.
     ///

@@ -8,10 +8,10 @@ use ahash::RandomState;
 use super::AsyncLru;
 use crate::store::Store;
 
-/// A handle that does not keep the cache: for a task that goes on beside it, such as one that listens for
-/// invalidations, and is to end when the cache is gone.
+/// Refers to a cache without keeping it; made by [`AsyncLru::downgrade`].
 ///
-/// Made by [`AsyncLru::downgrade`].
+/// For a task that goes on beside the cache and is to end when that is gone, such as one that listens for
+/// invalidations.
 ///
 /// # Examples
 ///

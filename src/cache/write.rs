@@ -20,7 +20,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     ///
     /// An equal key that was there is replaced with its value.
     ///
-    /// Wins over loads of the key that are in flight. In a full cache the least recently used entry
+    /// Wins over loads of the key that run. In a full cache the least recently used entry
     /// makes room, unless the key was there already; where entries are weighed, as many as it takes. A
     /// value that can never fit is not kept, and the one before it goes.
     ///
@@ -44,7 +44,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         self.put(key, value, None)
     }
 
-    /// [`insert`](Self::insert) for synchronous code.
+    /// Does what [`insert`](Self::insert) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -89,7 +89,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
 /// Removing, which waits for other writers of the same shard, for a listener that is far behind, and for
 /// nothing else.
 impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
-    /// Removes the entry of `key` and returns its live value; wins over loads of the key in flight.
+    /// Removes the entry of `key` and returns its live value; wins over loads of the key that run.
     ///
     /// # Cancel safety
     ///
@@ -114,7 +114,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         if deliveries.is_empty() { value } else { Box::pin(deliveries.settle_with(value)).await }
     }
 
-    /// [`remove`](Self::remove) for synchronous code.
+    /// Does what [`remove`](Self::remove) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -136,8 +136,8 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         value
     }
 
-    /// Removes what there is of `key`: a live entry, or loads in flight, whose values will not be
-    /// cached. Says whether there was either.
+    /// Removes what there is of `key`, and says whether there was anything: a live entry, or loads that run,
+    /// whose values will not be cached.
     ///
     /// # Cancel safety
     ///
@@ -162,7 +162,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         found
     }
 
-    /// [`invalidate`](Self::invalidate) for synchronous code.
+    /// Does what [`invalidate`](Self::invalidate) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -210,7 +210,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
         async move { steps::run(self.store(), &mut insert).await }
     }
 
-    /// [`insert_many`](Self::insert_many) for synchronous code.
+    /// Does what [`insert_many`](Self::insert_many) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -261,7 +261,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
         }
     }
 
-    /// [`invalidate_many`](Self::invalidate_many) for synchronous code.
+    /// Does what [`invalidate_many`](Self::invalidate_many) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -286,9 +286,9 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
 
 /// All entries at once.
 impl<K, V, S> AsyncLru<K, V, S> {
-    /// Removes all entries and resets the statistics; wins over all loads in flight.
+    /// Removes all entries and resets the statistics; wins over all loads that run.
     ///
-    /// Resets the statistics as the Python original does; [`invalidate_all`](Self::invalidate_all) does not.
+    /// [`invalidate_all`](Self::invalidate_all) leaves the statistics as they are.
     ///
     /// Entries that other tasks insert meanwhile may stay. The cache is empty at once; what was in it is
     /// dropped, or reported to the [listener](crate::Builder::on_remove), in turns with other tasks.
@@ -314,7 +314,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         steps::run(self.store(), &mut clear).await;
     }
 
-    /// [`clear`](Self::clear) for synchronous code.
+    /// Does what [`clear`](Self::clear) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -334,7 +334,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         steps::run_blocking(self.store(), &mut clear);
     }
 
-    /// Removes all entries; wins over all loads in flight.
+    /// Removes all entries; wins over all loads that run.
     ///
     /// As [`clear`](Self::clear), and the statistics go on. A listener hears of the entries as
     /// [`Cleared`](crate::RemovalCause::Cleared).
@@ -359,7 +359,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         steps::run(self.store(), &mut clear).await;
     }
 
-    /// [`invalidate_all`](Self::invalidate_all) for synchronous code.
+    /// Does what [`invalidate_all`](Self::invalidate_all) does, for synchronous code.
     ///
     /// # Blocking
     ///
@@ -408,7 +408,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
         purge.freed()
     }
 
-    /// [`purge_expired`](Self::purge_expired) for synchronous code.
+    /// Does what [`purge_expired`](Self::purge_expired) does, for synchronous code.
     ///
     /// # Blocking
     ///

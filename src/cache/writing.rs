@@ -19,7 +19,8 @@ pub struct WriteGuard<'a, Q: Equivalent<K> + ?Sized, K, V, S = RandomState> {
     guard: Guard<Borrowed<'a, Q, K, V, S>>,
 }
 
-/// The same, with a key and a handle of the cache of its own; made by [`AsyncLru::writing_owned`].
+/// Does what a [`WriteGuard`] does, with a key and a handle of the cache of its own; made by
+/// [`AsyncLru::writing_owned`].
 #[must_use = "loads of the key are kept out as long as it lives"]
 pub struct OwnedWriteGuard<K: Eq, V, S = RandomState> {
     guard: Guard<Owned<K, V, S>>,
@@ -27,9 +28,10 @@ pub struct OwnedWriteGuard<K: Eq, V, S = RandomState> {
 
 /// Writing the source.
 impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
-    /// Guards a write of what `key` is loaded from, such as a row of a database: invalidates the key now,
-    /// keeps loads and updates of it out of the cache until the guard is dropped, and invalidates it once
-    /// more then, also when the task is cancelled in between.
+    /// Guards a write of what `key` is loaded from, such as a row of a database.
+    ///
+    /// Invalidates the key now, keeps loads and updates of it out of the cache until the guard is dropped, and
+    /// invalidates it once more then, also when the task is cancelled in between.
     ///
     /// An [`invalidate`](Self::invalidate) after the write would not come if the task were cancelled before
     /// it, and one before the write lets a load read the old row meanwhile and cache it for as long as its

@@ -18,7 +18,7 @@ pub trait KeySource<K>: Sized {
     fn into_key(self) -> K;
 }
 
-/// A key in a form that [`Entry`](crate::Entry) takes.
+/// Gives an [`Entry`](crate::Entry) its key, owned or borrowed.
 ///
 /// Implemented for [`OwnedKey`], [`BorrowedKey`] and [`MadeKey`], which are what
 /// [`entry`](crate::AsyncLru::entry), [`entry_ref`](crate::AsyncLru::entry_ref) and
@@ -31,7 +31,7 @@ pub trait EntryKey<K>: KeySource<K> {}
 
 impl<K, Q: KeySource<K>> EntryKey<K> for Q {}
 
-/// A key that [`entry`](crate::AsyncLru::entry) was given.
+/// Holds a key that [`entry`](crate::AsyncLru::entry) was given.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnedKey<K>(pub(crate) K);
 
@@ -51,7 +51,7 @@ impl<K: Hash + Eq> KeySource<K> for OwnedKey<K> {
     }
 }
 
-/// A key that [`entry_ref`](crate::AsyncLru::entry_ref) was given.
+/// Holds a key that [`entry_ref`](crate::AsyncLru::entry_ref) was given.
 #[derive(Clone, Copy, Debug)]
 pub struct BorrowedKey<'q, Q: ?Sized>(pub(crate) &'q Q);
 
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// A key that [`entry_by`](crate::AsyncLru::entry_by) was given, with what makes it an owned one.
+/// Holds a key that [`entry_by`](crate::AsyncLru::entry_by) was given, with what makes it an owned one.
 #[derive(Clone, Copy, Debug)]
 pub struct MadeKey<'q, Q: ?Sized, M> {
     pub(crate) query: &'q Q,

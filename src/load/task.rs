@@ -17,7 +17,7 @@ use crate::shard::lead_or_join::{FlightRef, LeftFlight};
 use crate::shard::removals::Deliveries;
 use crate::store::Store;
 
-/// A load that goes on without a caller: what a [`spawner`](crate::Builder::spawner) is given to run.
+/// Runs a load that goes on without a caller: what a [`spawner`](crate::Builder::spawner) is given.
 ///
 /// It ends as the load does, and at the latest when that wakes after the cache has been dropped, which it
 /// does not keep. A panic of the load ends it, of which the panic hook tells.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a cache chooses the entries that leave when it is full.
+/// Says how a cache chooses the entries that leave when it is full.
 ///
 /// Expired entries leave first in either order, and neither evicts anything while there is room. Choose
 /// `Adaptive` where a load is dear and it does not matter which entry leaves: it makes fewer loads of nearly

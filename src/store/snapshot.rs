@@ -6,7 +6,7 @@ use super::Store;
 use crate::policy::lifetime::Left;
 use crate::shard::look::Copied;
 
-/// An entry as [`snapshot_with_ttl`](crate::AsyncLru::snapshot_with_ttl) copies it and
+/// Holds an entry as [`snapshot_with_ttl`](crate::AsyncLru::snapshot_with_ttl) copies it and
 /// [`restore`](crate::AsyncLru::restore) takes it in, with the time that it has left to live.
 ///
 /// Made from a pair of key and value, which lives as long as any entry of the cache that it comes into,
