@@ -143,7 +143,7 @@ mod pages {
     #[doc = include_str!("../docs/python.md")]
     struct Python;
 
-    /// Some need features.
+    // Some of these programs need features.
     #[cfg(all(
         feature = "metrics",
         feature = "serde",

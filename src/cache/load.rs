@@ -15,7 +15,8 @@ use crate::load::key::{BorrowedKey, KeySource, OwnedKey};
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// Returns the live value of `key`, or runs `load` and caches what it gives.
     ///
-    /// While one call's `load` runs, other calls for the key wait for it and get its value; their own
+    /// `load` is a closure, such as `|| query(id)` or `async || ..`, and not a future: it is called on a miss
+    /// only. While one call's `load` runs, other calls for the key wait for it and get its value; their own
     /// closures are dropped unused. An [`insert`](Self::insert), [`remove`](Self::remove),
     /// [`invalidate`](Self::invalidate) or [`clear`](Self::clear) meanwhile wins: the load's value goes
     /// to the calls that have joined it and is not cached.
@@ -94,6 +95,9 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with) for a load that can fail: only `Ok` is cached,
     /// and the calls that waited for a load which fails get its error too.
+    ///
+    /// As several callers may get the error, it comes in an [`Arc`]: a function that passes it on by `?` returns
+    /// `Result<_, Arc<E>>`, or an error that is made `From<Arc<E>>`.
     ///
     /// So an outage of the source costs one load after another, and not one for each caller in turn. A
     /// call that comes after the failure loads anew. For an error that cannot be shared, or callers that
