@@ -42,15 +42,15 @@
 //! | many keys | [`get_or_insert_many`](AsyncLru::get_or_insert_many); with options, [`entries`](AsyncLru::entries) |
 //! | a counter, or another change of a cached value | [`update_with`](AsyncLru::update_with) and an [`Update`] |
 //! | a write of what is cached | [`writing`](AsyncLru::writing), [`invalidate`](AsyncLru::invalidate), [`invalidate_if`](AsyncLru::invalidate_if) |
-//! | a function to wrap | [`Builder::wrap`], a [`Memo`]; [`Builder::try_wrap`], a [`TryMemo`]; [`Builder::wrap_local`], a [`LocalMemo`] |
+//! | a function to wrap | [`Builder::wrap`], a [`Memo`]; [`Builder::try_wrap`], a [`TryMemo`]; [`Builder::wrap_local`], a [`LocalMemo`]; a [`KeyExtractor`] tells the key from the arguments |
 //! | entries of an earlier run | [`snapshot_with_ttl`](AsyncLru::snapshot_with_ttl) and [`restore`](AsyncLru::restore), with [`Saved`] entries |
 //!
 //! # Which setting
 //!
 //! - **Bounds**: [`maxsize`](Builder::maxsize), [`max_weight`](Builder::max_weight),
 //!   [`max_bytes`](Builder::max_bytes) over what [`DeepSize`] tells, for a struct by [`impl_deep_size!`].
-//!   [`AsyncLru::set_maxsize`] and its like move
-//!   a bound while the cache is in use. [`eviction`](Builder::eviction) chooses the order of [`Eviction`].
+//!   [`AsyncLru::set_maxsize`] and its like move a bound while the cache is in use.
+//!   [`eviction`](Builder::eviction) chooses the order of [`Eviction`].
 //! - **Lifetimes**: [`ttl`](Builder::ttl), [`time_to_idle`](Builder::time_to_idle),
 //!   [`expiry`](Builder::expiry) by value; for one entry [`insert_with_ttl`](AsyncLru::insert_with_ttl),
 //!   [`set_ttl`](AsyncLru::set_ttl) and [`Update::PutFor`]; for all that is cached

@@ -145,7 +145,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// Does for each live entry that would end later, or never, what [`set_ttl`](Self::set_ttl) does, and leaves
     /// the others alone: it is no use of the entry, which stays fresh as long as it would have, and its idle
     /// time counts besides. With `ttl` zero they end at once, as those that have expired; a shard that is less
-    /// than a quarter full then gives its memory back. Loads and updates in flight it wins over as
+    /// than a quarter full then gives its memory back. Loads and updates that run it wins over as
     /// [`invalidate_all`](Self::invalidate_all) does: what they bring goes to those who have joined them and is
     /// not cached, and calls that come afterwards load anew. So nothing that was there or asked for before the
     /// call outlives `ttl`. What other tasks write or load meanwhile may be limited as well or not.
@@ -154,7 +154,7 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the cache valid. Once it was polled, all loads and updates that were in flight
+    /// Dropping the future leaves the cache valid. Once it was polled, all loads and updates that ran
     /// are kept out, and some of the entries are limited, or none, or all.
     ///
     /// # Examples

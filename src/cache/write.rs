@@ -391,7 +391,8 @@ impl<K, V, S> AsyncLru<K, V, S> {
     ///
     /// ```
     /// use async_lru::{AsyncLru, ManualClock};
-    ///     ///
+    /// use std::time::Duration;
+    ///
     /// let clock = ManualClock::new();
     /// let ttl = Duration::from_secs(1);
     /// let cache = AsyncLru::<u32, u32>::builder().ttl(ttl).clock(clock.clone()).build();
