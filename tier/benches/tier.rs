@@ -1,6 +1,6 @@
 //! What the two tiers cost, beside plain calls of the server and the Redis store of `cached`.
 //!
-//! `cargo bench -p async-lru-tier` starts a server on the loopback interface if there is a `redis-server` or
+//! `cargo bench --manifest-path tier/benches/Cargo.toml` starts a server on the loopback interface if there is a `redis-server` or
 //! `valkey-server` on the path, else it measures the store in memory; prints a table, and writes it to a file
 //! with `-- --out FILE`. One caller on one thread, all in turns. Values are strings of 100 bytes.
 
@@ -40,7 +40,7 @@ type Cache = Tiered<u64, Value>;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("nothing measured: run `cargo bench -p async-lru-tier`");
+        println!("nothing measured: run `cargo bench --manifest-path tier/benches/Cargo.toml`");
         return Ok(());
     }
     let out = arguments.iter().position(|argument| argument == "--out");

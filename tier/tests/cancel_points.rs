@@ -167,11 +167,15 @@ impl Scene {
 
     /// Whether the store is not to be had for a while, so that time has to pass.
     fn takes_time(self) -> bool {
-        match self {
-            Self::Down | Self::Stopped | Self::Pending => true,
-            Self::Cut(_) | Self::CutAndRemoved(_) | Self::CutRemovedAndLinked(_) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Down
+                | Self::Stopped
+                | Self::Pending
+                | Self::Cut(_)
+                | Self::CutAndRemoved(_)
+                | Self::CutRemovedAndLinked(_)
+        )
     }
 }
 
