@@ -48,7 +48,8 @@ impl Fleet {
         let instance = |number: usize| {
             // One shard, so that all of an instance is cleared at once: see `watch`.
             let mut local = AsyncLru::builder().shards(1);
-            if number % 2 == 1 {
+            // No more than one: what is refreshed from the store does not stay stale, cleared or not.
+            if number == 0 {
                 local = local.fresh_for(Duration::from_millis(30));
             }
             let users = Tiered::builder(Arc::clone(store), Versions, sleep)

@@ -52,7 +52,7 @@ fn without_the_lease() {
     let (_server, store) = start();
     sometimes_stale("without the lease", "server", || {
         let store: Arc<dyn Store> = Arc::new(WithoutLease(store.clone()));
-        (store, || {}, || {})
+        (store, || {})
     });
 }
 
@@ -61,7 +61,10 @@ fn without_clearing() {
     sometimes_stale("without clearing", "server", || {
         let store: Arc<dyn Store> = Arc::new(Silent(Arc::new(store.clone())));
         let trouble = Arc::clone(&server);
-        (store, move || go_wrong(&trouble), || {})
+        let cut = move || {
+            trouble.lock().unwrap().command("CLIENT KILL TYPE pubsub");
+        };
+        (store, cut)
     });
 }
 

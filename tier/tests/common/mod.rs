@@ -3,7 +3,13 @@
 //! Where there is no server program on the path they say so and count as ignored; with the environment
 //! variable `REQUIRE_REDIS=1` they fail.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test program uses a part"
+)]
 
 pub mod server;
 pub mod world;
