@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_lru_tier::{Faults, MemoryStore, Store};
+use async_lru_tier::{ErrorKind, Faults, MemoryStore, Store};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use fleet::Fleet;
@@ -81,7 +81,7 @@ fn without_clearing() {
 /// Has something go wrong with a store in memory.
 fn go_wrong(faults: &Faults) {
     let a_while = || std::thread::sleep(Duration::from_millis(50));
-    match fastrand::u8(..7) {
+    match fastrand::u8(..9) {
         0 | 1 => faults.cut_links(),
         2 => {
             faults.take_down();
@@ -91,6 +91,14 @@ fn go_wrong(faults: &Faults) {
         3 => faults.restart_keeping_data(),
         4 => faults.restart_losing_data(),
         5 => faults.lose_messages(2),
+        6 | 7 => {
+            // A few at a time, so that others succeed in between.
+            for _ in 0..10 {
+                faults.fail_next(4, ErrorKind::Other);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            faults.work();
+        }
         _ => {
             faults.stop();
             a_while();
