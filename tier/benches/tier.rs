@@ -112,7 +112,10 @@ async fn calls(
     plain: Option<Plain>,
 ) -> Result<(), Box<dyn Error>> {
     let (removed, mut gone) = tokio::sync::mpsc::unbounded_channel();
-    let local = AsyncLru::builder().on_remove(move |_, _, _| drop(removed.send(())));
+    let local = AsyncLru::builder().on_remove(move |_, _, _| {
+        // Who hears it has gone, in the end.
+        let _ = removed.send(());
+    });
     let (cache, other) = (linked(store.clone()).await, linked_with(store, local).await);
     let load = async || value();
     let nobody = async || unreachable!();

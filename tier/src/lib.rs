@@ -23,6 +23,7 @@
 //!     .local(AsyncLru::builder().maxsize(10_000))
 //!     .build();
 //! tokio::spawn(users.driver());
+//! users.linked().await;
 //!
 //! // Stands for a query.
 //! let load = async || Ok::<_, String>(Arc::from("Ann"));

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock};
 use async_lru_tier::{
-    Ask, Codec, CodecError, Found, Instance, Key, Lease, MemoryStore, Session, Space, Store, Tiered,
+    Ask, Codec, CodecError, ErrorKind, Found, Instance, Key, Lease, MemoryStore, Session, Space,
+    Store, Tiered,
 };
 use shuttle::future::{block_on, yield_now};
 use shuttle::thread;
@@ -87,6 +88,19 @@ struct Fleet {
 impl Fleet {
     /// Lets `threads` run, each with a fleet that is linked, and looks at what is left.
     fn run<const N: usize>(threads: [fn(Fleet); N]) -> Arc<Source> {
+        Self::run_after(|_| (), threads, Self::check)
+    }
+
+    /// The same where the store and one instance have the first row from the start.
+    fn run_filled<const N: usize>(threads: [fn(Fleet); N]) -> Arc<Source> {
+        Self::run_after(get_by_two, threads, Self::check)
+    }
+
+    fn run_after<const N: usize>(
+        begin: fn(Fleet),
+        threads: [fn(Fleet); N],
+        check: fn(&Self),
+    ) -> Arc<Source> {
         let store = MemoryStore::with_clock(ManualClock::new());
         let build = || -> Users {
             Tiered::builder(store.clone(), Row, sleep)
@@ -94,7 +108,7 @@ impl Fleet {
                 .lease(NEVER)
                 .timeout(NEVER)
                 .heartbeat(NEVER)
-                .ttl_alone(NEVER)
+                .ttl_alone(Duration::ZERO)
                 .local(AsyncLru::builder().clock(ManualClock::new()).shards(1))
                 .build()
         };
@@ -103,26 +117,37 @@ impl Fleet {
             let driver = users.driver();
             thread::spawn(|| block_on(driver))
         });
-        fleet.wait_for_links();
+        for users in [&fleet.one, &fleet.two] {
+            block_on(users.linked());
+        }
+        begin(fleet.clone());
         let threads = threads.map(|run| {
             let fleet = fleet.clone();
             thread::spawn(move || run(fleet))
         });
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        fleet.check();
+        check(&fleet);
         let source = Arc::clone(&fleet.source);
         drop(fleet);
         drivers.into_iter().for_each(|driver| driver.join().unwrap());
         source
     }
 
-    fn wait_for_links(&self) {
+    /// Without a link nobody hears what others remove, and keeps nothing.
+    fn check_cut_off(&self) {
         for users in [&self.one, &self.two] {
-            block_on(users.linked());
+            let is_cut_off = || !users.figures().linked && users.local().is_empty();
+            // The drivers have a few steps to go.
+            let is_cut_off = (0..1_000).any(|_| {
+                thread::yield_now();
+                is_cut_off()
+            });
+            assert!(is_cut_off, "it keeps what it had while it was linked");
         }
     }
 
     fn check(&self) {
+        self.store.faults().heal();
         let session = self.session();
         let last = Key::of(&LAST);
         for users in [&self.one, &self.two] {
@@ -216,7 +241,10 @@ fn write_by_two(fleet: Fleet) {
 
 /// A guarded write that is dropped while it puts its value.
 fn give_a_write_up_by_one(fleet: Fleet) {
-    fleet.store.faults().go_in_steps();
+    let faults = fleet.store.faults();
+    faults.go_in_steps();
+    // Perhaps the first removal, after which the store still has what is to be removed in the end.
+    faults.fail_next(1, ErrorKind::Other);
     let written = pin!(async {
         let writing = fleet.one.writing(&KEY).await;
         let row = fleet.source.write();
@@ -231,6 +259,16 @@ fn give_a_write_up_by_one(fleet: Fleet) {
         thread::yield_now();
     }
     written.take();
+}
+
+/// Has a call fail, whosever it is.
+fn fail_once(fleet: Fleet) {
+    fleet.store.faults().fail_next(1, ErrorKind::Other);
+}
+
+fn cut_off(fleet: Fleet) {
+    fleet.store.faults().refuse(ErrorKind::Lost);
+    fleet.store.faults().cut_links();
 }
 
 fn cut_links(fleet: Fleet) {
@@ -280,4 +318,18 @@ fn a_guarded_write_loses_to_the_removal_of_everything_and_to_a_lost_link() {
 #[test]
 fn a_write_that_is_given_up_leaves_no_older_value() {
     explore(|| drop(Fleet::run([give_a_write_up_by_one, get_by_one, get_by_two])));
+    explore(|| drop(Fleet::run_filled([give_a_write_up_by_one, get_by_one])));
+}
+
+#[test]
+fn what_could_not_be_removed_in_the_store_is_not_read_from_it() {
+    explore(|| drop(Fleet::run_filled([fail_once, invalidate_by_one])));
+}
+
+#[test]
+fn an_instance_that_is_cut_off_keeps_nothing_of_what_it_had_or_was_loading() {
+    explore(|| {
+        let threads = [cut_off, get_by_one, get_by_two];
+        drop(Fleet::run_after(get_by_two, threads, Fleet::check_cut_off));
+    });
 }
