@@ -550,11 +550,13 @@ fn a_limit_that_comes_to_its_own_end_on_its_way_ends_what_is_left() {
 }
 
 #[test]
-fn guards_and_limits_do_not_get_in_each_others_way() {
+fn a_guard_that_began_before_a_limit_ends_with_no_value_that_outlives_it() {
     let cache = Cache::builder().clock(ManualClock::new()).build();
     let writing = cache.writing(&1).ttl(Lifetime::new(TTL));
     assert_eq!(now(cache.limit_ttl(SECOND)), 0);
     now(writing.insert(10));
+    assert_eq!((cache.time_left(&1), cache.validate()), (None, 0));
+    now(cache.writing(&1).ttl(Lifetime::new(TTL)).insert(11));
     assert_eq!((cache.time_left(&1), cache.validate()), (Some(TTL), 0));
 }
 

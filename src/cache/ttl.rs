@@ -147,8 +147,9 @@ impl<K, V, S> AsyncLru<K, V, S> {
     /// time counts besides. With `ttl` zero they end at once, as those that have expired; a shard that is less
     /// than a quarter full then gives its memory back. Loads and updates that run it wins over as
     /// [`invalidate_all`](Self::invalidate_all) does: what they bring goes to those who have joined them and is
-    /// not cached, and calls that come afterwards load anew. So nothing that was there or asked for before the
-    /// call outlives `ttl`. What other tasks write or load meanwhile may be limited as well or not.
+    /// not cached, and calls that come afterwards load anew. A [guard](Self::writing) that began before ends with
+    /// no value either. So nothing that was there or asked for before the call outlives `ttl`. What other tasks
+    /// write or load meanwhile may be limited as well or not.
     ///
     /// From the first call on, every look at the cache asks its clock.
     ///
