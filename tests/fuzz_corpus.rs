@@ -16,7 +16,7 @@ use std::path::Path;
 use fuzz::{TARGETS, Target};
 
 /// Made-up inputs of each target, unless `FUZZ_INPUTS` in the environment says otherwise.
-const INPUTS: u64 = 2_000;
+const INPUTS: u64 = 1_000;
 
 const LONGEST: u64 = 400;
 

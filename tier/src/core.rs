@@ -31,6 +31,15 @@ pub(crate) struct Core<V> {
     pub(crate) driving: async_lock::Mutex<()>,
 }
 
+/// What handles and guards of writes hold: the driver ends with the last.
+pub(crate) struct Alive<V>(pub(crate) Arc<Core<V>>);
+
+impl<V> Drop for Alive<V> {
+    fn drop(&mut self) {
+        self.0.link.close();
+    }
+}
+
 /// How long everything takes and holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {

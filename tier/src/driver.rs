@@ -247,6 +247,10 @@ async fn tend<V>(core: &Core<V>, session: &Arc<dyn Session>) {
             next_beat = core.local.now() + core.times.heartbeat;
         }
         if !has_more {
+            // Only now, as nobody else does what the last handle has left.
+            if core.link.is_closed() {
+                return;
+            }
             let time_is_up = core.timer.sleep(next_beat.saturating_sub(core.local.now()));
             heard.or(time_is_up).await;
         }

@@ -236,7 +236,7 @@ impl Link {
     /// If the session is of no more use.
     pub(crate) fn work(&self, most: usize) -> Result<Work, Ended> {
         let state = self.state.lock();
-        if state.closed || state.trust == Trust::Broken && state.session.is_some() {
+        if state.trust == Trust::Broken && state.session.is_some() {
             return Err(Ended);
         }
         Ok(Work {

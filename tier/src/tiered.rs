@@ -13,7 +13,7 @@ use async_lru::{AsyncLru, Update};
 
 use crate::builder::Builder;
 use crate::codec::Codec;
-use crate::core::Core;
+use crate::core::{Alive, Core};
 use crate::driver::drive;
 use crate::fetch::Wanted;
 use crate::figures::Figures;
@@ -31,8 +31,6 @@ pub struct Tiered<K: ?Sized, V> {
     alive: Arc<Alive<V>>,
     key: PhantomData<fn(&K)>,
 }
-
-struct Alive<V>(Arc<Core<V>>);
 
 impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// Begins a cache over `store`, whose values `codec` makes bytes of; `sleep` makes the sleeps of the
@@ -57,7 +55,7 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     ///
     /// It connects, again after each loss; does in the local cache what other instances say; removes in
     /// the store what could not be removed at once; and looks now and then whether the store still
-    /// answers. It ends when the last handle is gone. Without it the store is not used, and the cache is
+    /// answers. It ends when the last handle is gone, and with the last removals. Without it the store is not used, and the cache is
     /// a local one that keeps what it loads for [`ttl_alone`](Builder::ttl_alone). A second one waits
     /// until the first is dropped.
     ///
@@ -447,7 +445,7 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
         K: Borrow<Q>,
         Q: TierKey + ?Sized,
     {
-        write::write(&self.core, Key::of(key)).await.insert(value).await
+        write::write(&self.alive, Key::of(key)).await.insert(value).await
     }
 
     /// Guards a write of what `key` is loaded from, such as a row of a database: removes the key in both
@@ -479,7 +477,7 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
         K: Borrow<Q>,
         Q: TierKey + ?Sized,
     {
-        write::write(&self.core, Key::of(key)).await
+        write::write(&self.alive, Key::of(key)).await
     }
 }
 
@@ -518,12 +516,6 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
 impl<K: ?Sized, V> Clone for Tiered<K, V> {
     fn clone(&self) -> Self {
         Self { core: Arc::clone(&self.core), alive: Arc::clone(&self.alive), key: PhantomData }
-    }
-}
-
-impl<V> Drop for Alive<V> {
-    fn drop(&mut self) {
-        self.0.link.close();
     }
 }
 

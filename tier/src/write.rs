@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_lru::OwnedWriteGuard;
 
-use crate::core::{Core, new_lease};
+use crate::core::{Alive, Core, new_lease};
 use crate::key::Key;
 use crate::store::{Claim, ErrorKind, Lease, Session, StoreError};
 
@@ -48,6 +48,8 @@ pub struct WriteGuard<V> {
     removal: Removal<V>,
     local: OwnedWriteGuard<Key, V>,
     claim: Lease,
+    // Last, as the driver sees to the removal.
+    alive: Arc<Alive<V>>,
 }
 
 /// Keys whose removal is on its way, and which loads are kept out of the local cache for.
@@ -99,11 +101,13 @@ pub(crate) async fn invalidate_all<V>(core: &Core<V>) -> Result<(), NotPropagate
 
 /// Removes `key` in both tiers, and once more when the guard is dropped.
 pub(crate) async fn write<V: Send + Sync + 'static>(
-    core: &Arc<Core<V>>,
+    alive: &Arc<Alive<V>>,
     key: Key,
 ) -> WriteGuard<V> {
+    let core = &alive.0;
     let removal = Removal { core: Arc::clone(core), keys: vec![key.clone()] };
-    let guard = WriteGuard { removal, local: core.local.writing_owned(key), claim: new_lease() };
+    let local = core.local.writing_owned(key);
+    let guard = WriteGuard { removal, local, claim: new_lease(), alive: Arc::clone(alive) };
     let claim = Claim { lease: guard.claim, lease_for: core.times.lease };
     // The removal at the end is made up for if this one fails.
     let _ = guard.removal.send(Some(claim)).await;
@@ -126,7 +130,7 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
     /// Dropping the future drops the guard.
     pub async fn insert(self, value: V) -> Result<(), NotPropagated> {
         // Dropped in the order of the fields: what is named last goes first.
-        let Self { claim, local, removal } = self;
+        let Self { alive: _alive, claim, local, removal } = self;
         let core = Arc::clone(&removal.core);
         let Some(bytes) = core.encode(&value) else {
             return removal.finish().await;
@@ -165,7 +169,7 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
     ///
     /// Dropping the future drops the guard.
     pub async fn finish(self) -> Result<(), NotPropagated> {
-        let Self { removal, local, .. } = self;
+        let Self { alive: _alive, local, removal, .. } = self;
         let result = removal.finish().await;
         drop(local);
         result

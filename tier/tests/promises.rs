@@ -451,6 +451,26 @@ fn a_lease_that_outlived_the_link_is_given_back_on_the_next_one() {
     assert_eq!(other.figures().waits, 0);
 }
 
+#[test]
+fn the_last_handle_does_not_go_before_what_it_has_removed() {
+    let world = World::new();
+    let (users, other, source) = (world.instance(), world.instance(), Source::new("old"));
+    world.run(get(&other, "ann", &source));
+    let writing = {
+        let users = users.clone();
+        world.run(async move { users.writing("ann").await })
+    };
+    drop(users);
+    world.settle();
+    // Loaded while the row is written.
+    world.run(get(&other, "ann", &source));
+    source.write("new");
+    drop(writing);
+    world.settle();
+    assert_eq!(world.run(get(&other, "ann", &source)), "new");
+    assert_eq!(world.faults.figures().sessions, 1, "the driver has ended");
+}
+
 // 5. Lifetimes.
 
 #[test]
