@@ -219,7 +219,7 @@ fn flights(
 #[test]
 fn every_callback_may_call_every_method() {
     let every = if std::env::var("REENTRY").is_ok_and(|which| which == "all") { 1 } else { 3 };
-    watched(|progress| {
+    watched(move |progress| {
         let mut points = 0;
         for (turn, callback) in Callback::ALL.into_iter().enumerate() {
             for (place, kind) in Kind::all().into_iter().enumerate() {

@@ -55,9 +55,9 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     ///
     /// It connects, again after each loss; does in the local cache what other instances say; removes in
     /// the store what could not be removed at once; and looks now and then whether the store still
-    /// answers. It ends when the last handle is gone, and with the last removals. Without it the store is not used, and the cache is
-    /// a local one that keeps what it loads for [`ttl_alone`](Builder::ttl_alone). A second one waits
-    /// until the first is dropped.
+    /// answers. It ends when the last handle is gone, and what that removed is sent. Without it the store is
+    /// not used, and the cache is a local one that keeps what it loads for
+    /// [`ttl_alone`](Builder::ttl_alone). A second one waits until the first is dropped.
     ///
     /// # Cancel safety
     ///
