@@ -142,11 +142,11 @@ impl<V: 'static> Core<V> {
         let lifetime = match self.encode(&value) {
             Some(bytes) => {
                 let key = held.keys[0].clone();
-                self.put(held, session, vec![(key, bytes)]).await.remove(0)
+                self.put(held, session, vec![(key, bytes)]).await.pop()
             }
-            None => self.times.local_alone(),
+            None => None,
         };
-        Ok((value, lifetime))
+        Ok((value, lifetime.unwrap_or_else(|| self.times.local_alone())))
     }
 
     /// Puts what was loaded; gives the lifetime that each value has in the local cache.
