@@ -24,7 +24,9 @@ const COUNTERS: [(&str, &str, Count); 12] = [
         stats.refresh_failures
     }),
     ("async_lru_evictions_total", "Live entries that made room.", |stats| stats.evictions),
-    ("async_lru_evicted_weight_total", "The weight of those.", |stats| stats.evicted_weight),
+    ("async_lru_evicted_weight_total", "The weight of live entries that made room.", |stats| {
+        stats.evicted_weight
+    }),
     ("async_lru_expirations_total", "Entries whose time was over.", |stats| stats.expirations),
     ("async_lru_invalidations_total", "Entries that were removed.", |stats| stats.invalidations),
 ];

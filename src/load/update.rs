@@ -48,7 +48,8 @@ use crate::store::{Store, hash_of};
 pub enum Update<V> {
     /// Caches this value, in place of what is there.
     ///
-    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew. But an entry with a
+    /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew, or what its
+    /// [`expiry`](crate::Builder::expiry) says of the new value. But an entry with a
     /// lifetime of its own, from [`insert_with_ttl`](crate::AsyncLru::insert_with_ttl),
     /// [`set_ttl`](crate::AsyncLru::set_ttl) or `PutFor`, ends when it would have: so a counter for a
     /// minute stays one, however often it is raised.

@@ -30,7 +30,7 @@ impl NotPropagated {
 
 impl fmt::Display for NotPropagated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("removed in this instance, and not yet in the others")
+        f.write_str("done in this instance, and not yet told to the others")
     }
 }
 
