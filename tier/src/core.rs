@@ -12,6 +12,7 @@ use crate::key::Key;
 use crate::link::Link;
 use crate::store::{Instance, Lease, Session, Space, Store, StoreError};
 use crate::timer::Timer;
+use crate::trace;
 use crate::waits::Waits;
 
 pub(crate) struct Core<V> {
@@ -86,22 +87,25 @@ impl Times {
 
     /// The lifetime of a local entry whose value has `left` in the store.
     pub(crate) fn local(&self, left: Duration) -> Lifetime {
-        let ttl = self.local_ttl.map_or(left, |own| own.min(left));
+        let lifetime = self.at_most(left);
         match self.fresh {
-            None => Lifetime::new(ttl),
-            Some(_) => Lifetime::new(ttl).fresh_for(left.saturating_sub(self.stale_below())),
+            None => lifetime,
+            Some(_) => lifetime.fresh_for(left.saturating_sub(self.stale_below())),
         }
     }
 
     /// That of a value that is stale, but not this instance's to load.
     pub(crate) fn local_stale(&self, left: Duration) -> Lifetime {
-        let ttl = self.local_ttl.map_or(left, |own| own.min(left));
-        Lifetime::new(ttl).fresh_for(self.retry)
+        self.at_most(left).fresh_for(self.retry)
     }
 
     /// That of a value that was loaded without the store.
     pub(crate) fn local_alone(&self) -> Lifetime {
-        let ttl = self.alone.min(self.ttl);
+        self.at_most(self.alone.min(self.ttl))
+    }
+
+    /// `ttl`, or the local cache's own if that is shorter.
+    fn at_most(&self, ttl: Duration) -> Lifetime {
         Lifetime::new(self.local_ttl.map_or(ttl, |own| own.min(ttl)))
     }
 }
@@ -117,14 +121,39 @@ impl<V> Core<V> {
         match &result {
             Ok(_) => self.link.answered(),
             Err(error) => {
-                self.counters.failed(error);
+                self.store_failed(error);
                 if self.link.failed(session, error) {
                     self.counters.breaker_opened.add(1);
                 }
-                crate::trace::store_failed(&self.space, error);
             }
         }
         result
+    }
+
+    /// Counts and tells of a failure of the store.
+    pub(crate) fn store_failed(&self, error: &StoreError) {
+        self.counters.failed(error);
+        trace::store_failed(&self.space, error);
+    }
+
+    /// The time since `earlier`, by the local cache's clock.
+    pub(crate) fn since(&self, earlier: Duration) -> Duration {
+        self.local.now().saturating_sub(earlier)
+    }
+
+    /// Puts values; gives the lifetime in the local cache of each that the store keeps.
+    pub(crate) async fn put(
+        &self,
+        session: &Arc<dyn Session>,
+        lease: Lease,
+        values: &[(Key, Vec<u8>)],
+    ) -> Result<Vec<Option<Lifetime>>, StoreError> {
+        let ttl = self.times.ttl_of_put();
+        let asked = self.local.now();
+        let kept = self.ask(session, session.put(lease, values, ttl)).await?;
+        let lifetime = self.times.local(ttl.saturating_sub(self.since(asked)));
+        self.counters.puts.add(kept.iter().filter(|&&kept| kept).count());
+        Ok(kept.into_iter().map(|kept| kept.then_some(lifetime)).collect())
     }
 }
 

@@ -34,9 +34,9 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
         let limit = core.times.operation.max(CONNECT);
         let connect = core.timer.bounded(limit, core.store.connect(&core.space, core.instance));
         let linked = async {
-            let connected = connect.await?;
+            let connected = connect.await.inspect_err(|error| core.store_failed(error))?;
             catch_up(&core, &connected.session).await?;
-            Ok(connected)
+            Ok::<_, StoreError>(connected)
         };
         match or_closed(&core, linked).await {
             None => return,
@@ -50,15 +50,13 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
                     mem::forget(payload);
                 }
                 // A store that lets one in and fails at once is no better than one that does not.
-                if core.local.now().saturating_sub(since) >= core.times.heartbeat {
+                if core.since(since) >= core.times.heartbeat {
                     pause = FIRST_PAUSE;
                     continue;
                 }
             }
-            Some(Err(error)) => {
-                core.counters.failed(&error);
-                trace::store_failed(&core.space, &error);
-            }
+            // It is counted where it happened.
+            Some(Err(_)) => {}
         }
         // At random, so that the instances do not come back all at once.
         let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -239,8 +237,7 @@ async fn tend<V>(core: &Core<V>, session: &Arc<dyn Session>) {
         }
         if work.probe || core.local.now() >= next_beat {
             if let Err(error) = core.timer.bounded(core.times.operation, session.ping()).await {
-                core.counters.failed(&error);
-                trace::store_failed(&core.space, &error);
+                core.store_failed(&error);
                 return;
             }
             core.link.trust();

@@ -71,7 +71,7 @@ impl<V: 'static> Core<V> {
             let Some(found) = found.ok().and_then(|found| found.into_iter().next()) else {
                 break;
             };
-            let (value, turn) = self.read(found, self.local.now().saturating_sub(asked));
+            let (value, turn) = self.read(found, self.since(asked));
             match (turn, value) {
                 (Turn::Mine, stale) => {
                     drop(waiting);
@@ -134,7 +134,7 @@ impl<V: 'static> Core<V> {
             (Ok(value), _) => value,
             (Err(_), Some((stale, left))) => {
                 self.counters.stale_on_error.add(1);
-                let left = left.saturating_sub(self.local.now().saturating_sub(looked));
+                let left = left.saturating_sub(self.since(looked));
                 return Ok((stale, self.times.local_stale(left)));
             }
             (Err(error), None) => return Err(error),
@@ -142,7 +142,7 @@ impl<V: 'static> Core<V> {
         let lifetime = match self.encode(&value) {
             Some(bytes) => {
                 let key = held.keys[0].clone();
-                self.put(held, session, vec![(key, bytes)]).await.pop()
+                self.put_leased(held, session, vec![(key, bytes)]).await.pop()
             }
             None => None,
         };
@@ -150,31 +150,24 @@ impl<V: 'static> Core<V> {
     }
 
     /// Puts what was loaded; gives the lifetime that each value has in the local cache.
-    pub(crate) async fn put(
+    pub(crate) async fn put_leased(
         &self,
         mut held: Held<'_, V>,
         session: &Arc<dyn Session>,
         values: Vec<(Key, Vec<u8>)>,
     ) -> Vec<Lifetime> {
-        let ttl = self.times.ttl_of_put();
-        let asked = self.local.now();
-        let kept = self.ask(session, session.put(held.lease, &values, ttl)).await;
-        let Ok(kept) = kept else {
+        let Ok(kept) = self.put(session, held.lease, &values).await else {
             return values.iter().map(|_| self.times.local_alone()).collect();
         };
         // What the load left out is still held.
         let put: HashSet<_> = values.iter().map(|(key, _)| key).collect();
         held.keys.retain(|key| !put.contains(key));
-        let left = ttl.saturating_sub(self.local.now().saturating_sub(asked));
-        let lifetime = |kept| {
-            if kept {
-                self.counters.puts.add(1);
-                self.times.local(left)
-            } else {
+        let lifetime = |kept: Option<Lifetime>| {
+            kept.unwrap_or_else(|| {
                 // Removed meanwhile: it may be what was there before.
                 self.counters.puts_refused.add(1);
                 Lifetime::new(Duration::ZERO)
-            }
+            })
         };
         kept.into_iter().map(lifetime).collect()
     }

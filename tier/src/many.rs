@@ -15,7 +15,7 @@ use futures_lite::FutureExt;
 use crate::core::Core;
 use crate::fetch::{Held, Patience, Wanted};
 use crate::key::Key;
-use crate::store::{Session, Turn};
+use crate::store::{Ask, Session, Turn};
 use crate::waits::Waiting;
 
 /// What a load of the local cache brings for many keys.
@@ -94,10 +94,11 @@ impl<V: 'static> Core<V> {
         if held.keys().is_empty() {
             return;
         }
-        self.look(session, held, held.keys(), Wanted::Fresh, looked).await;
+        let ask = |wanted| self.terms(held.lease(), wanted);
+        self.look(session, held.keys(), ask(Wanted::Fresh), looked).await;
         let unread = std::mem::take(&mut looked.unread);
         if !unread.is_empty() {
-            self.look(session, held, &unread, Wanted::New, looked).await;
+            self.look(session, &unread, ask(Wanted::New), looked).await;
             looked.alone.append(&mut looked.unread);
         }
     }
@@ -105,20 +106,18 @@ impl<V: 'static> Core<V> {
     async fn look(
         &self,
         session: &Arc<dyn Session>,
-        held: &Held<'_, V>,
         keys: &[Key],
-        wanted: Wanted,
+        ask: Ask,
         looked: &mut Looked<V>,
     ) {
         let asked = self.local.now();
-        let look = session.get_or_lease(keys, self.terms(held.lease(), wanted));
-        let Ok(found) = self.ask(session, look).await else {
+        let Ok(found) = self.ask(session, session.get_or_lease(keys, ask)).await else {
             // It may have taken effect, or do so yet.
-            self.link.defer_release(held.lease(), keys.to_vec());
+            self.link.defer_release(ask.lease, keys.to_vec());
             looked.alone.extend_from_slice(keys);
             return;
         };
-        let late = self.local.now().saturating_sub(asked);
+        let late = self.since(asked);
         for (key, found) in keys.iter().zip(found) {
             let key = key.clone();
             let (value, turn) = self.read(found, late);
@@ -172,7 +171,7 @@ impl<V: 'static> Core<V> {
             Ok(loaded) => loaded,
             Err(_) if keys.iter().all(|key| stale.contains_key(key)) => {
                 self.counters.stale_on_error.add(keys.len());
-                let late = self.local.now().saturating_sub(looked);
+                let late = self.since(looked);
                 let kept = stale.drain().map(|(key, (value, left))| {
                     (key, value, self.times.local_stale(left.saturating_sub(late)))
                 });
@@ -193,7 +192,7 @@ impl<V: 'static> Core<V> {
         if let (Some(session), false) = (session, puts.is_empty()) {
             let (places, puts): (Vec<_>, Vec<_>) =
                 puts.into_iter().map(|(place, key, bytes)| (place, (key, bytes))).unzip();
-            let lifetimes = self.put(held, session, puts).await;
+            let lifetimes = self.put_leased(held, session, puts).await;
             for (place, lifetime) in places.into_iter().zip(lifetimes) {
                 fetched[place].2 = lifetime;
             }

@@ -11,7 +11,7 @@ use async_lru::OwnedWriteGuard;
 
 use crate::core::{Alive, Core, new_lease};
 use crate::key::Key;
-use crate::store::{Claim, ErrorKind, Lease, Session, StoreError};
+use crate::store::{Claim, ErrorKind, Lease, StoreError};
 
 /// What was removed is gone in this instance, and not yet in the others: it is sent again as soon as the
 /// store is there.
@@ -136,10 +136,13 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
             return removal.finish().await;
         };
         let put = match core.link.session_for(&removal.keys[0]) {
-            Some(session) => put(&core, &session, claim, &removal.keys[0], bytes).await,
+            Some(session) => {
+                let values = [(removal.keys[0].clone(), bytes)];
+                core.put(&session, claim, &values).await.map_err(NotPropagated)
+            }
             None => Err(no_link()),
         };
-        match put {
+        match put.map(|mut kept| kept.pop().flatten()) {
             Ok(Some(lifetime)) => {
                 removal.done();
                 local.ttl(lifetime).insert(value).await;
@@ -174,26 +177,6 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
         drop(local);
         result
     }
-}
-
-/// Puts what was written, if nobody has loaded or removed its key since it was claimed; gives the lifetime
-/// that it has in the local cache.
-async fn put<V>(
-    core: &Core<V>,
-    session: &Arc<dyn Session>,
-    claim: Lease,
-    key: &Key,
-    bytes: Vec<u8>,
-) -> Result<Option<async_lru::Lifetime>, NotPropagated> {
-    let ttl = core.times.ttl_of_put();
-    let asked = core.local.now();
-    let values = [(key.clone(), bytes)];
-    let kept = core.ask(session, session.put(claim, &values, ttl)).await.map_err(NotPropagated)?;
-    if !matches!(kept[..], [true]) {
-        return Ok(None);
-    }
-    core.counters.puts.add(1);
-    Ok(Some(core.times.local(ttl.saturating_sub(core.local.now().saturating_sub(asked)))))
 }
 
 impl<V> Removal<V> {
