@@ -11,6 +11,8 @@ mod on_wake;
 mod props;
 #[path = "common/scene.rs"]
 mod scene;
+#[path = "common/side_by_side.rs"]
+mod side_by_side;
 #[path = "common/stage.rs"]
 mod stage;
 #[path = "common/stale_scene.rs"]
@@ -28,6 +30,7 @@ use common::{Hand, hand, join_all, now, poll};
 use futures_lite::future::{or, pending, yield_now};
 use on_wake::on_wake;
 use scene::{FATES, Fate, ROLES, Run, Scene};
+use side_by_side::sum_of;
 use stage::{Call, Kind};
 use stale_scene::StaleScene;
 use watchdog::{Progress, watched};
@@ -37,19 +40,16 @@ type Cache = AsyncLru<u32, u32>;
 #[test]
 fn a_call_that_is_dropped_leaked_or_kept_after_any_poll_leaves_the_cache_valid() {
     watched(|progress| {
-        let mut points = 0;
+        let mut scenes = Vec::new();
         for kind in Kind::all() {
             for call in Call::all() {
                 for role in ROLES {
-                    for others in 0..=3 {
-                        let scene = Scene { kind, call, role, others };
-                        if scene.is_possible() {
-                            points += cancel_points(&scene, progress);
-                        }
-                    }
+                    scenes.extend((0..=3).map(|others| Scene { kind, call, role, others }));
                 }
             }
         }
+        let possible = scenes.into_iter().filter(Scene::is_possible);
+        let points = sum_of(possible, |scene| cancel_points(&scene, progress));
         println!("cancel points: {points}");
         assert!(points >= 5_000, "{points}");
     });

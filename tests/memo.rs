@@ -4,8 +4,6 @@
 mod common;
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -57,14 +55,6 @@ trait Source: Send + Sync {
 
 #[derive(Debug, PartialEq)]
 struct NotFound(u64);
-
-impl fmt::Display for NotFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no {}", self.0)
-    }
-}
-
-impl Error for NotFound {}
 
 /// Counts what it is asked.
 #[derive(Default)]
@@ -209,51 +199,6 @@ fn a_service_that_is_generic_over_its_repository() {
         assert!(service.name(700).await.is_err());
     }
     on_every_runtime(|| ask(Arc::new(Service::new(Names::default()))));
-}
-
-/// A client of `reqwest`'s kind is a handle that is cloned; its futures hold it and much else.
-#[test]
-fn a_captured_client() {
-    on_every_runtime(|| async {
-        let client = reqwest::Client::new();
-        let pages: TryMemo<String, String, String, reqwest::Error> =
-            AsyncLru::builder().try_wrap(move |url: String| {
-                let client = client.clone();
-                async move { client.get(url).send().await?.text().await }
-            });
-        // Nothing is asked on the way to an address that there cannot be.
-        let failed = spawnable(async move { pages.call("no address".to_owned()).await });
-        assert!(failed.await.unwrap_err().is_builder());
-    });
-}
-
-#[test]
-fn an_axum_handler() {
-    use axum::extract::{Path, State};
-    use axum::routing::get;
-
-    async fn user(State(users): State<Users>, Path(id): Path<u64>) -> Result<String, String> {
-        users.name(id).await.map_err(|error| error.to_string())
-    }
-
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let users = Users::new(Arc::new(Names::default()));
-        let app = axum::Router::new().route("/users/{id}", get(user)).with_state(users.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        let ask = async |id: u64| {
-            let answer = reqwest::get(format!("http://{address}/users/{id}")).await.unwrap();
-            answer.text().await.unwrap()
-        };
-        for _ in 0..3 {
-            assert_eq!(ask(5).await, "name 5");
-        }
-        assert_eq!(ask(500).await, "there is no 500");
-        assert_eq!((users.names.stats().loads, users.names.stats().hits), (2, 2));
-        server.abort();
-    });
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! load, and have dropped everything exactly once.
 
 mod common;
+#[path = "common/side_by_side.rs"]
+mod side_by_side;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,6 +20,7 @@ use std::time::Duration;
 use async_lru::{AsyncLru, Builder, Clock, Eviction, ManualClock, Task, Update};
 use common::{Calls, Hand, hand, poll};
 use futures_lite::future::{block_on, yield_now};
+use side_by_side::sum_of;
 
 /// The payload of a panic on purpose.
 struct Bang;
@@ -1104,34 +1107,37 @@ fn validate(cache: &Cache, clock: &ManualClock, what: &str) {
     assert_eq!(cache.keys().len(), cache.len(), "{what}");
 }
 
+/// Plays a scenario with a panic at each call of user code in turn; returns how many these are.
+fn panic_points((name, scenario): &Scenario, number: usize) -> usize {
+    CALLS.set(0);
+    let (cache, clock) = caches().swap_remove(number);
+    scenario(&cache, &clock);
+    let calls = CALLS.get();
+    drop(cache);
+    assert_eq!(ALIVE.get(), 0, "{name} without a panic");
+
+    for point in 0..calls {
+        let what = format!("{name}, cache {number}, panic at call {point} of {calls}");
+        let (cache, clock) = caches().swap_remove(number);
+        FUSE.set(point);
+        scenario(&cache, &clock);
+        FUSE.set(u64::MAX);
+        TASKS.take().into_iter().for_each(drop);
+        validate(&cache, &clock, &what);
+        drop(cache);
+        assert_eq!(ALIVE.get(), 0, "{what}: not everything dropped exactly once");
+    }
+    calls as usize
+}
+
 /// Against (A25), (A26), (A27), (A28) of `docs/reliability.md`.
 #[test]
 fn a_panic_at_any_call_of_user_code_leaves_the_cache_valid() {
     silence_panics_on_purpose();
-    let mut points = 0;
-    for (name, scenario) in SCENARIOS {
-        for number in 0..caches().len() {
-            CALLS.set(0);
-            let (cache, clock) = caches().swap_remove(number);
-            scenario(&cache, &clock);
-            let calls = CALLS.get();
-            drop(cache);
-            assert_eq!(ALIVE.get(), 0, "{name} without a panic");
-
-            for point in 0..calls {
-                let what = format!("{name}, cache {number}, panic at call {point} of {calls}");
-                let (cache, clock) = caches().swap_remove(number);
-                FUSE.set(point);
-                scenario(&cache, &clock);
-                FUSE.set(u64::MAX);
-                TASKS.take().into_iter().for_each(drop);
-                validate(&cache, &clock, &what);
-                drop(cache);
-                assert_eq!(ALIVE.get(), 0, "{what}: not everything dropped exactly once");
-                points += 1;
-            }
-        }
-    }
+    let numbers = 0..caches().len();
+    let jobs =
+        SCENARIOS.iter().flat_map(|scenario| numbers.clone().map(move |cache| (scenario, cache)));
+    let points = sum_of(jobs, |(scenario, cache)| panic_points(scenario, cache));
     println!("panic points: {points}");
     assert!(points >= 1_500, "{points}");
 }

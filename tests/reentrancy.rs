@@ -11,6 +11,8 @@ mod forms;
 mod methods;
 #[path = "common/on_wake.rs"]
 mod on_wake;
+#[path = "common/side_by_side.rs"]
+mod side_by_side;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
@@ -22,7 +24,7 @@ use std::task::Context;
 
 use async_lru::{AsyncLru, LocalMemo, ManualClock};
 use callbacks::{
-    Cache, Callback, Change, FRESH, Kind, Load, Memos, Shared, TTL, at_work, calling_waker,
+    Cache, Callback, Change, FRESH, Kind, Load, Memos, Method, Shared, TTL, at_work, calling_waker,
     drop_those_in_progress, forget_wakers, offer, poll_those_in_progress,
 };
 use common::{Calls, Hand, hand, now, poll};
@@ -30,7 +32,8 @@ use forms::Form;
 use futures_lite::future::{block_on, pending, yield_now, zip};
 use methods::{METHODS, within_few_polls};
 use on_wake::on_wake;
-use watchdog::watched;
+use side_by_side::sum_of;
+use watchdog::{Progress, watched};
 
 /// Uses caches so that every callback is reached, in the middle of as much as possible. The methods
 /// that callbacks call change what comes of it, so nothing is expected but that it ends.
@@ -213,6 +216,30 @@ fn flights(
     }
 }
 
+/// Has a callback call a method in a cache of a kind that is used in every way; returns whether it came to that.
+fn calls_back(
+    callback: Callback,
+    kind: Kind,
+    &(name, method): &(&str, Method),
+    progress: &Progress,
+) -> bool {
+    progress.reached(format!("{callback:?} calls {name}, {kind:?}"));
+    let shared = Shared::new(callback, method);
+    let memos = Memos::new(kind, &shared);
+    shared.set_stage(&memos);
+    use_everything(&memos, &shared);
+    drop_those_in_progress();
+    let reached = shared.calls() > 0;
+    assert!(reached || !kind.reaches(callback), "it was never reached");
+
+    assert!(memos.sure.cache().len() <= kind.maxsize);
+    assert_eq!(memos.sure.cache().validate(), 0, "{callback:?} calls {name}");
+    drop(shared.take_stage());
+    drop(memos);
+    assert_eq!(Arc::strong_count(&shared), 1, "something was not dropped");
+    reached
+}
+
 /// Against (A23), (A24) of `docs/reliability.md`.
 /// Each callback calls each method in caches of every fifth kind, other kinds for other methods; of all kinds
 /// with `REENTRY=all` in the environment.
@@ -220,29 +247,14 @@ fn flights(
 fn every_callback_may_call_every_method() {
     let every = if std::env::var("REENTRY").is_ok_and(|which| which == "all") { 1 } else { 5 };
     watched(move |progress| {
-        let mut points = 0;
-        for (turn, callback) in Callback::ALL.into_iter().enumerate() {
-            for (place, kind) in Kind::all().into_iter().enumerate() {
-                let of_this_kind = (turn + place) % every;
-                for (name, method) in METHODS.iter().skip(of_this_kind).step_by(every) {
-                    progress.reached(format!("{callback:?} calls {name}, {kind:?}"));
-                    let shared = Shared::new(callback, *method);
-                    let memos = Memos::new(kind, &shared);
-                    shared.set_stage(&memos);
-                    use_everything(&memos, &shared);
-                    drop_those_in_progress();
-                    let reached = shared.calls() > 0;
-                    assert!(reached || !kind.reaches(callback), "it was never reached");
-                    points += usize::from(reached);
-
-                    assert!(memos.sure.cache().len() <= kind.maxsize);
-                    assert_eq!(memos.sure.cache().validate(), 0, "{callback:?} calls {name}");
-                    drop(shared.take_stage());
-                    drop(memos);
-                    assert_eq!(Arc::strong_count(&shared), 1, "something was not dropped");
-                }
-            }
-        }
+        let callbacks = Callback::ALL.into_iter().enumerate();
+        let points = sum_of(callbacks, |(turn, callback)| {
+            let methods = |place| METHODS.iter().skip((turn + place) % every).step_by(every);
+            let kinds = Kind::all().into_iter().enumerate();
+            let calls =
+                kinds.flat_map(|(place, kind)| methods(place).map(move |method| (kind, method)));
+            calls.filter(|(kind, method)| calls_back(callback, *kind, method, progress)).count()
+        });
         println!("re-entry points: {points}");
         assert!(points >= 1_000, "{points}");
     });

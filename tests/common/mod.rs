@@ -25,22 +25,22 @@ macro_rules! executors {
 
             #[test]
             fn tokio_multi_thread() {
-                $crate::common::tokio_multi_thread(run());
+                $crate::common::tokio_multi_thread(Box::pin(run()));
             }
 
             #[test]
             fn tokio_current_thread() {
-                $crate::common::tokio_current_thread(run());
+                $crate::common::tokio_current_thread(Box::pin(run()));
             }
 
             #[test]
             fn smol() {
-                $crate::common::smol(run());
+                $crate::common::smol(Box::pin(run()));
             }
 
             #[test]
             fn async_std() {
-                $crate::common::async_std(run());
+                $crate::common::async_std(Box::pin(run()));
             }
 
             #[test]
@@ -128,25 +128,28 @@ impl<K: Hash + Eq, V: Clone, S: BuildHasher> Calls<K, V, S> for AsyncLru<K, V, S
     }
 }
 
+/// A test as executors take it: of one type, so that they are compiled once and not for each test.
+pub type TestTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Runs a test on a worker of a tokio runtime with two of them.
-pub fn tokio_multi_thread(test: impl Future<Output = ()> + Send + 'static) {
+pub fn tokio_multi_thread(test: TestTask) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(runtime.spawn(test)).unwrap();
 }
 
 /// Runs a test as a task of a tokio runtime without threads.
-pub fn tokio_current_thread(test: impl Future<Output = ()> + Send + 'static) {
+pub fn tokio_current_thread(test: TestTask) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(runtime.spawn(test)).unwrap();
 }
 
 /// Runs a test as a task of smol's global executor.
-pub fn smol(test: impl Future<Output = ()> + Send + 'static) {
+pub fn smol(test: TestTask) {
     smol::block_on(smol::spawn(test));
 }
 
 /// Runs a test as a task of async-std.
-pub fn async_std(test: impl Future<Output = ()> + Send + 'static) {
+pub fn async_std(test: TestTask) {
     async_std::task::block_on(async_std::task::spawn(test));
 }
 

@@ -3,22 +3,23 @@
 
 #![allow(unreachable_pub, reason = "each test file uses a part")]
 
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 /// Not a time that anything is expected to take: a deadlock would last for ever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a test has got to.
-pub struct Progress(Sender<String>);
+/// Where each thread of a test has got to.
+pub struct Progress(Sender<(ThreadId, String)>);
 
 impl Progress {
-    /// The test has come to `point`, which is named if it fails or hangs there.
+    /// This thread has come to `point`, which is named if it fails or hangs there.
     pub fn reached(&self, point: String) {
         // Nobody listens any more once the test was given up.
-        let _ = self.0.send(point);
+        let _ = self.0.send((thread::current().id(), point));
     }
 }
 
@@ -26,16 +27,16 @@ impl Progress {
 pub fn watched(test: impl FnOnce(&Progress) + Send + 'static) {
     let (sender, points) = mpsc::channel();
     let running = thread::spawn(move || test(&Progress(sender)));
-    let mut last = "the start".to_owned();
+    let mut last = HashMap::new();
     loop {
         match points.recv_timeout(PATIENCE) {
-            Ok(point) => last = point,
-            Err(RecvTimeoutError::Timeout) => panic!("hangs at {last}"),
+            Ok((thread, point)) => drop(last.insert(thread, point)),
+            Err(RecvTimeoutError::Timeout) => panic!("hangs at one of {:#?}", last.values()),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     if let Err(payload) = running.join() {
-        eprintln!("failed at {last}");
+        eprintln!("failed at one of {:#?}", last.values());
         resume_unwind(payload);
     }
 }

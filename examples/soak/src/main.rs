@@ -8,21 +8,15 @@
 //! rounds. The program asserts all that, and ends by itself.
 //!
 //! ```text
-//! cargo run --release --example soak -- --seconds 1800 --executor smol
-//! cargo run --release --example soak -- --failing-keys 10_000_000
+//! cargo run --release -p soak -- --seconds 1800 --executor smol
+//! cargo run --release -p soak -- --failing-keys 10_000_000
 //! ```
 
-#[path = "soak/arguments.rs"]
 mod arguments;
-#[path = "soak/census.rs"]
 mod census;
-#[path = "soak/executor.rs"]
 mod executor;
-#[path = "soak/load.rs"]
 mod load;
-#[path = "soak/memory.rs"]
 mod memory;
-#[path = "soak/progress.rs"]
 mod progress;
 
 use std::process::ExitCode;
