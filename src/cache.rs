@@ -68,13 +68,13 @@ use crate::store::{Store, hash_of};
 /// lock of the cache and must not call it. If they, or any other code of the user's, panic, the panic
 /// reaches the caller and leaves the cache valid.
 ///
-/// No bound is put on `K`, `V` or the futures but where it is needed: values may be `Rc`s on a local
-/// executor, and the futures are `Send` if what they hold is. It is needed for the loads of
-/// [detached](crate::Entry::detached) calls, which any thread may poll and which are `Send + 'static`, with
-/// keys and values of [batches](crate::Entries::detached) that are `Send + Sync + 'static`; for the functions
-/// of a [`Memo`](crate::Memo), which are `Send + Sync + 'static`, and so are errors that callers share, the
-/// functions that the [`Builder`](crate::Builder) is given, listeners among them, and the predicates of
-/// [`invalidate_if`](Self::invalidate_if).
+/// A bound is asked only where it is needed, so values may be `Rc`s on a local executor, and a future is
+/// `Send` if what it holds is. These have to be
+///
+/// - `Send + 'static`: the load of a [detached](crate::Entry::detached) call, which any thread may poll;
+/// - `Send + Sync + 'static`: keys and values of a detached [batch](crate::Entries::detached), a function that
+///   is [wrapped](crate::Memo) or that the [`Builder`](crate::Builder) is given, an error that callers share,
+///   and the predicate of [`invalidate_if`](Self::invalidate_if).
 ///
 /// # Examples
 ///

@@ -156,8 +156,9 @@ impl<'a, K, V, S, Q> Entry<'a, K, V, S, Q> {
     /// Calls of all forms for one key share its load, whichever of them has started it. A load that was
     /// started by another form stays in the future of its own call, and this one waits for it.
     ///
-    /// As any of the calls may poll the load, so may any of their threads and executors: it has to be `Send
-    /// + 'static`. A future that works on one executor only needs all calls for its key to be on that one.
+    /// As any of the calls may poll the load, so may any of their threads and executors: it has to be
+    /// `Send + 'static`. A future that works on one executor only needs all calls for its key to be on that
+    /// one.
     ///
     /// # Examples
     ///

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_lru::AsyncLru;
-use async_lru_tier::{Json, Key, MemoryStore, RedisStore, Store, Tiered};
+use async_lru_tier::Key;
+use async_lru_tier::{Json, MemoryStore, RedisStore, Store, Tiered};
 use cached::{AsyncRedisCache, ConcurrentCachedAsync};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;

@@ -191,7 +191,7 @@ impl<Q: TierKey + ToOwned + ?Sized> TierKey for Cow<'_, Q> {
     }
 }
 
-/// The name of an entry, in the local cache and, below a [`Space`](crate::Space), in the store: the bytes
+/// The name of an entry, in the local cache and, below a [`Space`](crate::store::Space), in the store: the bytes
 /// of a [`TierKey`], or `#` and their SHA-256 if they are more than 128.
 ///
 /// # Examples

@@ -42,7 +42,7 @@
 //! - [`TierKey`] for keys of your own, [`Codec`] for values that are neither JSON nor postcard.
 //! - [`RedisStore`] for what it asks of a server, [`MemoryStore`] for tests and its [`Faults`].
 //! - [`Figures`] for what to watch; with the feature `metrics` they are published.
-//! - [`Store`] and [`Session`] for another server.
+//! - [`Store`] and the module [`store`] for another server.
 //!
 //! The README has the promises one by one, what happens when something fails, sizes, the rights that the
 //! server must give, and what all of this costs.
@@ -60,7 +60,7 @@ mod many;
 mod memory;
 #[cfg(any(feature = "tokio", feature = "smol"))]
 mod redis;
-mod store;
+pub mod store;
 mod sync;
 mod tiered;
 mod timer;
@@ -80,10 +80,8 @@ pub use codec::{Codec, CodecError};
 pub use figures::Figures;
 pub use key::{Key, KeyBytes, TierKey};
 pub use memory::{Faults, MemoryFigures, MemoryStore};
-pub use store::{
-    Ask, BoxFuture, Claim, Connected, ErrorKind, Event, Events, Found, Instance, Lease, Session,
-    Space, Store, StoreError, Turn,
-};
+#[doc(inline)]
+pub use store::{ErrorKind, Store, StoreError};
 pub use tiered::Tiered;
 pub use write::{NotPropagated, WriteGuard};
 

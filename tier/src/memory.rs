@@ -37,7 +37,8 @@ use crate::sync::Mutex;
 /// ```
 /// use std::time::Duration;
 ///
-/// use async_lru_tier::{Ask, Found, Instance, Key, Lease, MemoryStore, Space, Store, Turn};
+/// use async_lru_tier::store::{Ask, Found, Instance, Lease, Space, Turn};
+/// use async_lru_tier::{Key, MemoryStore, Store};
 /// use futures_lite::future::block_on;
 ///
 /// let store = MemoryStore::new();

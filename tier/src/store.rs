@@ -1,4 +1,4 @@
-//! What a store that instances share must be able to do.
+//! What a store that instances share must be able to do: for those who write one.
 //!
 //! A [`Store`] is what one connects to, a [`Session`] what one then works with. Each session is bound to
 //! one [`Space`] and to the server process that it met: what another process holds, be it the same server
@@ -136,7 +136,7 @@ pub enum Event {
 /// # Examples
 ///
 /// ```
-/// use async_lru_tier::Space;
+/// use async_lru_tier::store::Space;
 ///
 /// assert_eq!(Space::new("users", 3).as_str(), "users:3");
 /// ```

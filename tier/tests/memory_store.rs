@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use async_lru::{Clock, ManualClock};
-use async_lru_tier::{
-    Ask, Claim, Connected, ErrorKind, Event, Events, Faults, Found, Instance, Key, Lease,
-    MemoryStore, Session, Space, Store, StoreError, Turn,
+use async_lru_tier::store::{
+    Ask, Claim, Connected, Event, Events, Found, Instance, Lease, Session, Space, Turn,
 };
+use async_lru_tier::{ErrorKind, Faults, Key, MemoryStore, Store, StoreError};
 use futures_lite::future::{block_on, poll_once};
 
 const TTL: Duration = Duration::from_secs(100);

@@ -9,10 +9,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_lru::{AsyncLru, ManualClock};
-use async_lru_tier::{
-    Ask, Codec, CodecError, ErrorKind, Found, Instance, Key, Lease, MemoryStore, Session, Space,
-    Store, Tiered,
-};
+use async_lru_tier::store::{Ask, Found, Instance, Lease, Session, Space};
+use async_lru_tier::{Codec, CodecError, ErrorKind, Key, MemoryStore, Store, Tiered};
 use shuttle::future::{block_on, yield_now};
 use shuttle::thread;
 

@@ -16,7 +16,8 @@ use crate::store::{ErrorKind, Instance, Space};
 /// # Examples
 ///
 /// ```
-/// use async_lru_tier::{ErrorKind, Instance, Key, MemoryStore, Space, Store};
+/// use async_lru_tier::store::{Instance, Space};
+/// use async_lru_tier::{ErrorKind, Key, MemoryStore, Store};
 /// use futures_lite::future::block_on;
 ///
 /// let store = MemoryStore::new();
@@ -186,7 +187,7 @@ impl Faults {
     /// place of what was asked before.
     ///
     /// [`ErrorKind::Full`] is no failure: values that are there are found, what would be leased is
-    /// [`Turn::Full`](crate::Turn::Full), and what is put is not kept. [`ErrorKind::Lost`] ends the session.
+    /// [`Turn::Full`](crate::store::Turn::Full), and what is put is not kept. [`ErrorKind::Lost`] ends the session.
     pub fn fail_next(&self, calls: usize, kind: ErrorKind) {
         let failures = Failures { kind, calls: Some(calls) };
         self.shared.locked(|state| state.settings.failures = Some(failures));

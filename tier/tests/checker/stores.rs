@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_lru_tier::{
-    Ask, BoxFuture, Claim, Connected, ErrorKind, Event, Events, Found, Instance, Key, Lease,
-    Session, Space, Store, StoreError, Turn,
+use async_lru_tier::store::{
+    Ask, BoxFuture, Claim, Connected, Event, Events, Found, Instance, Lease, Session, Space, Turn,
 };
+use async_lru_tier::{ErrorKind, Key, Store, StoreError};
 
 use crate::ledger::dawdle;
 

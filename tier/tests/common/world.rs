@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_lru::{AsyncLru, Clock, ManualClock};
-use async_lru_tier::{Builder, Codec, CodecError, Faults, MemoryStore, Space, Tiered};
+use async_lru_tier::store::Space;
+use async_lru_tier::{Builder, Codec, CodecError, Faults, MemoryStore, Tiered};
 use smol::LocalExecutor;
 
 pub const MILLIS: Duration = Duration::from_millis(1);

@@ -1,6 +1,7 @@
 //! Who is let in, and with what rights.
 
-use async_lru_tier::{ErrorKind, Found, Key, Lease, StoreError, Turn};
+use async_lru_tier::store::{Found, Lease, Turn};
+use async_lru_tier::{ErrorKind, Key, StoreError};
 
 use crate::common::server::Server;
 use crate::peer::{LONG, Peer, keys};

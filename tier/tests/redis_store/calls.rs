@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use async_lru_tier::{Ask, Event, Found, Instance, Key, Lease, RedisStore, Space, Store, Turn};
+use async_lru_tier::store::{Ask, Event, Found, Instance, Lease, Space, Turn};
+use async_lru_tier::{Key, RedisStore, Store};
 
 use crate::common::server::Server;
 use crate::common::sleep;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use async_lru_tier::{ErrorKind, Found, Lease, Turn};
+use async_lru_tier::ErrorKind;
+use async_lru_tier::store::{Found, Lease, Turn};
 use futures_lite::future::poll_once;
 use redis::Value;
 

@@ -1,6 +1,6 @@
 //! Servers that have no memory left.
 
-use async_lru_tier::{Ask, Event, Found, Lease, Turn};
+use async_lru_tier::store::{Ask, Event, Found, Lease, Turn};
 
 use crate::common::server::Server;
 use crate::peer::{LONG, Peer, gone, keys, ready, value};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_lru_tier::{Ask, Found, Lease, Turn};
+use async_lru_tier::store::{Ask, Found, Lease, Turn};
 
 use crate::common::server::Server;
 use crate::common::sleep;

@@ -1,6 +1,6 @@
 //! What is told, and what happens if it is not.
 
-use async_lru_tier::{Event, Found, Turn};
+use async_lru_tier::store::{Event, Found, Turn};
 
 use crate::common::server::Server;
 use crate::peer::{Peer, gone, keys, value};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_lru_tier::{
-    Ask, Claim, Connected, ErrorKind, Event, Events, Found, Instance, Key, Lease, RedisStore,
-    Session, Space, Store, StoreError, Turn,
+use async_lru_tier::store::{
+    Ask, Claim, Connected, Event, Events, Found, Instance, Lease, Session, Space, Turn,
 };
+use async_lru_tier::{ErrorKind, Key, RedisStore, Store, StoreError};
 use futures_lite::future::poll_once;
 
 use crate::common::server::Server;
