@@ -10,22 +10,13 @@ use std::time::Duration;
 use async_lru::{AsyncLru, Clock};
 use tokio::time::{Instant, advance, sleep};
 
-/// The time of the tokio runtime, since this was made.
-struct TokioClock(Instant);
-
-impl Clock for TokioClock {
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
 /// What is tested: tokens that an identity provider gives out, each with a lifetime of its own.
 struct Tokens {
     cache: AsyncLru<String, Arc<str>>,
 }
 
 impl Tokens {
-    /// In production the builder is left its own clock.
+    /// In production the clock is a `SystemClock`.
     fn new(clock: impl Clock) -> Self {
         Self { cache: AsyncLru::builder().maxsize(1_000).clock(clock).build() }
     }
@@ -42,7 +33,8 @@ impl Tokens {
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() {
-    let tokens = Tokens::new(TokioClock(Instant::now()));
+    let start = Instant::now();
+    let tokens = Tokens::new(move || start.elapsed());
     let asked = || tokens.cache.stats().loads;
 
     assert_eq!(&*tokens.token("ann").await, "token of ann");

@@ -10,33 +10,29 @@ use std::time::{Duration, Instant};
 /// [`time_to_idle`](crate::Builder::time_to_idle), [`expiry`](crate::Builder::expiry) or a lifetime that
 /// one was [inserted](crate::AsyncLru::insert_with_ttl), [updated](crate::Update::PutFor) or
 /// [restored](crate::AsyncLru::restore) with or [given later](crate::AsyncLru::set_ttl), or that all were
-/// [limited](crate::AsyncLru::limit_ttl) to, or if it is [asked for it](crate::AsyncLru::now), and never
-/// otherwise. It may ask from several threads at once, but never while it holds a lock. A clock that stands
-/// still keeps entries alive; one that steps back revives none that the cache has already seen expired. A
-/// panic of the clock reaches the caller of the cache and leaves the cache as it was.
+/// [limited](crate::AsyncLru::limit_ttl) to; if it is [asked for it](crate::AsyncLru::now); and for the time
+/// that a load takes, if that is [recorded](crate::Builder::record_load_time) or traced. Else it never does.
+/// It may ask from several threads at once, but never while it holds a lock. A clock that stands still keeps
+/// entries alive; one that steps back revives none that the cache has already seen expired. A panic of the
+/// clock reaches the caller of the cache and leaves the cache as it was.
+///
+/// A closure that returns the time is a clock too.
 ///
 /// # Examples
 ///
 /// ```
-/// use async_lru::{AsyncLru, Clock};
-/// use std::time::Duration;
+/// use async_lru::AsyncLru;
+/// use std::time::{Duration, Instant};
 ///
-/// /// A clock that never moves.
-/// struct Frozen;
-///
-/// impl Clock for Frozen {
-///     fn now(&self) -> Duration {
-///         Duration::ZERO
-///     }
-/// }
-///
-/// let cache = AsyncLru::<u32, u32>::builder().ttl(Duration::from_nanos(1)).clock(Frozen).build();
+/// let start = Instant::now();
+/// let clock = move || start.elapsed();
+/// let cache = AsyncLru::<u32, u32>::builder().ttl(Duration::from_secs(60)).clock(clock).build();
 /// cache.insert_blocking(1, 10);
 /// assert_eq!(cache.get(&1), Some(10));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no clock for a cache",
-    note = "implement `async_lru::Clock` for it, or use `SystemClock` or `ManualClock`"
+    note = "use `SystemClock`, `ManualClock` or a closure that returns a `Duration`, or implement `async_lru::Clock`"
 )]
 pub trait Clock: Send + Sync + 'static {
     /// Returns the time since a fixed origin of the clock's own choosing.
@@ -48,6 +44,12 @@ pub trait Clock: Send + Sync + 'static {
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> Duration {
         (**self).now()
+    }
+}
+
+impl<F: Fn() -> Duration + Send + Sync + 'static> Clock for F {
+    fn now(&self) -> Duration {
+        self()
     }
 }
 

@@ -82,6 +82,28 @@
 //! - **No executor needed**: nothing is spawned but by a [`spawner`](Builder::spawner), no thread is started,
 //!   nothing sleeps.
 //!
+//! # Features
+//!
+//! All are off by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `serde` | `Serialize` and `Deserialize` for [`Saved`] entries, [`CacheStats`] and [`CacheInfo`] |
+//! | `metrics` | `CacheStats::record`, which publishes all figures through the facade `metrics` 0.24 |
+//! | `tracing` | a span for each load, and events for failures and refreshes |
+//! | `bytes` | [`DeepSize`] for `Bytes` and `BytesMut` |
+//! | `serde_json` | [`DeepSize`] for `Value`, `Map` and `Number` |
+//!
+//! With `tracing`, and the target `async_lru`, there are
+//!
+//! - the span `load` at `DEBUG`, a child of the span in which the load was begun. Its fields are `cache`, the
+//!   [`name`](Builder::name); `refresh`; `outcome`, which is `value`, `error`, `panicked` or `dropped`; and
+//!   `elapsed_us`, by the cache's clock. The load runs within it, wherever it is polled. As a child it keeps the
+//!   caller's span open, also if that has timed out, or if it is a refresh in the background;
+//! - the event `refresh begun` at `DEBUG`;
+//! - the events `load failed` and `refresh failed` at `WARN`. They do not show the error, which need not be
+//!   printable: log it in the load, whose events lie within the span.
+//!
 //! # Platforms
 //!
 //! Whatever has the standard library. On `wasm32-unknown-unknown` that has neither a clock nor random

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_lru::{AsyncLru, Clock, ManualClock};
+use async_lru::{AsyncLru, Clock, ManualClock, SystemClock};
 use common::{Gate, hand, now, poll};
 
 type Cache = AsyncLru<u32, u32>;
@@ -287,15 +287,15 @@ fn an_entry_published_after_a_step_back_lives_its_whole_time() {
 
 #[test]
 fn a_cache_without_a_time_to_live_never_reads_its_clock() {
-    struct Counting(Arc<AtomicU64>);
-    impl Clock for Counting {
-        fn now(&self) -> Duration {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    let reads = Arc::new(AtomicU64::new(0));
+    let counting = || {
+        let reads = Arc::clone(&reads);
+        move || {
+            reads.fetch_add(1, Ordering::Relaxed);
             Duration::ZERO
         }
-    }
-    let reads = Arc::new(AtomicU64::new(0));
-    let cache = Cache::builder().clock(Counting(Arc::clone(&reads))).build();
+    };
+    let cache = Cache::builder().clock(counting()).build();
     cache.insert_blocking(1, 10);
     cache.get(&1);
     now(cache.get_or_insert_with(2, async || 20));
@@ -304,7 +304,7 @@ fn a_cache_without_a_time_to_live_never_reads_its_clock() {
     assert_eq!(cache.keys(), [2]);
     assert_eq!(reads.load(Ordering::Relaxed), 0);
 
-    let timed = Cache::builder().ttl(SECOND).clock(Counting(Arc::clone(&reads))).build();
+    let timed = Cache::builder().ttl(SECOND).clock(counting()).build();
     timed.insert_blocking(1, 10);
     timed.get(&1);
     assert_eq!(reads.load(Ordering::Relaxed), 2);
@@ -317,4 +317,18 @@ fn the_default_clock_moves() {
     // Asks until the nanosecond is over; it ends on any machine whose clock runs.
     while cache.contains_key(&1) {}
     assert_eq!(cache.get(&1), None);
+}
+
+#[test]
+fn a_system_clock_that_is_given_tells_its_own_time_and_the_last_clock_counts() {
+    let clock = SystemClock::new();
+    let earliest = clock.now();
+    while clock.now() == earliest {}
+    let earlier = clock.now();
+    let cache = Cache::builder().clock(ManualClock::new()).clock(clock).build();
+    let told = cache.now();
+    assert!(earlier <= told && told <= clock.now(), "{earlier:?}, {told:?}");
+
+    let standing = Cache::builder().clock(clock).clock(ManualClock::new()).build();
+    assert_eq!(standing.now(), Duration::ZERO);
 }

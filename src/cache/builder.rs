@@ -1,5 +1,6 @@
 //! How a cache is configured.
 
+use std::any::Any;
 use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -12,7 +13,7 @@ use ahash::RandomState;
 use crate::cache::AsyncLru;
 use crate::cache::local_memo::LocalMemo;
 use crate::cache::memo::{ArgsAsKey, KeyExtractor, Memo, TryMemo};
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::deep_size::DeepSize;
 use crate::entries::MAX_ENTRIES;
 use crate::flight::Coalescing;
@@ -224,8 +225,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// Sets the most bytes that keys and values may take, as their [`DeepSize`] tells.
     ///
     /// As with [`max_weight`](Self::max_weight) in all else, and beside it if both are set. Measures as
-    /// [`deep_size`](Self::deep_size) does. What the cache itself takes for an entry is not counted: see
-    /// [`total_size_in_memory_bytes`](crate::CacheStats::total_size_in_memory_bytes).
+    /// [`deep_size`](Self::deep_size) does. What the cache itself takes for an entry, some 60 to
+    /// 120 bytes, is not counted: where values are as small, such as a remembered `None`, set
+    /// [`maxsize`](Self::maxsize) too. [`CacheStats`](crate::CacheStats::total_size_in_memory_bytes) tells the
+    /// sum.
     ///
     /// # Examples
     ///
@@ -731,7 +734,10 @@ impl<K, V, S, X> Builder<K, V, S, X> {
     /// assert_eq!(cache.len(), 0);
     /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.settings.lifetimes.set_clock(Arc::new(clock));
+        match (&clock as &dyn Any).downcast_ref::<SystemClock>() {
+            Some(system) => self.settings.lifetimes.set_system(*system),
+            None => self.settings.lifetimes.set_clock(Arc::new(clock)),
+        }
         self
     }
 

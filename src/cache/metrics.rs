@@ -74,8 +74,20 @@ impl CacheStats {
     /// absolute counts, what is so now as gauges.
     ///
     /// Meant to be called whenever the figures are asked for or sent, on whatever recorder the service has
-    /// installed; without one it does nothing. Names and meanings are those of the fields, such as
-    /// `async_lru_hits_total` and `async_lru_entries`; bounds that the cache does not have are left out.
+    /// installed for `metrics` 0.24; without one it does nothing. Bounds that the cache does not have are left
+    /// out.
+    ///
+    /// | name | field |
+    /// |---|---|
+    /// | `async_lru_hits_total`, and so on for `stale_hits`, `misses`, `coalesced`, `loads`, `load_failures`, `refreshes`, `refresh_failures`, `evictions`, `evicted_weight`, `expirations`, `invalidations` | of the same name |
+    /// | `async_lru_entries`, `async_lru_max_entries` | `current_size`, `max_size` |
+    /// | `async_lru_weight`, `async_lru_max_weight` | `current_weight`, `max_weight` |
+    /// | `async_lru_bytes`, `async_lru_max_bytes` | `current_bytes`, `max_bytes` |
+    /// | `async_lru_memory_bytes` | `total_size_in_memory_bytes` |
+    /// | `async_lru_ttl_seconds` | `ttl` |
+    /// | `async_lru_loads_in_flight` | `in_flight` |
+    /// | `async_lru_load_time_seconds`, a gauge, as counters are whole | `load_time` |
+    ///
     /// Recorders take counters for things that only grow: after a
     /// [`reset_stats`](crate::AsyncLru::reset_stats) or [`clear`](crate::AsyncLru::clear) many show the old
     /// count until the new one passes it.

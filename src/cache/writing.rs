@@ -37,6 +37,10 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// it, and one before the write lets a load read the old row meanwhile and cache it for as long as its
     /// entry lives. Callers that miss the key during the guard share a load as ever, whose value they get.
     ///
+    /// The guard has to live as long as the write. If the write goes on when its future is dropped, as that of
+    /// most databases does once it was sent, run both in a task, with [`writing_owned`](Self::writing_owned).
+    /// A value that is served stale in an outage is gone too, also if the write then fails.
+    ///
     /// A guard that is leaked keeps its key out for ever. Never waits, for a listener neither.
     ///
     /// # Blocking
@@ -67,7 +71,7 @@ impl<K, V, S: BuildHasher> AsyncLru<K, V, S> {
     }
 
     /// Like [`writing`](Self::writing), with a guard that owns its key and a handle of the cache: it can be
-    /// kept in a struct, and moved into a task, for a write that does not end where it begins.
+    /// kept in a struct, and moved into a task, for a write that goes on when its caller is gone.
     ///
     /// The cache lives at least as long as its guards.
     ///

@@ -121,6 +121,12 @@ impl<K, V> Lifetimes<K, V> {
         self.clock = Some(clock);
     }
 
+    /// A default clock that is there already.
+    pub(crate) fn set_system(&mut self, clock: SystemClock) {
+        self.clock = None;
+        self.system = OnceLock::from(clock);
+    }
+
     /// The clock, for what is not a lifetime.
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         match &self.clock {

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct User {
     name: String,
 }
 
-/// An answer of a repository. The error is shared by all who have waited for it.
+/// An answer of a repository. The error can be shared by all who have waited for it.
 type Answer<T> = Result<T, Arc<io::Error>>;
 
 /// A boxed future, so that the trait can be used as `dyn Users`.
@@ -44,12 +44,16 @@ trait Users: Send + Sync + 'static {
 struct Database {
     names: Mutex<HashMap<u64, String>>,
     queries: AtomicU32,
+    is_down: AtomicBool,
 }
 
 impl Database {
     async fn query<R>(&self, work: impl FnOnce(&mut HashMap<u64, String>) -> R) -> Answer<R> {
         self.queries.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(Arc::new(io::ErrorKind::ConnectionRefused.into()));
+        }
         Ok(work(&mut self.names.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }
@@ -96,18 +100,21 @@ impl<U: Users> Users for Cached<U> {
         let users = Arc::clone(&self.users);
         let load = move || async move { users.find(id).await };
         Box::pin(async move {
-            // The error is an `Arc` already: the repository below shares it as this one does.
-            Ok(self.cache.entry(id).detached().or_try_insert_own(load).await?.value)
+            let found = self.cache.entry(id).detached().or_try_insert_with(load).await;
+            // The cache shares the error of the repository below, which is an `Arc` already.
+            found.map(|found| found.value).map_err(Arc::unwrap_or_clone)
         })
     }
 
     fn rename(&self, id: u64, name: String) -> Boxed<'_, Answer<Option<Arc<User>>>> {
-        Box::pin(async move {
-            let writing = self.cache.writing(&id);
-            let renamed = self.users.rename(id, name).await?;
+        let (users, writing) = (Arc::clone(&self.users), self.cache.writing_owned(id));
+        // A task: a database goes on with a write whose request was given up, and the guard has to as well.
+        let write = tokio::spawn(async move {
+            let renamed = users.rename(id, name).await?;
             writing.insert(renamed.clone()).await;
             Ok(renamed)
-        })
+        });
+        Box::pin(async { write.await.unwrap_or_else(|error| Err(Arc::new(error.into()))) })
     }
 }
 
@@ -140,7 +147,11 @@ fn router(users: Arc<dyn Users>) -> Router {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let names = (1..=10).map(|id| (id, format!("user {id}"))).collect();
-    let database = Arc::new(Database { names: Mutex::new(names), queries: AtomicU32::new(0) });
+    let database = Arc::new(Database {
+        names: Mutex::new(names),
+        queries: AtomicU32::new(0),
+        is_down: AtomicBool::new(false),
+    });
     let service = router(Arc::new(Cached::new(Arc::clone(&database))));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}/users", listener.local_addr()?);
@@ -167,6 +178,45 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!((&*shown.name, &shown), ("Ada", &changed));
     assert_eq!(database.queries.load(Ordering::Relaxed), 12);
 
+    // A failure is shared like a value. What is cached is served on.
+    database.is_down.store(true, Ordering::Relaxed);
+    let mut requests = JoinSet::new();
+    for _ in 0..100 {
+        let request = client.get(format!("{url}/12")).send();
+        requests.spawn(async move { request.await.map(|response| response.status()) });
+    }
+    while let Some(status) = requests.join_next().await {
+        assert_eq!(status??, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert!(client.get(format!("{url}/3")).send().await?.status().is_success());
+    let failed = database.queries.load(Ordering::Relaxed) - 12;
+    println!("the database is down: 100 requests for one user, {failed} of them asked it");
+    assert!(failed < 10);
+
     server.abort();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody is there.
+    struct Empty;
+
+    impl Users for Empty {
+        fn find(&self, _: u64) -> Boxed<'_, Answer<Option<Arc<User>>>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn rename(&self, _: u64, _: String) -> Boxed<'_, Answer<Option<Arc<User>>>> {
+            Box::pin(async { Ok(None) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_is_tested_without_a_cache() {
+        let answer = show(State(Arc::new(Empty)), Path(1)).await;
+        assert_eq!(answer.unwrap_err(), StatusCode::NOT_FOUND);
+    }
 }

@@ -66,16 +66,21 @@ impl<R: Repository> Users<R> {
         }
     }
 
-    /// Changes a user; afterwards nobody is given the old one any more, also if this is dropped half way.
+    /// Changes a user; afterwards nobody is given the old one any more, also if this is dropped half way: the
+    /// database may go on with a write whose request ran out of time, and the guards then do so too.
     pub(crate) async fn update(&self, user: User) -> Result<Option<Arc<User>>, Arc<QueryError>> {
         let Some(old) = self.by_id(user.id).await? else { return Ok(None) };
-        let id = user.id;
-        let writing = self.by_id.writing(&id);
+        let repository = Arc::clone(&self.repository);
+        let writing = self.by_id.writing_owned(user.id);
         let mails = [old.mail.clone(), user.mail.clone()];
-        let _writing_mails = mails.each_ref().map(|mail| self.by_mail.writing(mail));
-        let updated = self.repository.update(user).await?.map(Arc::new);
-        writing.insert(updated.clone()).await;
-        Ok(updated)
+        let writing_mails = mails.map(|mail| self.by_mail.writing_owned(mail));
+        let write = tokio::spawn(async move {
+            let updated = repository.update(user).await?.map(Arc::new);
+            writing.insert(updated.clone()).await;
+            drop(writing_mails);
+            Ok(updated)
+        });
+        write.await.map_err(QueryError::from)?
     }
 
     /// The figures of both caches.
