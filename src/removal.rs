@@ -45,6 +45,22 @@ pub enum RemovalCause {
     Rejected,
 }
 
+impl RemovalCause {
+    /// Tells whether the entry left by the rules of the cache and not by a call: `Expired` or `Capacity`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru::RemovalCause;
+    ///
+    /// assert!(RemovalCause::Expired.was_evicted() && RemovalCause::Capacity.was_evicted());
+    /// assert!(!RemovalCause::Removed.was_evicted() && !RemovalCause::Rejected.was_evicted());
+    /// ```
+    pub fn was_evicted(self) -> bool {
+        matches!(self, Self::Expired | Self::Capacity)
+    }
+}
+
 impl fmt::Display for RemovalCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

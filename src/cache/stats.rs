@@ -26,7 +26,7 @@ use crate::sync::counters::Event;
 pub struct CacheInfo {
     /// The name that the cache was given.
     pub name: Option<String>,
-    /// The most entries that the cache holds.
+    /// The most entries that the cache holds; 2,147,483,647 if it bounds weight or bytes alone.
     pub maxsize: usize,
     /// The most that all entries together weigh, in a cache that weighs them.
     pub max_weight: Option<u64>,
@@ -57,14 +57,15 @@ impl fmt::Display for CacheInfo {
         if let Some(name) = &self.name {
             write!(f, "{name}: ")?;
         }
-        write!(f, "at most {} entries", self.maxsize)?;
-        if let Some(weight) = self.max_weight {
-            write!(f, ", weight {weight}")?;
-        }
-        if let Some(bytes) = self.max_bytes {
-            write!(f, ", {}", pretty_bytes(bytes))?;
-        }
-        write!(f, " in {} shard{plural}, ", self.shards)?;
+        let others = [
+            self.max_weight.map(|weight| format!("weight {weight}")),
+            self.max_bytes.map(pretty_bytes),
+        ];
+        let others: Vec<_> = others.into_iter().flatten().collect();
+        let bounds_entries = self.maxsize < MAX_ENTRIES || others.is_empty();
+        let entries = bounds_entries.then(|| format!("{} entries", self.maxsize));
+        let bounds: Vec<_> = entries.into_iter().chain(others).collect();
+        write!(f, "at most {} in {} shard{plural}, ", bounds.join(", "), self.shards)?;
         if self.eviction != Eviction::Lru {
             write!(f, "{} eviction, ", self.eviction)?;
         }

@@ -10,7 +10,7 @@ use crate::load::update::{Update, update as fetch_update};
 /// Changing a value by what it is, which waits for loads and updates of its key and for nothing else.
 impl<K: Hash + Eq, V: Clone, S: BuildHasher> AsyncLru<K, V, S> {
     /// Gives `update` the live value of `key`, does what it answers, and returns the value that it has
-    /// left.
+    /// left: after a `Put` always `Some` of that, also where it is not kept.
     ///
     /// Updates of one key run one at a time, so none is lost. An update waits for a load of its key that
     /// runs and starts from what that brings. While it runs, calls that find the key's value get

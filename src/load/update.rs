@@ -49,10 +49,10 @@ pub enum Update<V> {
     /// Caches this value, in place of what is there.
     ///
     /// As by any write, the cache's [`ttl`](crate::Builder::ttl) starts anew, or what its
-    /// [`expiry`](crate::Builder::expiry) says of the new value. But an entry with a
-    /// lifetime of its own, from [`insert_with_ttl`](crate::AsyncLru::insert_with_ttl),
-    /// [`set_ttl`](crate::AsyncLru::set_ttl) or `PutFor`, ends when it would have: so a counter for a
-    /// minute stays one, however often it is raised.
+    /// [`expiry`](crate::Builder::expiry) says of the new value. Unlike other writes it leaves an entry the
+    /// lifetime of its own that it has from [`insert_with_ttl`](crate::AsyncLru::insert_with_ttl),
+    /// [`set_ttl`](crate::AsyncLru::set_ttl), a timed load or `PutFor`: so a counter for a minute stays one,
+    /// however often it is raised.
     Put(V),
     /// Caches this value, in place of what is there, with this time to live of its own.
     PutFor(V, Duration),
