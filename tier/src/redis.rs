@@ -61,13 +61,18 @@ impl RedisStore {
     /// `tls` and `smol-tls` also `rediss://host:6379/0`. With the last, and if the application has chosen no
     /// other, this chooses `ring` as the default provider of cryptography of the crate `rustls`.
     ///
+    /// A server with `requirepass` and no users of its own takes `redis://:password@host`. What has a meaning
+    /// in an address is to be percent-encoded in names and passwords: `p@ss/1` is `p%40ss%2F1`.
+    ///
     /// # Errors
     ///
-    /// If `url` is none of these.
+    /// [`ErrorKind::Address`] if `url` is none of these.
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let invalid = |error: RedisError| {
-            // Not the details: there may be a password among them.
-            StoreError::new(ErrorKind::Other, error.category())
+            // Not the details, which are parts of the address: there may be a password among them.
+            let shown =
+                if error.detail().is_none() { error.to_string() } else { error.category().into() };
+            StoreError::new(ErrorKind::Address, shown)
         };
         let info = url.into_connection_info().map_err(invalid)?;
         #[cfg(any(feature = "tls", feature = "smol-tls"))]
@@ -226,9 +231,18 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_without_showing_it() {
-        for url in ["", "nonsense", "http://user:secret@host", "redis://user:secret@host/x"] {
+        for url in [
+            "",
+            "nonsense",
+            "http://user:secret@host",
+            "redis://user:secret@host/x",
+            "redis://user:secret@host:port",
+            "redis://host?protocol=secret",
+            "redis://user:secret/@host",
+        ] {
             let error = RedisStore::open(url).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Other);
+            assert_eq!(error.kind(), ErrorKind::Address);
+            assert!(error.to_string().contains("address"), "{error}");
             let shown = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
             assert!(!shown.contains("secret"), "{shown}");
         }

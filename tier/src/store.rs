@@ -236,6 +236,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The server lets the instance not do that: no login, or no right.
     Denied,
+    /// The address of the store is malformed, or needs a feature that is not enabled.
+    Address,
     /// Anything else.
     Other,
 }
@@ -260,6 +262,7 @@ impl fmt::Display for ErrorKind {
             Self::Full => "the store is full",
             Self::ReadOnly => "the store only reads",
             Self::Denied => "the store denies access",
+            Self::Address => "the address of the store is malformed or not supported",
             Self::Other => "the store failed",
         })
     }
