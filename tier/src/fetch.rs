@@ -187,7 +187,8 @@ impl<V: 'static> Core<V> {
         match found {
             Found::Value { bytes, left, turn } => {
                 let value = self.codec.decode(&bytes).ok();
-                if value.is_none() {
+                // Where it is nobody's turn, a look that leases the key comes next, and counts it.
+                if value.is_none() && matches!(turn, Turn::Mine | Turn::Full) {
                     self.counters.undecodable.add(1);
                 }
                 (value.map(|value| (value, left.saturating_sub(late))), turn)

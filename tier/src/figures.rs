@@ -33,7 +33,7 @@ pub struct Figures {
     pub puts_refused: u64,
     /// Stale values that were given since their load failed.
     pub stale_on_error: u64,
-    /// Values that could not be decoded.
+    /// Times that a key was loaded since the bytes in the store could not be decoded.
     pub undecodable: u64,
     /// Values that could not be encoded.
     pub unencodable: u64,
