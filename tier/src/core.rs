@@ -132,8 +132,19 @@ impl<V> Core<V> {
 
     /// Counts and tells of a failure of the store.
     pub(crate) fn store_failed(&self, error: &StoreError) {
-        self.counters.failed(error);
+        self.take_note(error);
         trace::store_failed(&self.space, error);
+    }
+
+    /// The same for one that kept the driver from connecting, after so many before it.
+    pub(crate) fn connect_failed(&self, error: &StoreError, failed_before: u32) {
+        self.take_note(error);
+        trace::connect_failed(&self.space, error, failed_before);
+    }
+
+    fn take_note(&self, error: &StoreError) {
+        self.counters.failed(error);
+        self.link.note(error.kind());
     }
 
     /// The time since `earlier`, by the local cache's clock.

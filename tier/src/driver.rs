@@ -30,17 +30,23 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
     // A second driver waits for the end of the first.
     let turn = or_closed(&core, core.driving.lock()).await;
     let mut pause = FIRST_PAUSE;
+    // Tries to connect that failed since the last that did not.
+    let mut failed = 0_u32;
     while turn.is_some() && !core.link.is_closed() {
         let limit = core.times.operation.max(CONNECT);
         let connect = core.timer.bounded(limit, core.store.connect(&core.space, core.instance));
         let linked = async {
-            let connected = connect.await.inspect_err(|error| core.store_failed(error))?;
+            let connected = connect.await.inspect_err(|error| {
+                core.connect_failed(error, failed);
+                failed = failed.saturating_add(1);
+            })?;
             catch_up(&core, &connected.session).await?;
             Ok::<_, StoreError>(connected)
         };
         match or_closed(&core, linked).await {
             None => return,
             Some(Ok(connected)) => {
+                failed = 0;
                 let since = core.local.now();
                 // A panic, such as of the listener of the local cache, is a lost link: nobody waits for this
                 // task, and without it the store would not be used again. The panic hook has told of it.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_lru::CacheStats;
 
+use crate::link::Link;
 use crate::store::{ErrorKind, StoreError};
 
 /// Counts what happened in a [`Tiered`](crate::Tiered) cache since it was built, and tells how it stands.
@@ -14,6 +15,9 @@ pub struct Figures {
     pub local: CacheStats,
     /// Whether the store is used now.
     pub linked: bool,
+    /// What the store, or a try to connect to it, failed with last; `None` if nothing did since the link
+    /// was made.
+    pub last_error: Option<ErrorKind>,
     /// Keys that were removed here and not yet in the store.
     pub pending_removals: usize,
     /// Keys that were found in the store.
@@ -68,8 +72,14 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(crate) fn figures(&self, local: CacheStats, linked: bool, pending_removals: usize) -> Figures {
-                Figures { local, linked, pending_removals, $($name: self.$name.get(),)* }
+            pub(crate) fn figures(&self, local: CacheStats, link: &Link) -> Figures {
+                Figures {
+                    local,
+                    linked: link.session().is_some(),
+                    last_error: link.last_failure(),
+                    pending_removals: link.pending_removals(),
+                    $($name: self.$name.get(),)*
+                }
             }
         }
 

@@ -28,6 +28,8 @@ struct State {
     session: Option<Arc<dyn Session>>,
     trust: Trust,
     time_outs: u32,
+    /// The last failure of the store, connections with it, since it was used last.
+    failure: Option<ErrorKind>,
     removals: Removals,
     /// Leases that are to be given back. They outlast the session, and the driver: a server that is met
     /// again still has them.
@@ -81,6 +83,7 @@ impl Link {
             session: None,
             trust: Trust::Good,
             time_outs: 0,
+            failure: None,
             removals: Removals::default(),
             releases: VecDeque::new(),
             closed: false,
@@ -148,6 +151,16 @@ impl Link {
         opened
     }
 
+    /// Takes note of a failure, with or without a session.
+    pub(crate) fn note(&self, failure: ErrorKind) {
+        self.state.lock().failure = Some(failure);
+    }
+
+    /// The last failure since the link was made.
+    pub(crate) fn last_failure(&self) -> Option<ErrorKind> {
+        self.state.lock().failure
+    }
+
     /// Has the driver remove `keys`, or everything if there are more than `most`. Until it has, nobody
     /// asks the store for them.
     pub(crate) fn defer_removal(&self, keys: &[Key], most: usize) {
@@ -207,6 +220,7 @@ impl Link {
         state.session = Some(session);
         state.trust = Trust::Good;
         state.time_outs = 0;
+        state.failure = None;
         drop(state);
         self.linked.notify(usize::MAX);
     }
@@ -225,6 +239,7 @@ impl Link {
             return;
         }
         state.trust = Trust::Good;
+        state.failure = None;
         drop(state);
         self.linked.notify(usize::MAX);
     }

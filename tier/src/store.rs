@@ -257,7 +257,7 @@ impl StoreError {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Lost => "the connection to the store is lost",
+            Self::Lost => "there is no connection to the store",
             Self::TimedOut => "the store did not answer in time",
             Self::Full => "the store is full",
             Self::ReadOnly => "the store only reads",

@@ -503,7 +503,7 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// ```
     pub fn figures(&self) -> Figures {
         let Core { local, link, counters, .. } = &*self.core;
-        counters.figures(local.stats(), link.session().is_some(), link.pending_removals())
+        counters.figures(local.stats(), link)
     }
 
     /// Returns the local cache, to look at or to change its bounds. What is written there is known to

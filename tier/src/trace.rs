@@ -2,24 +2,43 @@
 
 use crate::store::{Space, StoreError};
 
+/// What all events name as their origin, so that filters need to know no module.
+#[cfg(feature = "tracing")]
+const TARGET: &str = "async_lru_tier";
+
 #[cfg(feature = "tracing")]
 pub(crate) fn store_failed(space: &Space, error: &StoreError) {
     let source = std::error::Error::source(error).map(tracing::field::display);
-    tracing::warn!(space = space.as_str(), source, "{error}");
+    tracing::warn!(target: TARGET, space = space.as_str(), source, "{error}");
+}
+
+/// Warns of the first failure of an outage; the driver goes on trying, and the log is not to fill with it.
+#[cfg(feature = "tracing")]
+pub(crate) fn connect_failed(space: &Space, error: &StoreError, failed_before: u32) {
+    let (space, kind) = (space.as_str(), tracing::field::debug(error.kind()));
+    let source = std::error::Error::source(error).map(tracing::field::display);
+    if failed_before == 0 {
+        tracing::warn!(target: TARGET, space, kind, source, "cannot connect to the store");
+    } else {
+        tracing::debug!(target: TARGET, space, kind, source, "cannot connect to the store");
+    }
 }
 
 #[cfg(feature = "tracing")]
 pub(crate) fn linked(space: &Space) {
-    tracing::info!(space = space.as_str(), "linked to the store");
+    tracing::info!(target: TARGET, space = space.as_str(), "linked to the store");
 }
 
 #[cfg(feature = "tracing")]
 pub(crate) fn link_lost(space: &Space) {
-    tracing::warn!(space = space.as_str(), "the link to the store is lost");
+    tracing::warn!(target: TARGET, space = space.as_str(), "the link to the store is lost");
 }
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn store_failed(_: &Space, _: &StoreError) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn connect_failed(_: &Space, _: &StoreError, _: u32) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn linked(_: &Space) {}

@@ -22,7 +22,8 @@ use crate::store::{Claim, ErrorKind, Lease, StoreError};
 pub struct NotPropagated(StoreError);
 
 impl NotPropagated {
-    /// Tells what is wrong with the store.
+    /// Tells what is wrong with the store; without a link to it, why the last operation failed: such as
+    /// [`Denied`](ErrorKind::Denied) where it takes no login.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
     }
@@ -30,7 +31,7 @@ impl NotPropagated {
 
 impl fmt::Display for NotPropagated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("done in this instance, and not yet told to the others")
+        write!(f, "done in this instance, and not yet told to the others: {}", self.kind())
     }
 }
 
@@ -91,7 +92,7 @@ pub(crate) async fn invalidate<V: Send + Sync + 'static>(
 pub(crate) async fn invalidate_all<V>(core: &Core<V>) -> Result<(), NotPropagated> {
     let mut removal = RemovalOfAll { core, is_done: false };
     core.local.invalidate_all().await;
-    let session = core.link.session().ok_or_else(no_link)?;
+    let session = core.link.session().ok_or_else(|| no_link(core))?;
     core.ask(&session, session.remove_all()).await.map_err(NotPropagated)?;
     // What came from the store meanwhile.
     core.local.invalidate_all().await;
@@ -140,7 +141,7 @@ impl<V: Send + Sync + 'static> WriteGuard<V> {
                 let values = [(removal.keys[0].clone(), bytes)];
                 core.put(&session, claim, &values).await.map_err(NotPropagated)
             }
-            None => Err(no_link()),
+            None => Err(no_link(&core)),
         };
         match put.map(|mut kept| kept.pop().flatten()) {
             Ok(Some(lifetime)) => {
@@ -188,7 +189,7 @@ impl<V> Removal<V> {
     }
 
     async fn send(&self, claim: Option<Claim>) -> Result<(), NotPropagated> {
-        let session = self.core.link.session().ok_or_else(no_link)?;
+        let session = self.core.link.session().ok_or_else(|| no_link(&self.core))?;
         let remove = session.remove(&self.keys, claim);
         self.core.ask(&session, remove).await.map_err(NotPropagated)?;
         self.core.counters.removals.add(self.keys.len());
@@ -219,8 +220,9 @@ impl<V> Drop for RemovalOfAll<'_, V> {
     }
 }
 
-fn no_link() -> NotPropagated {
-    NotPropagated(StoreError::new(ErrorKind::Lost, "there is no link to the store"))
+fn no_link<V>(core: &Core<V>) -> NotPropagated {
+    let kind = core.link.last_failure().unwrap_or(ErrorKind::Lost);
+    NotPropagated(StoreError::new(kind, "there is no link to the store"))
 }
 
 /// Shows nothing of the key.

@@ -452,6 +452,63 @@ fn a_lease_that_outlived_the_link_is_given_back_on_the_next_one() {
 }
 
 #[test]
+fn a_guard_keeps_the_driver_until_it_ends() {
+    let world = World::new();
+    let users = world.builder().build();
+    let driver = world.spawn(users.driver());
+    world.settle();
+    let writing = {
+        let users = users.clone();
+        world.run(async move { users.writing("ann").await })
+    };
+    drop(users);
+    world.settle();
+    assert!(!driver.is_done());
+    assert!(world.run(writing.finish()).is_ok());
+    world.settle();
+    assert!(driver.is_done());
+}
+
+#[test]
+fn what_is_pending_while_the_store_is_down_is_not_waited_for() {
+    let world = World::new();
+    world.faults.take_down();
+    let users = world.builder().build();
+    let driver = world.spawn(users.driver());
+    assert!(!world.run(invalidate(&users, "ann")));
+    assert_eq!(users.figures().pending_removals, 1);
+    drop(users);
+    world.settle();
+    assert!(driver.is_done());
+}
+
+#[test]
+fn guards_of_many_keys_are_held_together() {
+    let world = World::new();
+    let (users, other, source) = (world.instance(), world.instance(), Source::new("old"));
+    for key in ["ann", "bob"] {
+        world.run(get(&other, key, &source));
+    }
+    let writer = users.clone();
+    world.run(async move {
+        let mut writing = Vec::new();
+        for key in ["ann", "bob"] {
+            writing.push(writer.writing(key).await);
+        }
+        for guard in writing {
+            guard.insert("new".to_owned()).await.unwrap();
+        }
+    });
+    source.write("new");
+    world.settle();
+    for key in ["ann", "bob"] {
+        assert_eq!(world.run(get(&users, key, &source)), "new");
+        assert_eq!(world.run(get(&other, key, &source)), "new");
+    }
+    assert_eq!(source.reads(), 2, "none after the writes");
+}
+
+#[test]
 fn the_last_handle_does_not_go_before_what_it_has_removed() {
     let world = World::new();
     let (users, other, source) = (world.instance(), world.instance(), Source::new("old"));
@@ -569,6 +626,68 @@ fn a_store_that_is_down_fails_no_call() {
     assert_eq!(users.figures().loads_alone, 1);
 }
 
+/// Shows what an instance says of a store that fails with `kind`, while it is cut off and afterwards.
+fn is_told(kind: ErrorKind) {
+    let world = World::new();
+    world.faults.refuse(kind);
+    let users = world.builder().build();
+    world.spawn(users.driver());
+    world.settle();
+    let figures = users.figures();
+    assert_eq!((figures.linked, figures.last_error), (false, Some(kind)));
+    let error = {
+        let users = users.clone();
+        world.run(async move { users.invalidate("ann").await.unwrap_err() })
+    };
+    assert_eq!(error.kind(), kind);
+    let expected = format!("done in this instance, and not yet told to the others: {kind}");
+    assert_eq!(error.to_string(), expected);
+    world.faults.accept();
+    world.pass(SECOND);
+    let figures = users.figures();
+    assert_eq!((figures.linked, figures.last_error, figures.pending_removals), (true, None, 0));
+}
+
+#[test]
+fn what_keeps_an_instance_from_connecting_is_told() {
+    for kind in [ErrorKind::Denied, ErrorKind::Lost, ErrorKind::ReadOnly, ErrorKind::TimedOut] {
+        is_told(kind);
+    }
+}
+
+#[test]
+fn the_last_failure_of_a_call_is_told_until_the_link_is_made_anew() {
+    let world = World::new();
+    let (users, source) = (world.instance(), Source::new("value"));
+    world.faults.fail_next(1, ErrorKind::Denied);
+    world.run(get(&users, "ann", &source));
+    let figures = users.figures();
+    assert_eq!((figures.linked, figures.last_error), (true, Some(ErrorKind::Denied)));
+    world.faults.cut_links();
+    world.pass(SECOND);
+    let figures = users.figures();
+    assert_eq!((figures.linked, figures.last_error), (true, None));
+}
+
+#[test]
+fn a_store_that_is_left_alone_is_told_to_be_slow() {
+    let world = World::new();
+    let (users, source) = (world.instance(), Source::new("value"));
+    world.faults.stop();
+    for key in ["a", "b", "c"] {
+        world.spawn(get(&users, key, &source));
+    }
+    world.pass(TIMEOUT);
+    let failed = {
+        let users = users.clone();
+        world.run(async move { users.invalidate("a").await.unwrap_err() })
+    };
+    assert_eq!(failed.kind(), ErrorKind::TimedOut);
+    world.faults.resume();
+    world.settle();
+    assert_eq!((users.figures().linked, users.figures().last_error), (true, None));
+}
+
 #[test]
 fn a_slow_store_costs_a_call_its_time_out_and_later_ones_nothing() {
     let world = World::new();
@@ -621,6 +740,17 @@ fn what_cannot_be_decoded_is_a_miss_and_is_replaced() {
     let third = world.instance();
     assert_eq!(world.run(get(&third, "ann", &source)), "value");
     assert_eq!((third.figures().hits, source.reads()), (1, 2));
+}
+
+#[test]
+fn what_cannot_be_decoded_of_many_counts_once() {
+    let world = World::new();
+    let (users, other) = (many(&world), many(&world));
+    world.run(get_many(&users, &["ann", "bob"], &Gate::opened()));
+    let key = async_lru_tier::Key::of("ann");
+    assert!(world.faults.corrupt(&World::space(), &key, &[0xff]));
+    world.run(get_many(&other, &["ann", "bob"], &Gate::opened()));
+    assert_eq!((other.figures().undecodable, other.figures().hits), (1, 1));
 }
 
 #[test]
@@ -725,6 +855,66 @@ fn a_load_that_fails_lets_another_instance_try_at_once() {
 }
 
 #[test]
+fn of_those_that_wait_for_a_load_that_fails_one_after_the_other_loads() {
+    let world = World::new();
+    let instances: Vec<_> = (0..4).map(|_| world.instance()).collect();
+    let loads = Rc::new(Cell::new(0));
+    let sleep = Rc::new(world.sleeper());
+    let calls: Vec<_> = instances
+        .iter()
+        .enumerate()
+        .map(|(name, users)| {
+            let (users, loads, sleep) = (users.clone(), Rc::clone(&loads), Rc::clone(&sleep));
+            let call = world.spawn(async move {
+                let load = async || {
+                    loads.set(loads.get() + 1);
+                    sleep(LEASE * 2 / 5).await;
+                    Err::<String, _>(name)
+                };
+                *users.try_get("ann", load).await.unwrap_err()
+            });
+            world.settle();
+            call
+        })
+        .collect();
+    assert_eq!(loads.get(), 1);
+    for loaded in [2, 3] {
+        world.pass(LEASE * 2 / 5);
+        assert_eq!(loads.get(), loaded, "one at a time");
+    }
+    // The last has waited long enough.
+    world.pass(LEASE / 5);
+    assert_eq!(loads.get(), 4);
+    world.pass(LEASE);
+    for (name, call) in calls.iter().enumerate() {
+        assert_eq!(call.take(), Some(name), "its own error");
+    }
+}
+
+#[test]
+fn the_calls_of_an_instance_get_the_error_of_its_load() {
+    let world = World::new();
+    let (users, gate, loads) = (world.instance(), Gate::default(), Rc::new(Cell::new(0)));
+    let call = || {
+        let (users, gate, loads) = (users.clone(), gate.clone(), Rc::clone(&loads));
+        world.spawn(async move {
+            let load = async || {
+                loads.set(loads.get() + 1);
+                gate.pass().await;
+                Err::<String, _>("down")
+            };
+            *users.try_get("ann", load).await.unwrap_err()
+        })
+    };
+    let calls = [call(), call(), call()];
+    world.settle();
+    gate.open();
+    world.settle();
+    assert!(calls.iter().all(|call| call.take() == Some("down")));
+    assert_eq!((loads.get(), users.figures().local.load_failures), (1, 1));
+}
+
+#[test]
 fn a_look_for_many_keys_that_took_too_long_keeps_nobody_waiting() {
     let world = World::new();
     let (users, other) = (many(&world), many(&world));
@@ -745,17 +935,6 @@ fn a_look_for_many_keys_that_took_too_long_keeps_nobody_waiting() {
 const FRESH: Duration = Duration::from_secs(20);
 
 fn refreshing(world: &World) -> Users {
-#[test]
-fn what_cannot_be_decoded_of_many_counts_once() {
-    let world = World::new();
-    let (users, other) = (many(&world), many(&world));
-    world.run(get_many(&users, &["ann", "bob"], &Gate::opened()));
-    let key = async_lru_tier::Key::of("ann");
-    assert!(world.faults.corrupt(&World::space(), &key, &[0xff]));
-    world.run(get_many(&other, &["ann", "bob"], &Gate::opened()));
-    assert_eq!((other.figures().undecodable, other.figures().hits), (1, 1));
-}
-
     world.start(world.builder().local(world.local().fresh_for(FRESH)))
 }
 

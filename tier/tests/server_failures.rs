@@ -459,9 +459,10 @@ async fn without_the_password_the_cache_works_alone() {
             assert_eq!(get(&users, "ann", &source).await, "value");
         }
         assert_eq!(source.reads(), before + 1, "kept for a while");
-        assert_eq!(invalidate(&users, "ann").await, Some(ErrorKind::Lost));
+        assert_eq!(invalidate(&users, "ann").await, Some(ErrorKind::Denied));
         let figures = users.figures();
         assert_eq!((figures.links, figures.loads_alone), (0, 1));
+        assert_eq!(figures.last_error, Some(ErrorKind::Denied));
         assert!(!figures.linked);
     }
     let right = format!("redis://:secret@127.0.0.1:{}/", server.port());
@@ -479,10 +480,11 @@ async fn a_password_that_changes_meanwhile_is_an_error_until_it_is_right() {
     // Who is in stays in.
     administrator(&mut admin, &["CLIENT", "KILL", "TYPE", "pubsub"]);
     for users in [&users, &other] {
-        until_figures("the loss", users, |now| !now.linked && now.errors >= 2).await;
+        let is_denied = |now: &Figures| !now.linked && now.last_error == Some(ErrorKind::Denied);
+        until_figures("the loss", users, is_denied).await;
     }
     source.write("new");
-    assert_eq!(invalidate(&users, "ann").await, Some(ErrorKind::Lost));
+    assert_eq!(invalidate(&users, "ann").await, Some(ErrorKind::Denied));
     assert_eq!(get(&users, "ann", &source).await, "new");
     assert_eq!(get(&other, "ann", &source).await, "new");
     administrator(&mut admin, &["CONFIG", "SET", "requirepass", ""]);
@@ -507,6 +509,7 @@ async fn what_the_server_forbids_is_loaded() {
     // Its heartbeat is denied too.
     until_figures("the loss", &other, |now| !now.linked).await;
     until_new(&other, "ann", &source).await;
+    assert_eq!(other.figures().last_error, Some(ErrorKind::Denied));
     server.command("ACL SETUSER default +evalsha");
     work_together(&users, &other, &source).await;
 }
