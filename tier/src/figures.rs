@@ -1,5 +1,6 @@
 //! What happened between this instance and the store.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_lru::CacheStats;
@@ -8,6 +9,27 @@ use crate::link::Link;
 use crate::store::{ErrorKind, StoreError};
 
 /// Counts what happened in a [`Tiered`](crate::Tiered) cache since it was built, and tells how it stands.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru_tier::{Json, MemoryStore, Tiered};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let names: Tiered<u64, String> =
+///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+/// tokio::spawn(names.driver());
+/// names.linked().await;
+///
+/// names.get(&1, async || "Ann".to_owned()).await;
+/// names.get(&1, async || unreachable!()).await;
+/// assert_eq!(
+///     names.figures().to_string(),
+///     "linked, 0 removals pending; 1 local hits, 0 hits in the store, 1 misses, 0 waits; 1 loads, \
+///      0 of them alone; 1 put, 0 refused; 0 removed, 0 heard; 0 time-outs, 0 errors",
+/// );
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Figures {
@@ -61,6 +83,33 @@ pub struct Figures {
     pub links_lost: u64,
     /// Times that the store was left alone after too many time-outs.
     pub breaker_opened: u64,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.linked { "linked" } else { "not linked" })?;
+        if let Some(error) = self.last_error {
+            write!(f, " ({error})")?;
+        }
+        write!(
+            f,
+            ", {} removals pending; {} local hits, {} hits in the store, {} misses, {} waits; {} loads, \
+             {} of them alone; {} put, {} refused; {} removed, {} heard; {} time-outs, {} errors",
+            self.pending_removals,
+            self.local.hits,
+            self.hits,
+            self.misses,
+            self.waits,
+            self.loads,
+            self.loads_alone,
+            self.puts,
+            self.puts_refused,
+            self.removals,
+            self.removals_heard,
+            self.time_outs,
+            self.errors,
+        )
+    }
 }
 
 macro_rules! counters {

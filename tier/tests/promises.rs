@@ -635,6 +635,8 @@ fn is_told(kind: ErrorKind) {
     world.settle();
     let figures = users.figures();
     assert_eq!((figures.linked, figures.last_error), (false, Some(kind)));
+    let start = format!("not linked ({kind}), 0 removals pending; 0 local hits");
+    assert!(figures.to_string().starts_with(&start), "{figures}");
     let error = {
         let users = users.clone();
         world.run(async move { users.invalidate("ann").await.unwrap_err() })
@@ -646,6 +648,7 @@ fn is_told(kind: ErrorKind) {
     world.pass(SECOND);
     let figures = users.figures();
     assert_eq!((figures.linked, figures.last_error, figures.pending_removals), (true, None, 0));
+    assert!(figures.to_string().starts_with("linked, 0 removals pending"), "{figures}");
 }
 
 #[test]
