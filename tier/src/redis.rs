@@ -246,6 +246,12 @@ mod tests {
             let shown = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
             assert!(!shown.contains("secret"), "{shown}");
         }
+        #[cfg(not(any(feature = "tls", feature = "smol-tls")))]
+        {
+            let error = RedisStore::open("rediss://user:secret@host").unwrap_err();
+            let shown = format!("{error:?}");
+            assert!(shown.contains("TLS") && !shown.contains("secret"), "{shown}");
+        }
         for url in ["redis://user:secret@host:6379/1", "unix:///run/redis.sock?db=1"] {
             let store = RedisStore::open(url).unwrap();
             assert!(!format!("{store:?}").contains("secret"));
