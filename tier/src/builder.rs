@@ -74,7 +74,14 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Builder<K, V> {
         }
     }
 
-    /// Sets the name that the values have in the store, `cache` by default: one for each kind of value.
+    /// Sets the name that the values have in the store, `cache` by default: one for each kind of value. Two
+    /// caches of different values must not share one, as each would take what the other has stored for its
+    /// own.
+    ///
+    /// It may have any characters, as it is a plain part of names. In patterns such as the rights of a
+    /// server's user, `*`, `?`, `[`, `]` and `\` have a meaning and spaces end a pattern, so letters, digits,
+    /// `:`, `-` and `_` are the safe choice. The namespaces `prices:id` and `prices:sku` are two, and a right
+    /// to `prices:*` covers both.
     pub fn namespace(mut self, namespace: &str) -> Self {
         self.namespace = namespace.to_owned();
         self

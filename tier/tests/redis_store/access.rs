@@ -13,6 +13,9 @@ crate::server_tests! {
     a_right_that_is_missing_is_told_and_no_key
     a_database_that_is_not_there_is_told
     a_unix_socket_is_as_good
+    a_password_may_have_any_characters
+    a_namespace_may_have_any_characters
+    namespaces_with_one_beginning_share_its_rights
 }
 
 fn with_login(server: &Server, login: &str) -> String {
@@ -112,6 +115,39 @@ async fn a_right_that_is_missing_is_told_and_no_key() {
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("secret"), "{shown}");
     }
+}
+
+async fn a_password_may_have_any_characters() {
+    let server = Server::with(&["--requirepass", "p@ss/1 %"]);
+    Peer::connect_to(&with_login(&server, ":p%40ss%2F1%20%25"), "users", 1).await.unwrap();
+}
+
+async fn a_namespace_may_have_any_characters() {
+    let server = Server::start();
+    for namespace in ["", "a b", "*", "{a}[b]?", "\u{fc}:\n\0"] {
+        let a = Peer::connect_to(&server.url(), namespace, 1).await.unwrap();
+        let mut b = Peer::connect_to(&server.url(), namespace, 2).await.unwrap();
+        a.load("ann", "1").await;
+        assert!(matches!(b.get("ann").await, Found::Value { .. }), "{namespace:?}");
+        a.remove("ann").await;
+        assert_eq!(b.next().await, crate::peer::gone(&["ann"]), "{namespace:?}");
+    }
+}
+
+async fn namespaces_with_one_beginning_share_its_rights() {
+    let server = Server::start();
+    let rights = RIGHTS.join(" ").replace("users:3:*", "prices:*");
+    server.command(&format!("ACL SETUSER tier reset resetchannels on >secret {rights}"));
+    let url = with_login(&server, "tier:secret");
+    for namespace in ["prices", "prices:id", "prices:sku"] {
+        let a = Peer::connect_to(&url, namespace, 1).await.unwrap();
+        a.load("ann", "1").await;
+        a.remove("ann").await;
+    }
+    assert_eq!(
+        Peer::connect_to(&url, "pricey", 1).await.err().map(|error| error.kind()),
+        Some(ErrorKind::Denied)
+    );
 }
 
 async fn a_database_that_is_not_there_is_told() {
