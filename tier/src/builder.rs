@@ -87,9 +87,13 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Builder<K, V> {
         self
     }
 
-    /// Sets the version of what is stored, 1 by default. Instances of another version share nothing with
-    /// these: raise it when the type of the values changes, so that a rolling release meets no value that it
-    /// cannot read.
+    /// Sets the version of what is stored, 1 by default. Raise it when the type of the values changes, so that
+    /// a release meets no value that it cannot read.
+    ///
+    /// Instances of another version share nothing with these, removals included: while two releases run side
+    /// by side, the one does not hear of what the other writes, and may serve what was there before for up to
+    /// [`ttl`](Self::ttl). If values change meanwhile, keep the version, and have the [codec](Codec) read
+    /// both formats.
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
@@ -148,6 +152,9 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Builder<K, V> {
     /// Sets what the local cache is: bounds, order of eviction, fresh time, clock, listener, name. A value
     /// counts as fresh from its put into the store, wherever that was. An
     /// [`expiry`](async_lru::Builder::expiry) rule is not asked, as each value comes with its lifetime.
+    ///
+    /// A [`spawner`](async_lru::Builder::spawner) is not used: each load runs in a call that waits for it. Of
+    /// those that find a value stale the first renews it and waits, and others get the stale one at once.
     pub fn local(mut self, local: async_lru::Builder<Key, V>) -> Self {
         self.local = local;
         self

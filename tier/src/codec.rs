@@ -33,6 +33,51 @@ pub type CodecError = Box<dyn Error + Send + Sync>;
 ///
 /// assert!(Utf8.decode(&[0xff]).is_err());
 /// ```
+///
+/// # Change the type of the values in a rolling release
+///
+/// Of two releases with different versions the one does not hear of what the other writes. With one version
+/// they do, if the new one reads both formats. What it writes the old one cannot read, and loads anew; a
+/// release in between that reads both and still writes the old format spares these loads. A field that serde
+/// may leave out, by `#[serde(default)]`, needs none of this with [`Json`].
+///
+/// ```
+/// use async_lru_tier::{Codec, CodecError, Json};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct User {
+///     first: String,
+///     last: String,
+/// }
+///
+/// /// As the release before spells it.
+/// #[derive(Deserialize)]
+/// struct OldUser {
+///     name: String,
+/// }
+///
+/// /// Writes the new format, and reads the old one too.
+/// struct Users;
+///
+/// impl Codec<User> for Users {
+///     fn encode(&self, user: &User) -> Result<Vec<u8>, CodecError> {
+///         Json.encode(user)
+///     }
+///
+///     fn decode(&self, bytes: &[u8]) -> Result<User, CodecError> {
+///         Json.decode(bytes).or_else(|_| {
+///             let OldUser { name } = serde_json::from_slice(bytes)?;
+///             let (first, last) = name.split_once(' ').unwrap_or(("", &name));
+///             Ok(User { first: first.to_owned(), last: last.to_owned() })
+///         })
+///     }
+/// }
+///
+/// let user = Users.decode(br#"{"name":"Ann Lee"}"#).unwrap();
+/// assert_eq!(user, User { first: "Ann".to_owned(), last: "Lee".to_owned() });
+/// assert_eq!(Users.decode(&Users.encode(&user).unwrap()).unwrap(), user);
+/// ```
 pub trait Codec<V>: Send + Sync + 'static {
     /// The bytes of `value`.
     ///
