@@ -138,6 +138,9 @@ macro_rules! counters {
             /// [`CacheStats::record`] does: counters named `cache_tier_..._total` and the gauges
             /// `cache_tier_linked` and `cache_tier_pending_removals`, with the label `cache`.
             ///
+            /// For version 0.24 of `metrics`. It publishes what the figures are now, so call it at each scrape
+            /// or now and then.
+            ///
             /// # Examples
             ///
             /// ```

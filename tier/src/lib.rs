@@ -44,6 +44,21 @@
 //! - [`Figures`] for what to watch; with the feature `metrics` they are published.
 //! - [`Store`] and the module [`store`] for another server.
 //!
+//! # Features
+//!
+//! By default `json` and `tokio`.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `json` | [`Json`], values as JSON; enables serde's `rc`, so that values may be `Arc`s |
+//! | `postcard` | [`Postcard`], values in a compact format; enables serde's `rc` too |
+//! | `tokio`, `smol` | [`RedisStore`] under that runtime |
+//! | `tls`, `smol-tls` | `rediss://` addresses, under tokio and under smol |
+//! | `metrics` | [`Figures::record`], which publishes the figures |
+//! | `tracing` | events for the link and for errors of the store |
+//!
+//! Without `tokio` and `smol` there is the [`MemoryStore`], and stores of your own.
+//!
 //! The README has the promises one by one, what happens when something fails, sizes, the rights that the
 //! server must give, and what all of this costs.
 #![forbid(unsafe_code)]

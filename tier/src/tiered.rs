@@ -25,6 +25,24 @@ use crate::write::{self, NotPropagated, WriteGuard};
 /// A cache of two tiers: an [`AsyncLru`] in each instance of a service, and a [`Store`] that all share.
 ///
 /// A handle; `Clone` gives another one to the same cache.
+///
+/// Text keys are looked up by `&str` in a `Tiered<String, V>`. A `Tiered<str, V>` works as well, but has no
+/// [`get_many`](Self::get_many), which hands keys of their own to the load.
+///
+/// # Examples
+///
+/// ```
+/// use async_lru_tier::{Json, MemoryStore, Tiered};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let ages: Tiered<String, u32> =
+///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+/// assert_eq!(ages.get("ann", async || 30).await, 30);
+/// let load = async |names: Vec<String>| names.into_iter().map(|name| (name, 40)).collect::<Vec<_>>();
+/// let answers = ages.get_many(["ann".to_owned(), "bob".to_owned()], load).await;
+/// assert_eq!(answers, [("ann".to_owned(), Some(30)), ("bob".to_owned(), Some(40))]);
+/// # });
+/// ```
 pub struct Tiered<K: ?Sized, V> {
     core: Arc<Core<V>>,
     /// Ends the driver with the last handle.
@@ -35,6 +53,20 @@ pub struct Tiered<K: ?Sized, V> {
 impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// Begins a cache over `store`, whose values `codec` makes bytes of; `sleep` makes the sleeps of the
     /// executor that the service runs on, such as `tokio::time::sleep` or `smol::Timer::after`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// let names: Tiered<u64, String> = Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep)
+    ///     .namespace("names")
+    ///     .ttl(Duration::from_secs(60))
+    ///     .build();
+    /// assert!(!names.figures().linked, "not before its driver runs");
+    /// ```
     pub fn builder<Fut>(
         store: impl Store,
         codec: impl Codec<V>,
@@ -55,13 +87,30 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     ///
     /// It connects, again after each loss; does in the local cache what other instances say; removes in
     /// the store what could not be removed at once; and looks now and then whether the store still
-    /// answers. It ends when the last handle is gone, and what that removed is sent. Without it the store is
+    /// answers. It ends when the last handle and the last [guard](Self::writing) are gone, and what they
+    /// removed is sent; it does not wait for a store that is not to be had. Without it the store is
     /// not used, and the cache is a local one that keeps what it loads for
     /// [`ttl_alone`](Builder::ttl_alone). A second one waits until the first is dropped.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future is a loss of the link.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_lru_tier::{Json, MemoryStore, Tiered};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let names: Tiered<u64, String> =
+    ///     Tiered::builder(MemoryStore::new(), Json, tokio::time::sleep).build();
+    /// let driver = tokio::spawn(names.driver());
+    /// names.linked().await;
+    ///
+    /// drop(names);
+    /// driver.await.unwrap();
+    /// # });
+    /// ```
     pub fn driver(&self) -> impl Future<Output = ()> + Send + use<K, V> {
         drive(Arc::clone(&self.core))
     }
@@ -450,6 +499,8 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
 
     /// Guards a write of what `key` is loaded from, such as a row of a database: removes the key in both
     /// tiers now, and once more when the guard is dropped, also if the task is cancelled in between.
+    ///
+    /// For a write of many keys hold a `Vec` of guards, one for each.
     ///
     /// # Cancel safety
     ///
