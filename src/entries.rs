@@ -4,6 +4,7 @@
 //! table lead to the entry. A load that a later write has won over leaves the table at once, and ends where
 //! only its leader knows it.
 
+mod deadlines;
 pub(crate) mod emptied;
 pub(crate) mod expiry;
 mod flights;
@@ -13,6 +14,8 @@ pub(crate) mod lru_list;
 mod node;
 pub(crate) mod ranks;
 pub(crate) mod takers;
+#[cfg(feature = "__validate")]
+mod validate;
 pub(crate) mod wheel;
 
 use std::ops::Range;
@@ -22,7 +25,7 @@ use equivalent::Equivalent;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use self::freshness::{Age, Claim, Fresh, Freshness};
+use self::freshness::{Fresh, Freshness};
 use self::loading::FlightState;
 pub(crate) use self::loading::{Ended, Flight, FlightKey, Kind, Predicate, Sweeps};
 use self::lru_list::{Candidate, Places};
@@ -30,7 +33,7 @@ pub(crate) use self::node::{Bucket, Deadlines, Entry, Extras, MAX_ENTRIES, Slot,
 use self::node::{Node, narrow, wide};
 use self::ranks::counted;
 use crate::appraisal::Measured;
-use crate::clock::{NEVER, Nanos, Now};
+use crate::clock::{NEVER, Nanos};
 use crate::flight::FlightId;
 use crate::sync::AtomicU64;
 use crate::sync::desk::Notes;
@@ -231,92 +234,6 @@ impl<K, V> Entries<K, V> {
     pub(crate) fn pass(&mut self, reads: u64) {
         self.epoch += reads;
         self.uncounted += reads;
-    }
-
-    /// Tells whether the entry's time is over at `now`.
-    #[inline]
-    pub(crate) fn is_expired(&self, slot: Slot, now: Nanos) -> bool {
-        self.deadline(slot) <= now
-    }
-
-    /// When the entry expires: [`NEVER`] if it does not.
-    #[inline]
-    pub(crate) fn deadline(&self, slot: Slot) -> Nanos {
-        let slot = slot as usize;
-        let deadline = self.deadlines.get(slot).copied().unwrap_or(NEVER);
-        match self.idle_deadlines.get(slot) {
-            Some(idle) => deadline.min(idle.load(Ordering::Relaxed)),
-            None => deadline,
-        }
-    }
-
-    /// When the entry expires, used or not.
-    pub(crate) fn deadlines(&self, slot: Slot) -> Deadlines {
-        let slot = slot as usize;
-        let idle = self.idle_deadlines.get(slot);
-        Deadlines {
-            fixed: self.deadlines.get(slot).copied().unwrap_or(NEVER),
-            idle: idle.map_or(NEVER, |idle| idle.load(Ordering::Relaxed)),
-            fresh: self.freshness(slot as Slot),
-        }
-    }
-
-    /// Until when the entry is fresh, or what has become of it since.
-    pub(crate) fn freshness(&self, slot: Slot) -> Freshness {
-        self.freshness.get(slot as usize).map_or(Freshness::Endless, Fresh::get)
-    }
-
-    /// Tells how old the entry is, for a reader, who claims its refresh if that is due and it wants to.
-    #[inline]
-    pub(crate) fn age(&self, slot: Slot, now: Option<Now<'_>>, claim: Claim) -> Age {
-        let Some(now) = now else { return Age::Fresh };
-        self.freshness.get(slot as usize).map_or(Age::Fresh, |fresh| fresh.age(now, claim))
-    }
-
-    /// Has a stale entry refreshed no sooner than it is `due`.
-    pub(crate) fn let_alone(&mut self, slot: Slot, now: Now<'_>, due: Freshness) {
-        match self.freshness(slot) {
-            Freshness::Until(time) if !now.has_reached(time) => {}
-            Freshness::Endless => {}
-            _ => self.set_freshness(slot, due),
-        }
-    }
-
-    /// Notes how it stands with the refresh of an entry that is kept fresh.
-    pub(crate) fn set_freshness(&mut self, slot: Slot, freshness: Freshness) {
-        if let Some(fresh) = self.freshness.get(slot as usize) {
-            fresh.set(freshness);
-        }
-    }
-
-    /// Tells whether a call has given the entry a lifetime of its own.
-    pub(crate) fn has_own_lifetime(&self, slot: Slot) -> bool {
-        self.entries[slot as usize].has_own_lifetime
-    }
-
-    /// Gives the entry a lifetime of its own that ends at `deadline`.
-    pub(crate) fn set_own_deadline(&mut self, slot: Slot, deadline: Nanos) {
-        set(&mut self.deadlines, slot as usize, deadline, || NEVER);
-        self.entries[slot as usize].has_own_lifetime = true;
-    }
-
-    /// Tells whether entries may expire.
-    pub(crate) fn has_deadlines(&self) -> bool {
-        !self.deadlines.is_empty() || !self.idle_deadlines.is_empty()
-    }
-
-    /// Tells whether the deadlines of entries may be put off.
-    pub(crate) fn has_idle_deadlines(&self) -> bool {
-        !self.idle_deadlines.is_empty()
-    }
-
-    /// Puts off when the entry expires unless it is used; a reader may.
-    pub(crate) fn put_off(&self, slot: Slot, idle_deadline: Nanos) {
-        if let Some(current) = self.idle_deadlines.get(slot as usize) {
-            if current.load(Ordering::Relaxed) < idle_deadline {
-                current.store(idle_deadline, Ordering::Relaxed);
-            }
-        }
     }
 
     /// How many entries there is room for.
@@ -655,64 +572,6 @@ impl<K, V> Places for Entries<K, V> {
     #[inline]
     fn stamp(&self, slot: Slot) -> Option<Stamp> {
         self.entries.get(slot as usize).map(Entry::stamp)
-    }
-}
-
-#[cfg(feature = "__validate")]
-impl<K: Eq, V> Entries<K, V> {
-    /// Asserts that table, entries, flights, stamps, deadlines and sizes agree, and that what is stale can be
-    /// refreshed: no call is running that has just found it so. Returns how many flights there are.
-    pub(crate) fn validate(&self) -> usize {
-        let Self { table, entries, flights, epoch, slots, deadlines, sizes, total_bytes, .. } =
-            self;
-        let listed = flights.iter().filter(|(_, flight)| flight.is_listed());
-        assert_eq!(table.len(), entries.len() + listed.count(), "every node is in the table once");
-        assert!(*slots <= entries.capacity());
-        for (slot, entry) in entries {
-            assert!(slot < *slots);
-            let hash = u64::from(entry.hash) << 32;
-            assert_eq!(self.find(hash, &entry.key), Some(slot as Slot), "a key finds its entry");
-            assert!(entry.stamp() <= *epoch, "no use lies ahead");
-        }
-        assert!(self.uncounted <= *epoch);
-        assert!(deadlines.len() <= *slots && self.idle_deadlines.len() <= *slots);
-        assert!(sizes.is_empty() || sizes.len() == *slots);
-        assert!(self.weights.is_empty() || self.weights.len() == *slots);
-        if !self.weights.is_empty() {
-            let sum: u64 = entries.iter().map(|(slot, _)| self.weights[slot]).sum();
-            assert_eq!(sum, self.total_weight);
-        }
-        if !sizes.is_empty() {
-            let sum: u128 = entries.iter().map(|(slot, _)| sizes[slot] as u128).sum();
-            assert_eq!(sum, *total_bytes);
-        }
-        assert!(self.freshness.len() <= *slots);
-        for (slot, entry) in entries {
-            let renews = |flight: &Flight<K, V>| {
-                flight.hash == entry.hash && (flight.kind.is_refresh() || flight.is_update())
-            };
-            match self.freshness(slot as Slot) {
-                Freshness::Claimed => panic!("a call has claimed a refresh and not begun it"),
-                Freshness::Boarded => assert!(
-                    flights.iter().any(|(_, flight)| renews(flight)),
-                    "nobody refreshes the entry, and nobody will"
-                ),
-                Freshness::Endless | Freshness::Until(_) | Freshness::Due(_) => {}
-            }
-        }
-        for (slot, flight) in flights {
-            assert_eq!(flight.id.slot(), slot);
-            let is_twin = |node: &&Node| {
-                let other = node.is_flight().then(|| &flights[node.slot()]);
-                other.is_some_and(|other| {
-                    other.id == flight.id
-                        || other.is_open() && flight.is_open() && other.key() == flight.key()
-                })
-            };
-            let twins = table.iter_hash(wide(flight.hash)).filter(is_twin).count();
-            assert_eq!(twins, usize::from(flight.is_listed()), "no key has two flights to join");
-        }
-        flights.len()
     }
 }
 
