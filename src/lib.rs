@@ -100,8 +100,8 @@
 //!   [`name`](Builder::name); `refresh`; `outcome`, which is `value`, `error`, `panicked` or `dropped`; and
 //!   `elapsed_us`, by the cache's clock. The load runs within it, wherever it is polled. As a child it keeps the
 //!   caller's span open, also if that has timed out, or if it is a refresh in the background;
-//! - the event `refresh begun` at `DEBUG`;
-//! - the events `load failed` and `refresh failed` at `WARN`. They do not show the error, which need not be
+//! - the event `refresh begun` at `DEBUG`, with `cache`;
+//! - the events `load failed` and `refresh failed` at `WARN`, with `cache` too. They do not show the error, which need not be
 //!   printable: log it in the load, whose events lie within the span.
 //!
 //! # Platforms

@@ -90,6 +90,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(span) = context.event_span(event) else { return };
         let mut fields = BTreeMap::new();
         event.record(&mut Fields(&mut fields));
+        if event.metadata().target() == "async_lru" {
+            assert!(fields.contains_key("cache"), "{fields:?}");
+        }
         let message = (*event.metadata().level(), fields["message"].clone());
         self.with(&span.id(), |told| told.events.push(message));
     }

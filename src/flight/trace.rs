@@ -22,6 +22,8 @@ mod on {
         span: Span,
         /// When it began; `None` once it has ended, or if nobody records it.
         begun: Option<Begun>,
+        /// For events, as nobody may want the span.
+        cache: Option<&'static str>,
         is_refresh: bool,
     }
 
@@ -53,12 +55,12 @@ mod on {
             if is_refresh {
                 event!(target: "async_lru", parent: &span, Level::DEBUG, cache, "refresh begun");
             }
-            Self { span, begun, is_refresh }
+            Self { span, begun, cache, is_refresh }
         }
 
         /// That of a part of a load, which has none of its own.
         pub(crate) fn none() -> Self {
-            Self { span: Span::none(), begun: None, is_refresh: false }
+            Self { span: Span::none(), begun: None, cache: None, is_refresh: false }
         }
 
         /// Makes the load within the span.
@@ -98,11 +100,12 @@ mod on {
         fn tell_of_failure(&self) {
             match self.is_refresh {
                 true => event!(
-                    target: "async_lru", parent: &self.span, Level::WARN,
+                    target: "async_lru", parent: &self.span, Level::WARN, cache = self.cache,
                     "refresh failed; the old value stays until its deadline"
                 ),
                 false => event!(
-                    target: "async_lru", parent: &self.span, Level::WARN, "load failed"
+                    target: "async_lru", parent: &self.span, Level::WARN, cache = self.cache,
+                    "load failed"
                 ),
             }
         }

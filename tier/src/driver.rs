@@ -28,11 +28,20 @@ const EVENTS_AT_ONCE: usize = 64;
 /// Holds the link until the last handle is gone.
 pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
     // A second driver waits for the end of the first.
-    let turn = or_closed(&core, core.driving.lock()).await;
+    let Some(_turn) = or_closed(&core, core.driving.lock()).await else { return };
+    keep_linked(&core).await;
+    let pending = core.link.pending_removals();
+    if pending > 0 {
+        trace::removals_left(&core.space, pending);
+    }
+}
+
+/// Connects whenever there is no link.
+async fn keep_linked<V: Send + Sync + 'static>(core: &Core<V>) {
     let mut pause = FIRST_PAUSE;
     // Tries to connect that failed since the last that did not.
     let mut failed = 0_u32;
-    while turn.is_some() && !core.link.is_closed() {
+    while !core.link.is_closed() {
         let limit = core.times.operation.max(CONNECT);
         let connect = core.timer.bounded(limit, core.store.connect(&core.space, core.instance));
         let linked = async {
@@ -40,17 +49,17 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
                 core.connect_failed(error, failed);
                 failed = failed.saturating_add(1);
             })?;
-            catch_up(&core, &connected.session).await?;
+            catch_up(core, &connected.session).await?;
             Ok::<_, StoreError>(connected)
         };
-        match or_closed(&core, linked).await {
+        match or_closed(core, linked).await {
             None => return,
             Some(Ok(connected)) => {
                 failed = 0;
                 let since = core.local.now();
                 // A panic, such as of the listener of the local cache, is a lost link: nobody waits for this
                 // task, and without it the store would not be used again. The panic hook has told of it.
-                let served = AssertUnwindSafe(serve(&core, connected)).catch_unwind();
+                let served = AssertUnwindSafe(serve(core, connected)).catch_unwind();
                 if let Err(payload) = served.await {
                     // Its own `Drop` may panic.
                     mem::forget(payload);
@@ -66,7 +75,7 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
         }
         // At random, so that the instances do not come back all at once.
         let length = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-        or_closed(&core, core.timer.sleep(length)).await;
+        or_closed(core, core.timer.sleep(length)).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
 }
@@ -168,8 +177,12 @@ impl<'a, V> Open<'a, V> {
     fn shut(&self) {
         let core = self.core;
         if core.link.shut() {
-            core.counters.links_lost.add(1);
-            trace::link_lost(&core.space);
+            if core.link.is_closed() {
+                trace::link_closed(&core.space);
+            } else {
+                core.counters.links_lost.add(1);
+                trace::link_lost(&core.space);
+            }
             // Those who wait for another's load would hear nothing of it.
             core.waits.all_ready();
         }

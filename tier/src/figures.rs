@@ -46,7 +46,8 @@ pub struct Figures {
     pub hits: u64,
     /// Keys that the store did not have, or no longer fresh.
     pub misses: u64,
-    /// Times that a key was loaded by another instance, and its load waited for.
+    /// Times that a key was being loaded elsewhere, and its load waited for: by another instance, or by a call of
+    /// this one that failed or was dropped a moment ago and has its lease still to be given back.
     pub waits: u64,
     /// Keys for which a load of this instance was started.
     pub loads: u64,
@@ -69,11 +70,12 @@ pub struct Figures {
     pub full: u64,
     /// Operations of the store that took too long.
     pub time_outs: u64,
-    /// Operations of the store that failed otherwise.
+    /// Operations of the store that failed otherwise, and tries to connect.
     pub errors: u64,
     /// Keys that this instance removed in the store.
     pub removals: u64,
-    /// Keys whose removal had to be put off, as the store was not to be had.
+    /// Keys whose removal was left to the driver, as the store was not to be had, or as the call or the guard
+    /// was dropped.
     pub removals_deferred: u64,
     /// Keys that other instances removed.
     pub removals_heard: u64,

@@ -88,8 +88,8 @@ impl<K: ?Sized, V: Clone + Send + Sync + 'static> Tiered<K, V> {
     /// It connects, again after each loss; does in the local cache what other instances say; removes in
     /// the store what could not be removed at once; and looks now and then whether the store still
     /// answers. It ends when the last handle and the last [guard](Self::writing) are gone, and what they
-    /// removed is sent; it does not wait for a store that is not to be had. Without it the store is
-    /// not used, and the cache is a local one that keeps what it loads for
+    /// removed is sent; it gives up at the first failure, and does not wait for a store that is not to be had.
+    /// Without it the store is not used, and the cache is a local one that keeps what it loads for
     /// [`ttl_alone`](Builder::ttl_alone). A second one waits until the first is dropped.
     ///
     /// # Cancel safety

@@ -34,6 +34,19 @@ pub(crate) fn link_lost(space: &Space) {
     tracing::warn!(target: TARGET, space = space.as_str(), "the link to the store is lost");
 }
 
+/// Tells of the link's end with the last handle.
+#[cfg(feature = "tracing")]
+pub(crate) fn link_closed(space: &Space) {
+    tracing::info!(target: TARGET, space = space.as_str(), "the link to the store is closed");
+}
+
+/// Warns of removals that nobody will do any more.
+#[cfg(feature = "tracing")]
+pub(crate) fn removals_left(space: &Space, keys: usize) {
+    let space = space.as_str();
+    tracing::warn!(target: TARGET, space, keys, "removals were not sent to the store");
+}
+
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn store_failed(_: &Space, _: &StoreError) {}
 
@@ -45,3 +58,9 @@ pub(crate) fn linked(_: &Space) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn link_lost(_: &Space) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn link_closed(_: &Space) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn removals_left(_: &Space, _: usize) {}

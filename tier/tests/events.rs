@@ -75,7 +75,8 @@ fn an_outage_is_warned_of_once() {
         assert!(events[1..].iter().all(|later| *later == event(Level::DEBUG, denied)));
 
         world.faults.accept();
-        world.pass(2 * SECOND);
+        // The longest pause, and then the time after which a link has held.
+        world.pass(5 * SECOND);
         assert_eq!(log.take(), [event(Level::INFO, "linked to the store")]);
 
         world.faults.take_down();
@@ -86,5 +87,33 @@ fn an_outage_is_warned_of_once() {
         ];
         // A link that has held is made anew at once.
         assert_eq!(log.take(), expected);
+    });
+}
+
+#[test]
+fn the_end_of_the_last_handle_is_no_loss_but_for_what_could_not_be_sent() {
+    let log = Log::default();
+    subscriber::with_default(log.clone(), || {
+        let event = |level, message: &str| (level, message.to_owned());
+        for is_down in [false, true] {
+            let world = World::new();
+            let users = world.builder().build();
+            world.spawn(users.driver());
+            world.settle();
+            if is_down {
+                world.faults.take_down();
+                world.settle();
+                let users = users.clone();
+                assert!(world.run(async move { users.invalidate("ann").await }).is_err());
+            }
+            log.take();
+            drop(users);
+            world.settle();
+            let expected = match is_down {
+                false => event(Level::INFO, "the link to the store is closed"),
+                true => event(Level::WARN, "removals were not sent to the store"),
+            };
+            assert_eq!(log.take(), [expected]);
+        }
     });
 }
