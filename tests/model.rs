@@ -32,7 +32,7 @@ type Fixed = BuildHasherDefault<DefaultHasher>;
 const KEYS: u8 = 16;
 
 /// How many sequences each test tries, unless `MODEL_SEQUENCES` says otherwise.
-const SEQUENCES: u32 = 60;
+const SEQUENCES: u32 = 40;
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
