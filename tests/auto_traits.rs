@@ -31,9 +31,7 @@ fn is_send<T: Send>(value: T) -> T {
 
 /// What a task of a work-stealing executor has to be.
 fn spawn(task: impl Future<Output: Send> + Send + 'static) {
-    // In a box, for the executor to be compiled once.
-    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move { drop(task.await) });
-    smol::block_on(smol::spawn(task));
+    common::smol(Box::pin(async move { drop(task.await) }));
 }
 
 /// `<T as NotSend<_>>::holds()` compiles only if `T` is not `Send`, for else it means two things.

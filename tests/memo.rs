@@ -21,10 +21,9 @@ fn on_every_runtime<Fut>(test: impl Fn() -> Fut)
 where
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(runtime.spawn(test())).unwrap();
-    smol::block_on(smol::spawn(test()));
-    async_std::task::block_on(async_std::task::spawn(test()));
+    common::tokio_multi_thread(Box::pin(test()));
+    common::smol(Box::pin(test()));
+    common::async_std(Box::pin(test()));
 }
 
 /// Asks of a future what every function that spawns asks.

@@ -57,14 +57,14 @@ impl fmt::Display for CacheInfo {
         if let Some(name) = &self.name {
             write!(f, "{name}: ")?;
         }
-        let others = [
+        let has_others = self.max_weight.is_some() || self.max_bytes.is_some();
+        let bounds_entries = self.maxsize < MAX_ENTRIES || !has_others;
+        let bounds = [
+            bounds_entries.then(|| format!("{} entries", self.maxsize)),
             self.max_weight.map(|weight| format!("weight {weight}")),
             self.max_bytes.map(pretty_bytes),
         ];
-        let others: Vec<_> = others.into_iter().flatten().collect();
-        let bounds_entries = self.maxsize < MAX_ENTRIES || others.is_empty();
-        let entries = bounds_entries.then(|| format!("{} entries", self.maxsize));
-        let bounds: Vec<_> = entries.into_iter().chain(others).collect();
+        let bounds: Vec<_> = bounds.into_iter().flatten().collect();
         write!(f, "at most {} in {} shard{plural}, ", bounds.join(", "), self.shards)?;
         if self.eviction != Eviction::Lru {
             write!(f, "{} eviction, ", self.eviction)?;

@@ -16,10 +16,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> AsyncLru<K, V, S> {
     /// This lifetime of the entry's own takes the place of the cache's [`ttl`](crate::Builder::ttl) and
     /// goes before its [`expiry`](crate::Builder::expiry), be it longer or shorter; a
     /// [`time_to_idle`](crate::Builder::time_to_idle) counts besides, and the earlier deadline ends the
-    /// entry. [`Update::Put`](crate::Update::Put) leaves it, and
-    /// an insertion, a load or a refresh ends it. With `ttl` zero the entry is not kept, and one that
-    /// was there before goes. Works in a cache that was built without any rule for expiry too; from the
-    /// first call on, every look at that cache asks its clock.
+    /// entry. [`Update::Put`](crate::Update::Put) leaves it, and an insertion, a load or a refresh ends it.
+    /// With `ttl` zero the entry is not kept, and one that was there before goes. Works in a cache that was
+    /// built without any rule for expiry too; from the first call on, every look at that cache asks its clock.
     ///
     /// # Cancel safety
     ///

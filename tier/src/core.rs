@@ -136,10 +136,10 @@ impl<V> Core<V> {
         trace::store_failed(&self.space, error);
     }
 
-    /// The same for one that kept the driver from connecting, after so many before it.
-    pub(crate) fn connect_failed(&self, error: &StoreError, failed_before: u32) {
+    /// The same for one that kept the driver from connecting, the first or one more.
+    pub(crate) fn connect_failed(&self, error: &StoreError, has_failed_before: bool) {
         self.take_note(error);
-        trace::connect_failed(&self.space, error, failed_before);
+        trace::connect_failed(&self.space, error, has_failed_before);
     }
 
     fn take_note(&self, error: &StoreError) {

@@ -39,15 +39,15 @@ pub(crate) async fn drive<V: Send + Sync + 'static>(core: Arc<Core<V>>) {
 /// Connects whenever there is no link.
 async fn keep_linked<V: Send + Sync + 'static>(core: &Core<V>) {
     let mut pause = FIRST_PAUSE;
-    // Tries to connect that failed since the last that did not.
-    let mut failed = 0_u32;
+    // Whether the last try to connect failed.
+    let mut has_failed = false;
     while !core.link.is_closed() {
         let limit = core.times.operation.max(CONNECT);
         let connect = core.timer.bounded(limit, core.store.connect(&core.space, core.instance));
         let linked = async {
             let connected = connect.await.inspect_err(|error| {
-                core.connect_failed(error, failed);
-                failed = failed.saturating_add(1);
+                core.connect_failed(error, has_failed);
+                has_failed = true;
             })?;
             catch_up(core, &connected.session).await?;
             Ok::<_, StoreError>(connected)
@@ -55,7 +55,7 @@ async fn keep_linked<V: Send + Sync + 'static>(core: &Core<V>) {
         match or_closed(core, linked).await {
             None => return,
             Some(Ok(connected)) => {
-                failed = 0;
+                has_failed = false;
                 let since = core.local.now();
                 // A panic, such as of the listener of the local cache, is a lost link: nobody waits for this
                 // task, and without it the store would not be used again. The panic hook has told of it.

@@ -14,13 +14,13 @@ pub(crate) fn store_failed(space: &Space, error: &StoreError) {
 
 /// Warns of the first failure of an outage; the driver goes on trying, and the log is not to fill with it.
 #[cfg(feature = "tracing")]
-pub(crate) fn connect_failed(space: &Space, error: &StoreError, failed_before: u32) {
+pub(crate) fn connect_failed(space: &Space, error: &StoreError, has_failed_before: bool) {
     let (space, kind) = (space.as_str(), tracing::field::debug(error.kind()));
     let source = std::error::Error::source(error).map(tracing::field::display);
-    if failed_before == 0 {
-        tracing::warn!(target: TARGET, space, kind, source, "cannot connect to the store");
-    } else {
+    if has_failed_before {
         tracing::debug!(target: TARGET, space, kind, source, "cannot connect to the store");
+    } else {
+        tracing::warn!(target: TARGET, space, kind, source, "cannot connect to the store");
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn removals_left(space: &Space, keys: usize) {
 pub(crate) fn store_failed(_: &Space, _: &StoreError) {}
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn connect_failed(_: &Space, _: &StoreError, _: u32) {}
+pub(crate) fn connect_failed(_: &Space, _: &StoreError, _: bool) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn linked(_: &Space) {}

@@ -58,11 +58,14 @@ impl Visit for Text {
     }
 }
 
+fn event(level: Level, message: &str) -> (Level, String) {
+    (level, message.to_owned())
+}
+
 #[test]
 fn an_outage_is_warned_of_once() {
     let log = Log::default();
     subscriber::with_default(log.clone(), || {
-        let event = |level, message: &str| (level, message.to_owned());
         let world = World::new();
         world.faults.refuse(ErrorKind::Denied);
         let users = world.builder().build();
@@ -94,7 +97,6 @@ fn an_outage_is_warned_of_once() {
 fn the_end_of_the_last_handle_is_no_loss_but_for_what_could_not_be_sent() {
     let log = Log::default();
     subscriber::with_default(log.clone(), || {
-        let event = |level, message: &str| (level, message.to_owned());
         for is_down in [false, true] {
             let world = World::new();
             let users = world.builder().build();

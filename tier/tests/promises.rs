@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use async_lru_tier::{CutOff, ErrorKind, Tiered};
+use async_lru_tier::{CutOff, ErrorKind, NotPropagated, Tiered};
 use common::world::{
     ALONE, HEARTBEAT, LEASE, MILLIS, Plain, SECOND, Source, TIMEOUT, TTL, Task, World,
 };
@@ -49,6 +49,13 @@ fn get_slowly(
 fn invalidate(users: &Users, key: &'static str) -> impl Future<Output = bool> + 'static {
     let users = users.clone();
     async move { users.invalidate(key).await.is_ok() }
+}
+
+/// Invalidates a key where the others cannot be told.
+#[track_caller]
+fn not_propagated(world: &World, users: &Users) -> NotPropagated {
+    let users = users.clone();
+    world.run(async move { users.invalidate("ann").await.unwrap_err() })
 }
 
 /// Keeps loads waiting until it is opened.
@@ -637,10 +644,7 @@ fn is_told(kind: ErrorKind) {
     assert_eq!((figures.linked, figures.last_error), (false, Some(kind)));
     let start = format!("not linked ({kind}), 0 removals pending; 0 local hits");
     assert!(figures.to_string().starts_with(&start), "{figures}");
-    let error = {
-        let users = users.clone();
-        world.run(async move { users.invalidate("ann").await.unwrap_err() })
-    };
+    let error = not_propagated(&world, &users);
     assert_eq!(error.kind(), kind);
     let expected = format!("done in this instance, and not yet told to the others: {kind}");
     assert_eq!(error.to_string(), expected);
@@ -681,11 +685,7 @@ fn a_store_that_is_left_alone_is_told_to_be_slow() {
         world.spawn(get(&users, key, &source));
     }
     world.pass(TIMEOUT);
-    let failed = {
-        let users = users.clone();
-        world.run(async move { users.invalidate("a").await.unwrap_err() })
-    };
-    assert_eq!(failed.kind(), ErrorKind::TimedOut);
+    assert_eq!(not_propagated(&world, &users).kind(), ErrorKind::TimedOut);
     world.faults.resume();
     world.settle();
     assert_eq!((users.figures().linked, users.figures().last_error), (true, None));

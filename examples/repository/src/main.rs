@@ -18,6 +18,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use reqwest::RequestBuilder;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -144,6 +145,18 @@ fn router(users: Arc<dyn Users>) -> Router {
     Router::new().route("/users/{id}", get(show).put(rename)).with_state(users)
 }
 
+/// Sends requests at once, and tells how they were answered.
+async fn send_all(
+    requests: impl Iterator<Item = RequestBuilder>,
+) -> Result<Vec<StatusCode>, Box<dyn Error>> {
+    let mut sent: JoinSet<_> = requests.map(RequestBuilder::send).collect();
+    let mut answers = Vec::new();
+    while let Some(answer) = sent.join_next().await {
+        answers.push(answer??.status());
+    }
+    Ok(answers)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let names = (1..=10).map(|id| (id, format!("user {id}"))).collect();
@@ -159,15 +172,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A proxy set in the environment must not come between.
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let mut requests = JoinSet::new();
-    for number in 0..200 {
-        let request = client.get(format!("{url}/{}", 1 + number % 11)).send();
-        requests.spawn(async move { request.await.map(|response| response.status()) });
-    }
-    let mut found = 0;
-    while let Some(status) = requests.join_next().await {
-        found += u32::from(status??.is_success());
-    }
+    let answers =
+        send_all((0..200).map(|number| client.get(format!("{url}/{}", 1 + number % 11)))).await?;
+    let found = answers.iter().filter(|status| status.is_success()).count();
     let queries = database.queries.load(Ordering::Relaxed);
     println!("200 requests, {found} of them for users that exist: {queries} queries");
     assert_eq!((found, queries), (182, 11));
@@ -180,14 +187,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A failure is shared like a value. What is cached is served on.
     database.is_down.store(true, Ordering::Relaxed);
-    let mut requests = JoinSet::new();
-    for _ in 0..100 {
-        let request = client.get(format!("{url}/12")).send();
-        requests.spawn(async move { request.await.map(|response| response.status()) });
-    }
-    while let Some(status) = requests.join_next().await {
-        assert_eq!(status??, StatusCode::SERVICE_UNAVAILABLE);
-    }
+    let answers = send_all((0..100).map(|_| client.get(format!("{url}/12")))).await?;
+    assert_eq!(answers, [StatusCode::SERVICE_UNAVAILABLE; 100]);
     assert!(client.get(format!("{url}/3")).send().await?.status().is_success());
     let failed = database.queries.load(Ordering::Relaxed) - 12;
     println!("the database is down: 100 requests for one user, {failed} of them asked it");
